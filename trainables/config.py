@@ -1,0 +1,58 @@
+"""One trial's configuration: every parameter a trial understands, with its range and default. Knows nothing of Keras."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "nadam", "lion"]
+MethodName = Literal["none", "shifts", "crop", "noise", "equalize", "augment", "face"]
+
+
+class TrialConfig(BaseModel, frozen=True, extra="forbid"):
+    """Parameters of one trial; the search space may vary any of them, the study file may fix any of them.
+
+    Strengths of preprocessing methods and parameters of optimizers that are not in use are ignored.
+    """
+
+    # the mission's six
+    learning_rate: float = Field(1e-3, gt=0, le=10)
+    batch_size: int = Field(32, ge=1, le=4096)
+    dropout: float = Field(0.5, ge=0, lt=1)
+    split_ratio: float = Field(0.8, gt=0, lt=1, description="share of the pool that trains; the rest validates")
+    optimizer: OptimizerName = "adam"
+    preprocessing: MethodName = "none"
+
+    # strengths of preprocessing methods
+    shift_limit: float = Field(0.1, ge=0, le=0.5, description="shifts: largest shift, share of the side")
+    crop_keep: float = Field(0.9, ge=0.5, le=1, description="crop: side of the crop, share of the image's side")
+    noise_std: float = Field(0.05, ge=0, le=0.5, description="noise: standard deviation, share of 255")
+    clip_limit: float = Field(2.0, ge=1, le=10, description="equalize: CLAHE contrast limit")
+    augment_strength: float = Field(0.5, ge=0, le=1, description="augment: 0 leaves images alone, 1 is strongest")
+    face_margin: float = Field(0.2, ge=0, le=1, description="face: margin around the box, share of its side")
+
+    # optimizers' own
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd, rmsprop")
+    nesterov: bool = Field(False, description="sgd")
+    beta_1: float = Field(0.9, ge=0, lt=1, description="adam, adamw, nadam, lion")
+    beta_2: float = Field(0.999, ge=0, lt=1, description="adam, adamw, nadam, lion")
+    rho: float = Field(0.9, ge=0, lt=1, description="rmsprop")
+    weight_decay: float = Field(4e-3, ge=0, le=1, description="adamw, lion: decoupled decay")
+
+    # learning-rate schedule and loss
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    plateau_factor: float = Field(0.5, gt=0, lt=1, description="plateau: factor when inner validation stalls")
+    plateau_patience: int = Field(2, ge=1, le=1000, description="plateau: epochs without improvement")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+    # model
+    normalization: Literal["unit", "standardize", "per_image"] = "unit"
+    image_size_px: int = Field(227, ge=32, le=512, description="side the graph resizes to")
+    width: float = Field(1.0, gt=0, le=4, description="factor on every layer's channels and units")
+    batch_norm: bool = Field(False, description="batch normalisation in place of local response normalisation")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_unset(cls, values: object) -> object:
+        return {k: v for k, v in values.items() if v is not None} if isinstance(values, dict) else values

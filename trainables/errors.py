@@ -1,0 +1,31 @@
+"""Root of the error tree and the errors a trial's own rooms raise; `tune/errors.py` draws the whole tree.
+
+A message gives rule, value and remedy: `batch_size must be 1 to 4096. Received: 0. Set a larger one.`
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EmotuneError(Exception):
+    """Anything the user can mend; the command line prints it in one line and exits with `exit_code`."""
+
+    exit_code = 2
+
+
+class DatasetError(EmotuneError):
+    """A data set folder is missing, damaged or unfit for what is asked of it."""
+
+
+class PreprocessingError(EmotuneError):
+    """An unknown preprocessing method, or a strength outside its range."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns ` Did you mean 'x'? Known: ...` for an unknown name, to end an error message."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{hint} Known: {', '.join(names)}."

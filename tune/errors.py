@@ -1,0 +1,55 @@
+"""The error tree. The command line catches its root once.
+
+EmotuneError                 exit code 2
+├── DatasetError             a data set folder is missing, damaged or unfit         (trainables)
+│   └── SourceError          what is to be imported cannot be read or trusted
+├── PreprocessingError       an unknown method or a strength out of range           (trainables)
+├── StudyFileError           a study file or search space breaks a rule
+├── StudyError               a study on disk is missing, damaged or not the one meant
+├── ExportError              an export cannot be written or read
+├── ImageError               an image to classify cannot be read
+└── EveryTrialFailed         exit code 5
+"""
+
+from __future__ import annotations
+
+from trainables.errors import DatasetError, EmotuneError, PreprocessingError, nearest
+
+__all__ = [
+    "DatasetError",
+    "EmotuneError",
+    "EveryTrialFailed",
+    "ExportError",
+    "ImageError",
+    "PreprocessingError",
+    "SourceError",
+    "StudyError",
+    "StudyFileError",
+    "nearest",
+]
+
+
+class SourceError(DatasetError):
+    """What is to be imported cannot be read, or cannot be trusted."""
+
+
+class StudyFileError(EmotuneError):
+    """A study file or search space breaks a rule."""
+
+
+class StudyError(EmotuneError):
+    """A study on disk is missing, damaged, or not the one that is meant."""
+
+
+class ExportError(EmotuneError):
+    """An export cannot be written or read."""
+
+
+class ImageError(EmotuneError):
+    """An image to classify cannot be read."""
+
+
+class EveryTrialFailed(EmotuneError):
+    """No trial of the study ended with a score."""
+
+    exit_code = 5
