@@ -1,0 +1,163 @@
+"""Builds AlexNet in pure Keras 3, pixels in, logits out. Knows nothing of data sets, training or export.
+
+Keras is imported when a model is built, never with this module: the driver reads it without paying for TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from trainables.config import TrialConfig
+
+if TYPE_CHECKING:
+    import keras
+
+PUBLISHED_STEM_FROM_PX = 128
+"""From this side up the stem is the paper's 11x11 stride 4; below it 7x7 stride 2 with `same` pools."""
+
+MIN_WIDTH = 8
+
+# Section 3.3 of the paper.
+LRN_BIAS, LRN_RADIUS, LRN_ALPHA, LRN_BETA = 2.0, 2, 1e-4, 0.75
+
+
+def build_alexnet(
+    *,
+    height_px: int,
+    width_px: int,
+    channels: int,
+    classes: int,
+    config: TrialConfig,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    conv_groups: int = 1,
+) -> keras.Model:
+    """Returns AlexNet (Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep CNNs, NIPS 2012), not compiled.
+
+    Input `image`: uint8, (n, height_px, width_px, channels), 0-255. Output `logits`: float32, (n, classes); the loss
+    takes logits because log-softmax of logits is stable, and the export puts the softmax on top. Cast, resize and
+    normalisation are in the graph. Only layers and operations of Keras itself: `keras.saving.load_model` opens a saved
+    model where emotune is not installed.
+
+    Shapes at `image_size_px=227`, `width=1`:
+
+    | layer | kernel | output | parameters (3 channels, 1000 classes) |
+    |---|---|---|---|
+    | conv1, LRN | 11x11 / 4 valid | 55 x 55 x 96 | 34,944 |
+    | pool1 | 3x3 / 2 | 27 x 27 x 96 | |
+    | conv2, LRN | 5x5 same | 27 x 27 x 256 | 614,656 |
+    | pool2 | 3x3 / 2 | 13 x 13 x 256 | |
+    | conv3 | 3x3 same | 13 x 13 x 384 | 885,120 |
+    | conv4 | 3x3 same | 13 x 13 x 384 | 1,327,488 |
+    | conv5 | 3x3 same | 13 x 13 x 256 | 884,992 |
+    | pool5 | 3x3 / 2 | 6 x 6 x 256 | |
+    | dense6, dropout | | 4096 | 37,752,832 |
+    | dense7, dropout | | 4096 | 16,781,312 |
+    | logits | | 1000 | 4,097,000 |
+    | total | | | 62,378,344; with `conv_groups=2`, the paper's two towers, 60,965,224 |
+
+    Below 128 px the stem is 7x7 / 2 `same` and the pools are `same` (48 -> 24 -> 12 -> 6 -> 3): the published stem
+    would leave nothing to convolve. With `batch_norm` each convolution loses its bias and is batch normalised before
+    its ReLU, and LRN goes. Weights start from He's normal distribution (logits: Glorot's uniform) and biases from 0;
+    the paper's Gaussian of 0.01 with biases of 1 hardly moves under Adam, and not at all at narrow widths.
+
+    Args:
+        height_px: The images' own height; resized to `config.image_size_px` (bilinear, antialiased) unless equal.
+        width_px: The images' own width.
+        channels: 1 or 3, or any other number.
+        classes: Number of logits, at least 2.
+        config: Reads `image_size_px`, `width`, `batch_norm`, `dropout` and `normalization`.
+        mean: Training-set mean per channel, 0-1; needed by `normalization="standardize"`.
+        std: Training-set standard deviation per channel, 0-1; likewise.
+        conv_groups: 2 gives conv2, conv4 and conv5 the paper's two separate towers.
+
+    Raises:
+        ValueError: `standardize` without a mean and a standard deviation for each channel.
+    """
+    from keras import Input, Model, layers
+
+    def conv(x: Any, index: int, channels: int, kernel_px: int, stride: int = 1, padding: str = "same") -> Any:
+        groups = conv_groups if index in (2, 4, 5) else 1
+        x = layers.Conv2D(
+            _scaled(channels, config.width, conv_groups),
+            kernel_px,
+            strides=stride,
+            padding=padding,
+            groups=groups,
+            use_bias=not config.batch_norm,
+            kernel_initializer="he_normal",
+            name=f"conv{index}",
+        )(x)
+        if config.batch_norm:
+            x = layers.BatchNormalization(name=f"norm{index}")(x)
+        x = layers.ReLU(name=f"relu{index}")(x)
+        if index <= 2 and not config.batch_norm:
+            x = _local_response_normalisation(x)
+        return x
+
+    def pool(x: Any, index: int) -> Any:
+        return layers.MaxPooling2D(3, strides=2, padding=pool_padding, name=f"pool{index}")(x)
+
+    def dense(x: Any, index: int) -> Any:
+        units = _scaled(4096, config.width)
+        x = layers.Dense(units, activation="relu", kernel_initializer="he_normal", name=f"dense{index}")(x)
+        return layers.Dropout(config.dropout, name=f"dropout{index}")(x)
+
+    published = config.image_size_px >= PUBLISHED_STEM_FROM_PX
+    pool_padding = "valid" if published else "same"
+
+    image = Input((height_px, width_px, channels), dtype="uint8", name="image")
+    x = _resized_and_normalised(image, config, mean, std)
+    x = conv(x, 1, 96, 11, stride=4, padding="valid") if published else conv(x, 1, 96, 7, stride=2)
+    x = pool(x, 1)
+    x = pool(conv(x, 2, 256, 5), 2)
+    x = conv(x, 3, 384, 3)
+    x = conv(x, 4, 384, 3)
+    x = pool(conv(x, 5, 256, 3), 5)
+    x = layers.Flatten(name="flatten")(x)
+    x = dense(dense(x, 6), 7)
+    logits = layers.Dense(classes, dtype="float32", name="logits")(x)
+    return Model(image, logits, name="alexnet")
+
+
+def _scaled(size: int, width: float, multiple_of: int = 1) -> int:
+    return max(MIN_WIDTH, round(size * width / multiple_of) * multiple_of)
+
+
+def _resized_and_normalised(
+    image: Any, config: TrialConfig, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> Any:
+    """Casts uint8 to float32, then resizes, then normalises; all of it in layers that Keras can load anywhere."""
+    from keras import layers, ops
+
+    height_px, width_px, channels = image.shape[1:]
+    size = config.image_size_px
+    # Cast first: keras.layers.Resizing keeps uint8 and rounds.
+    x = ops.cast(image, "float32")
+    if (height_px, width_px) != (size, size):
+        x = layers.Resizing(size, size, antialias=True, name="resize")(x)
+    if config.normalization == "standardize":
+        if mean is None or std is None or len(mean) != channels or len(std) != channels or min(std) <= 0:
+            raise ValueError(
+                f"normalization='standardize' needs a mean and a positive standard deviation for each of {channels} "
+                f"channels. Received: mean={mean}, std={std}."
+            )
+        scale = [1 / (255 * float(s)) for s in std]
+        offset = [-float(m) / float(s) for m, s in zip(mean, std, strict=True)]
+        return layers.Rescaling(scale, offset, name="standardize")(x)
+    if config.normalization == "per_image":
+        return layers.LayerNormalization(axis=[1, 2, 3], center=False, scale=False, epsilon=1e-3, name="per_image")(x)
+    return layers.Rescaling(1 / 255, name="unit")(x)
+
+
+def _local_response_normalisation(x: Any) -> Any:
+    """Divides each activation by (k + alpha * sum of squares over the n neighbouring channels) ** beta."""
+    from keras import ops
+
+    channels = x.shape[-1]
+    squares = ops.pad(ops.square(x), [[0, 0], [0, 0], [0, 0], [LRN_RADIUS, LRN_RADIUS]])
+    total = squares[..., :channels]
+    for shift in range(1, 2 * LRN_RADIUS + 1):
+        total = total + squares[..., shift : shift + channels]
+    return x * ops.power(LRN_BIAS + LRN_ALPHA * total, -LRN_BETA)
