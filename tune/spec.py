@@ -1,0 +1,205 @@
+"""The study file's model: frozen, closed and cross-checked when it is loaded. Reads no data and starts nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+
+from search_spaces import CategoricalParameter, SearchSpace, Value
+from trainables.config import TrialConfig
+from tune.errors import StudyFileError, nearest
+from tune.study_file import Location, line_of, read_study_file
+
+Objective = Literal["selection_accuracy", "selection_macro_f1", "selection_loss"]
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(value: object) -> object:
+    """Turns `90`, `90s`, `30m`, `2h`, `1h30m` or `1d` into seconds.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if isinstance(value, str):
+        text = value.strip().lower()
+        parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+        if parts and "".join(n + u for n, u in parts) == text:
+            return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+        try:
+            return float(text)
+        except ValueError:
+            raise ValueError("a time is a number with s, m, h or d, as in 90s, 30m or 1h30m") from None
+    return value
+
+
+class Asha(BaseModel, frozen=True, extra="forbid"):
+    """Asynchronous successive halving (Li et al., 2020): rungs at grace_epochs x reduction_factor^k."""
+
+    max_epochs: int = Field(20, ge=1, le=100_000)
+    grace_epochs: int = Field(1, ge=1)
+    reduction_factor: float = Field(3, gt=1, le=100)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.grace_epochs > self.max_epochs:
+            raise ValueError(f"grace_epochs={self.grace_epochs} must be <= max_epochs={self.max_epochs}; lower it")
+        return self
+
+    @property
+    def rungs(self) -> list[int]:
+        """Epochs after which a trial may be stopped, ascending; the last epoch is no rung."""
+        epochs: list[int] = []
+        rung = float(self.grace_epochs)
+        while round(rung) < self.max_epochs:
+            if round(rung) not in epochs:
+                epochs.append(round(rung))
+            rung *= self.reduction_factor
+        return epochs
+
+
+class Folds(BaseModel, frozen=True, extra="forbid"):
+    """How the training images are shared out."""
+
+    selection_share: float = Field(0.15, gt=0, lt=0.9, description="share of the training images that scores every trial")
+    max_train_images: int | None = Field(None, ge=1, description="use only this many images of the pool that trials fit")
+
+
+class Resources(BaseModel, frozen=True, extra="forbid"):
+    """What one trial takes, and how many run at once."""
+
+    cpus_per_trial: float = Field(1, ge=0.1, le=1024)
+    gpus_per_trial: float = Field(0, ge=0, le=64)
+    feed_workers: int = Field(0, ge=0, le=256, description="processes that augment ahead of the device, one CPU each")
+    max_concurrent: int | None = Field(None, ge=1, le=10_000, description="default: as many as fit")
+    process_memory_mib: int = Field(8192, ge=256, description="a trial process past it is replaced before its next trial")
+    retries: int = Field(3, ge=0, le=1000, description="times a trial is restarted after its process died")
+    reuse_processes: bool = True
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.gpus_per_trial > 1 and self.gpus_per_trial != int(self.gpus_per_trial):
+            raise ValueError(f"gpus_per_trial above 1 must be whole. Received: {self.gpus_per_trial:g}")
+        return self
+
+
+class StudySpec(BaseModel, frozen=True, extra="forbid"):
+    """One study: what varies, on which data, for how long, with what."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
+    data: str = Field(min_length=1, description="data set folder, or `synthetic` for the drawn faces")
+    space: SearchSpace
+    fixed: dict[str, Value] = Field(default_factory=dict, description="trial parameters that do not vary")
+    seed: int = Field(0, ge=0, lt=2**31)
+    objective: Objective = "selection_accuracy"
+    trials: int = Field(20, ge=1, le=1_000_000)
+    time: Annotated[float | None, BeforeValidator(seconds)] = Field(None, gt=0, description="wall time of the search")
+    startup_trials: int = Field(8, ge=0, description="random trials before TPE's model is used")
+    asha: Asha = Asha()
+    folds: Folds = Folds()
+    resources: Resources = Resources()
+    storage: str = Field("runs", min_length=1, description="folder of all studies")
+
+    @property
+    def mode(self) -> Literal["min", "max"]:
+        """Whether the objective is to be made small or large."""
+        return "min" if self.objective == "selection_loss" else "max"
+
+    def trial_config(self, values: Mapping[str, Value]) -> TrialConfig:
+        """Returns the complete configuration of a trial: defaults, then `fixed`, then the proposed values."""
+        return TrialConfig.model_validate({**self.fixed, **values})
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        known = TrialConfig.model_fields
+        for name in self.fixed:
+            if name not in known:
+                raise ValueError(f"fixed.{name} is no parameter of a trial.{nearest(name, known)}")
+            if name in self.space.parameters:
+                raise ValueError(f"{name} stands in both fixed and space. Remove one of them")
+        for name, parameter in self.space.parameters.items():
+            if name not in known:
+                raise ValueError(f"space.{name} is no parameter of a trial.{nearest(name, known)}")
+            ends = parameter.choices if isinstance(parameter, CategoricalParameter) else [parameter.low, parameter.high]
+            for value in ends:
+                _check_value(f"space.{name}", name, value)
+        for name, value in self.fixed.items():
+            _check_value(f"fixed.{name}", name, value)
+        return self
+
+
+def _check_value(where: str, name: str, value: Value) -> None:
+    try:
+        TrialConfig.model_validate({name: value})
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        raise ValueError(f"{where}: {message[0].lower()}{message[1:]}. Received: {value!r}") from None
+
+
+def load_study(path: Path, overrides: Sequence[str] = ()) -> StudySpec:
+    """Loads and checks a study file.
+
+    Args:
+        path: the YAML file.
+        overrides: `dotted.path=value`, applied in order before the check.
+
+    Raises:
+        StudyFileError: one line with the first rule that is broken, the value, the line and the remedy.
+    """
+    raw = read_study_file(path, overrides)
+    try:
+        return StudySpec.model_validate(raw)
+    except ValidationError as error:
+        raise StudyFileError(_explain(error, path, raw)) from None
+
+
+def _explain(error: ValidationError, path: Path, raw: Mapping[str, Any]) -> str:
+    first = error.errors()[0]
+    location = _named(first["loc"])
+    line = line_of(path, location)
+    place = f"{path}, line {line}" if line else str(path)
+    name = ".".join(str(part) for part in location)
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"{name} is no key of a study file ({place}).{nearest(str(location[-1]), _keys_at(location[:-1], raw))}{more}"
+    if first["type"] == "missing":
+        return f"{name} is missing ({place}). Add it{more}"
+    message = re.sub(r"^(Value error|Assertion failed), ", "", first["msg"])
+    if first["type"] == "string_pattern_mismatch":
+        message = "must be letters, digits, dot, dash or underscore, at most 80, beginning with a letter or digit"
+    elif first["type"] == "union_tag_invalid":
+        message = "type must be float, int or categorical"
+    elif first["type"] == "union_tag_not_found":
+        message = "needs a type: float, int or categorical"
+    text = f"{name}: {message}" if name else message
+    if "Received" not in text and not isinstance(first["input"], dict):
+        text += f". Received: {first['input']!r}"
+    return f"{text} ({place}){more}"
+
+
+def _named(location: Sequence[int | str]) -> Location:
+    """Drops what pydantic adds to a location: union tags and the names of types."""
+    tags = {"float", "int", "categorical", "bool", "str", "constrained-str"}
+    return tuple(
+        part
+        for index, part in enumerate(location)
+        if not (part in tags and index > 0) and not str(part).startswith(("function-", "list["))
+    )
+
+
+def _keys_at(location: Location, raw: Mapping[str, Any]) -> Iterator[str]:
+    if not location:
+        return iter(StudySpec.model_fields)
+    if location[0] == "space":
+        parameter = raw.get("space", {}).get(location[1], {}) if len(location) > 1 else {}
+        if parameter.get("type") == "categorical":
+            return iter(["type", "choices", "default", "when"])
+        return iter(["type", "low", "high", "default", "log", "step", "when"])
+    section = StudySpec.model_fields[str(location[0])].annotation
+    for candidate in (section, *get_args(section)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return iter(candidate.model_fields)
+    return iter(TrialConfig.model_fields)
