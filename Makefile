@@ -1,0 +1,70 @@
+# Everything a person or a CI machine types. Needs Python 3.11 or 3.12, make and git; installs the rest itself.
+#
+#   make setup        .venv from uv.lock, hashes checked (EXTRAS="gpu kaggle" adds extras)
+#   make quickstart   setup, a small study on synthetic faces, one prediction from its export
+#   make test         setup with the developers' tools, a browser, then every test
+#   make check        lint and types
+
+SHELL := /bin/bash
+PYTHON ?= python3
+EXTRAS ?=
+
+export UV_PYTHON_DOWNLOADS := never
+export UV_PROJECT_ENVIRONMENT := .venv
+
+BIN := .venv/bin
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+LOCKED := pyproject.toml uv.lock
+SYNC = $(UV) sync --locked --python "$(PYTHON)" $(addprefix --extra ,$(EXTRAS))
+empty :=
+EXTRAS_TAG := $(subst $(empty) $(empty),-,$(strip $(EXTRAS)))
+RUNTIME := .venv/.runtime$(addprefix -,$(EXTRAS_TAG))
+DEVELOPMENT := .venv/.development$(addprefix -,$(EXTRAS_TAG))
+
+.PHONY: setup develop quickstart test test-fast test-gpu lint types check clean
+
+setup: $(RUNTIME)
+develop: $(DEVELOPMENT)
+
+quickstart: setup
+	$(BIN)/emotune run studies/quickstart.yaml
+	$(BIN)/emotune predict runs/quickstart/export runs/quickstart/export/example.png
+
+test: develop
+	bash tests/install_browser.sh
+	$(BIN)/pytest
+
+test-fast: develop
+	$(BIN)/pytest -m "not slow and not browser"
+
+test-gpu: develop
+	$(BIN)/pytest -m gpu
+
+lint: develop
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: develop
+	$(BIN)/mypy
+
+check: lint types
+
+clean:
+	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache
+
+# --inexact: a developer's tools survive `make quickstart`.
+$(RUNTIME): $(LOCKED) | $(UV)
+	@$(PYTHON) .ci/python_version.py
+	$(SYNC) --no-dev --inexact
+	@touch $@
+
+$(DEVELOPMENT): $(LOCKED) | $(UV)
+	@$(PYTHON) .ci/python_version.py
+	$(SYNC) --inexact
+	@touch $@ $(RUNTIME)
+
+.tools/bin/uv: .ci/uv.txt
+	@$(PYTHON) .ci/python_version.py
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r .ci/uv.txt
+	@touch $@
