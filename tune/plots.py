@@ -1,0 +1,57 @@
+"""Turns numbers into figures. Pure: touches no disk and no global state of Matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def confusion_figure(matrix: npt.ArrayLike, classes: Sequence[str]) -> Figure:
+    """Draws a confusion matrix: one row per true class, shaded by the row's share, labelled with share and count.
+
+    Args:
+        matrix: counts, (n, n), row: true class, column: predicted class.
+        classes: n names.
+
+    Returns:
+        A figure without a canvas manager: write it with `figure.savefig(path)`.
+
+    Raises:
+        ValueError: matrix and classes do not fit.
+    """
+    from matplotlib.figure import Figure
+
+    counts = np.asarray(matrix, np.int64)
+    n = len(classes)
+    if counts.shape != (n, n):
+        raise ValueError(f"matrix must be ({n}, {n}) for {n} classes. Received: {counts.shape}.")
+    support = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(support, 1)
+
+    side_inches = 1.9 + 0.62 * n
+    figure = Figure(figsize=(side_inches, side_inches), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(n), classes, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(n), [f"{name} ({int(total)})" for name, total in zip(classes, support[:, 0], strict=True)])
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true (images)")
+    axes.tick_params(length=0)
+    axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="minor", length=0)
+    axes.spines[:].set_visible(False)
+    for row in range(n):
+        for column in range(n):
+            share = shares[row, column]
+            colour = "white" if share > 0.55 else "0.25"
+            text = f"{share:.0%}\n{counts[row, column]}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+    return figure
