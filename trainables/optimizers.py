@@ -1,0 +1,164 @@
+"""Names to Keras optimizers, and the learning rate of each epoch. Knows nothing of models, data or Ray.
+
+The schedules are plain arithmetic on epochs, so a resumed trial needs its epoch and a `PlateauState`, nothing else.
+Keras is imported when an optimizer is built.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from trainables.config import TrialConfig
+from trainables.errors import EmotuneError, nearest
+
+if TYPE_CHECKING:
+    import keras
+
+COSINE_FLOOR = 0.01
+"""Share of the starting learning rate that the cosine schedule ends at."""
+
+NOT_DECAYED = ("bias", "gamma", "beta")
+"""Variables whose name holds one of these are not decayed; only kernels are."""
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """One optimizer: its fields of `TrialConfig` besides `learning_rate`, and how it is made from them."""
+
+    parameters: tuple[str, ...]
+    build: Callable[[TrialConfig], keras.optimizers.Optimizer]
+
+
+def _sgd(config: TrialConfig) -> keras.optimizers.Optimizer:
+    from keras.optimizers import SGD
+
+    return SGD(config.learning_rate, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0)
+
+
+def _adam(config: TrialConfig) -> keras.optimizers.Optimizer:
+    from keras.optimizers import Adam
+
+    return Adam(config.learning_rate, beta_1=config.beta_1, beta_2=config.beta_2)
+
+
+def _adamw(config: TrialConfig) -> keras.optimizers.Optimizer:
+    from keras.optimizers import AdamW
+
+    return AdamW(config.learning_rate, weight_decay=config.weight_decay, beta_1=config.beta_1, beta_2=config.beta_2)
+
+
+def _rmsprop(config: TrialConfig) -> keras.optimizers.Optimizer:
+    from keras.optimizers import RMSprop
+
+    return RMSprop(config.learning_rate, rho=config.rho, momentum=config.momentum)
+
+
+def _nadam(config: TrialConfig) -> keras.optimizers.Optimizer:
+    from keras.optimizers import Nadam
+
+    return Nadam(config.learning_rate, beta_1=config.beta_1, beta_2=config.beta_2)
+
+
+def _lion(config: TrialConfig) -> keras.optimizers.Optimizer:
+    from keras.optimizers import Lion
+
+    return Lion(config.learning_rate, weight_decay=config.weight_decay, beta_1=config.beta_1, beta_2=config.beta_2)
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "sgd": Optimizer(("momentum", "nesterov"), _sgd),
+    "adam": Optimizer(("beta_1", "beta_2"), _adam),
+    "adamw": Optimizer(("beta_1", "beta_2", "weight_decay"), _adamw),
+    "rmsprop": Optimizer(("momentum", "rho"), _rmsprop),
+    "nadam": Optimizer(("beta_1", "beta_2"), _nadam),
+    "lion": Optimizer(("beta_1", "beta_2", "weight_decay"), _lion),
+}
+
+
+def build_optimizer(config: TrialConfig) -> keras.optimizers.Optimizer:
+    """Returns the Keras optimizer that `config.optimizer` names, at `config.learning_rate`.
+
+    Biases and normalisation scales are left out of weight decay. A nesterov step without momentum is plain SGD.
+
+    Raises:
+        EmotuneError: The name is not in `OPTIMIZERS`.
+    """
+    if config.optimizer not in OPTIMIZERS:
+        raise EmotuneError(f"No optimizer is called {config.optimizer!r}.{nearest(config.optimizer, OPTIMIZERS)}")
+    entry = OPTIMIZERS[config.optimizer]
+    optimizer = entry.build(config)
+    if "weight_decay" in entry.parameters:
+        optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
+    return optimizer
+
+
+def restore_optimizer(
+    config: TrialConfig, saved: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]
+) -> keras.optimizers.Optimizer:
+    """Returns `build_optimizer(config)` with the step, learning rate and slots of an optimizer that a file held.
+
+    Args:
+        config: The configuration that `saved` was built from.
+        saved: Optimizer of a model from `keras.saving.load_model`.
+        variables: That model's `trainable_variables`.
+    """
+    # Keras 3.15 does not save exclude_from_weight_decay: the loaded optimizer itself would decay biases.
+    optimizer = build_optimizer(config)
+    optimizer.build(variables)
+    for own, value in zip(optimizer.variables, saved.variables, strict=True):
+        own.assign(value)
+    return optimizer
+
+
+@dataclass(frozen=True)
+class PlateauState:
+    """How the inner validation loss has gone; small enough for a checkpoint (`dataclasses.asdict`).
+
+    Attributes:
+        best: Lowest finite loss so far.
+        stalled_epochs: Epochs since `best`, or since the last reduction.
+        reductions: How often the learning rate has been multiplied by `plateau_factor`.
+    """
+
+    best: float = math.inf
+    stalled_epochs: int = 0
+    reductions: int = 0
+
+    def update(self, loss: float, patience_epochs: int) -> PlateauState:
+        """Returns the state after an epoch's inner validation loss; NaN counts as no improvement.
+
+        Args:
+            loss: Inner validation loss of the epoch just ended.
+            patience_epochs: Epochs without improvement that lower the learning rate once.
+        """
+        if loss < self.best:
+            return replace(self, best=loss, stalled_epochs=0)
+        if self.stalled_epochs + 1 >= patience_epochs:
+            return replace(self, stalled_epochs=0, reductions=self.reductions + 1)
+        return replace(self, stalled_epochs=self.stalled_epochs + 1)
+
+
+def learning_rate_at(
+    config: TrialConfig, epoch: int, max_epochs: int, plateau_state: PlateauState | None = None
+) -> float:
+    """Returns the learning rate of one epoch under `config.schedule`.
+
+    `constant` keeps `config.learning_rate`. `cosine` falls along half a cosine (Loshchilov, Hutter: SGDR, 2017,
+    without restarts) to 1 % of it at the last epoch. `plateau` multiplies it by `plateau_factor` for each reduction
+    in `plateau_state`.
+
+    Args:
+        config: Reads `learning_rate`, `schedule` and `plateau_factor`.
+        epoch: The epoch about to be trained; the first is 0.
+        max_epochs: Epochs the study allows a trial; later epochs stay at the floor.
+        plateau_state: State after the epochs already trained; None is the state before the first.
+    """
+    if config.schedule == "cosine":
+        done = min(epoch / max(max_epochs - 1, 1), 1.0)
+        return config.learning_rate * (COSINE_FLOOR + (1 - COSINE_FLOOR) * (1 + math.cos(math.pi * done)) / 2)
+    if config.schedule == "plateau" and plateau_state is not None:
+        return float(config.learning_rate * config.plateau_factor**plateau_state.reductions)
+    return config.learning_rate
