@@ -56,3 +56,30 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     @classmethod
     def _drop_unset(cls, values: object) -> object:
         return {k: v for k, v in values.items() if v is not None} if isinstance(values, dict) else values
+
+
+class TrialContext(BaseModel, frozen=True, extra="forbid"):
+    """What all trials of a study share; the runner makes it, the trial reads it.
+
+    Attributes:
+        dataset: data set folder.
+        objective: name of the reported metric that chooses the best epoch; `mode` says which way.
+        rungs: epochs after which a trial may be stopped; a checkpoint is written at each.
+        max_images_per_fold: upper limit on the images of each fold, None for all.
+        cpus: processor cores the trial may use.
+        gpus: GPUs, or the share of one, the trial may use; 0 hides them.
+        process_memory_mib: a process that has grown past it is replaced before its next trial.
+    """
+
+    dataset: str
+    seed: int
+    objective: str
+    mode: Literal["min", "max"]
+    max_epochs: int
+    rungs: tuple[int, ...]
+    selection_share: float
+    max_images_per_fold: int | None = None
+    feed_workers: int = 0
+    cpus: float = 1
+    gpus: float = 0
+    process_memory_mib: int = 8192

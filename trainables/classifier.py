@@ -1,0 +1,291 @@
+"""One trial as a `ray.tune.Trainable`: one step is one epoch. The process stays warm from trial to trial.
+
+TensorFlow is imported once and the data set mapped once for each process; `reset_config` swaps the model.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+from ray.tune import Trainable
+
+from trainables.config import TrialConfig, TrialContext
+from trainables.folds import trial_rows
+from trainables.metrics import evaluate
+from trainables.optimizers import PlateauState, build_optimizer, learning_rate_at, restore_optimizer
+from trainables.records import Dataset, Rows, open_dataset
+
+if TYPE_CHECKING:
+    import keras
+
+EVALUATION_BATCH = 256
+RETIRED = 75
+"""Exit status of a process that made room for a fresh one."""
+
+_MODEL_FILE, _STATE_FILE = "model.keras", "state.json"
+_DROPOUT_STREAM, _WEIGHTS_STREAM = 3, 4
+
+
+class Classifier(Trainable):  # type: ignore[misc]  # Ray is untyped
+    """Trains one AlexNet and reports every epoch.
+
+    Ray passes `{"trial": number, "parameters": TrialConfig, "study": TrialContext, "resume_from": folder or None}`.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Prepares the process, then the first trial."""
+        self._retire = False
+        self._context = TrialContext.model_validate(config["study"])
+        prepare_process(self._context)
+        from trainables.feed import Feed
+
+        self._dataset = open_dataset(Path(self._context.dataset))
+        self._feed = Feed(self._dataset, "none", {}, workers=self._context.feed_workers)
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Drops the old trial's model and starts the new trial in the same process."""
+        release(self._model)
+        # Ray 2.60 hangs when this returns False and drops the trial when it raises: note it, leave at the first step.
+        self._retire = process_memory_mib() > self._context.process_memory_mib
+        if not self._retire:
+            self._start(new_config)
+        return True
+
+    def _start(self, config: dict[str, Any]) -> None:
+        import keras
+
+        self._trial = int(config["trial"])
+        self._config = TrialConfig.model_validate(config["parameters"])
+        self._epoch = 0
+        self._images_seen = 0
+        self._best: dict[str, Any] = {"epoch": 0, "value": None}
+        self._plateau = PlateauState()
+        self._rows = trial_rows(
+            self._dataset, self._context.selection_share, self._config.split_ratio, self._context.seed
+        )
+        self._feed.reconfigure(self._config.preprocessing, self._config.model_dump())
+        keras.utils.set_random_seed(draw((self._context.seed, self._trial, _WEIGHTS_STREAM)))
+        self._model: keras.Model = compiled_model(self._dataset, self._config)
+        if config.get("resume_from"):
+            self.load_checkpoint(config["resume_from"])
+
+    def step(self) -> dict[str, Any]:
+        """Trains, validates and scores one epoch.
+
+        Returns:
+            `epoch`, `training_*`, `validation_*` and `selection_*` figures, `learning_rate`, `images_per_s` (training),
+            `wait_s` (for data), `epoch_s`, `process_memory_mib`; `should_checkpoint` at a best epoch and at rungs.
+        """
+        if self._retire:
+            os._exit(RETIRED)
+        started = time.perf_counter()
+        rate = learning_rate_at(self._config, self._epoch, self._context.max_epochs, self._plateau)
+        training = self._train(self._limited(self._rows.fit), rate)
+        self._epoch += 1
+
+        validation = self._evaluate(self._limited(self._rows.validation))
+        selection = self._evaluate(self._limited(self._rows.selection))
+        self._plateau = self._plateau.update(validation["loss"], self._config.plateau_patience)
+
+        result = {
+            "epoch": self._epoch,
+            **training,
+            "validation_loss": validation["loss"],
+            "validation_accuracy": validation["accuracy"],
+            **{f"selection_{name}": value for name, value in selection.items() if name != "images"},
+            "learning_rate": rate,
+            "epoch_s": time.perf_counter() - started,
+            "process_memory_mib": process_memory_mib(),
+            "process": os.getpid(),
+        }
+        return {**result, **self._verdict(result)}
+
+    def _train(self, rows: Rows, rate: float) -> dict[str, float]:
+        model, config = self._model, self._config
+        seed = (self._context.seed, self._trial)
+        model.optimizer.learning_rate = rate
+        _reseed_dropout(model, (*seed, self._epoch, _DROPOUT_STREAM))
+        model.reset_metrics()
+        one_hot = np.eye(len(self._dataset.info.classes), dtype=np.float32)
+        images, logs = 0, {"loss": math.nan, "accuracy": math.nan}
+        started = time.perf_counter()
+        for pixels, labels in self._feed.training_batches(rows, config.batch_size, seed, self._epoch):
+            logs = model.train_on_batch(pixels, one_hot[labels], return_dict=True)
+            images += len(labels)
+        seconds = time.perf_counter() - started
+        self._images_seen += images
+        return {
+            "training_loss": float(logs["loss"]),
+            "training_accuracy": float(logs["accuracy"]),
+            "images_per_s": images / seconds,
+            "wait_s": self._feed.wait_s,
+        }
+
+    def _evaluate(self, rows: Rows) -> dict[str, Any]:
+        logits = predict_logits(self._model, self._feed.evaluation_batches(rows, EVALUATION_BATCH))
+        return evaluate(logits, self._dataset.labels[rows], len(self._dataset.info.classes))
+
+    def _verdict(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Says whether the epoch is the best so far, whether to save it, and whether the trial is at its end."""
+        context = self._context
+        value = result[context.objective]
+        diverged = not math.isfinite(result["training_loss"]) or not math.isfinite(value)
+        sign = 1.0 if context.mode == "max" else -1.0
+        best = self._best["value"]
+        is_best = not diverged and (best is None or sign * value > sign * best)
+        if is_best:
+            self._best = {"epoch": self._epoch, "value": value}
+        return {
+            "should_checkpoint": is_best or (self._epoch in context.rungs and not diverged),
+            # Ray keeps the checkpoint with the highest of these and the latest; equal scores must not replace the best.
+            "checkpoint_score": sign * value if is_best else -math.inf,
+            "diverged": diverged,
+            "done": diverged or self._epoch >= context.max_epochs,
+        }
+
+    def _limited(self, rows: Rows) -> Rows:
+        limit = self._context.max_images_per_fold
+        if limit is None or limit >= len(rows):
+            return rows
+        return np.sort(np.random.default_rng(self._context.seed).permutation(rows)[:limit])
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Writes `model.keras` (weights and optimizer) and `state.json`, the latter last and under a temporary name."""
+        folder = Path(checkpoint_dir)
+        self._model.save(folder / _MODEL_FILE)
+        state = {
+            "trial": self._trial,
+            "config": self._config.model_dump(),
+            "epoch": self._epoch,
+            "best": self._best,
+            "plateau": asdict(self._plateau),
+            "feed_position": {"epoch": self._epoch, "images_seen": self._images_seen},
+            "random_state": {"seed": self._context.seed, "trial": self._trial, "next_epoch": self._epoch},
+        }
+        temporary = folder / f".{_STATE_FILE}"
+        temporary.write_text(json.dumps(state, indent=1), encoding="utf-8")
+        temporary.replace(folder / _STATE_FILE)
+
+    def load_checkpoint(self, checkpoint: str) -> None:  # type: ignore[override]
+        """Takes up a trial where a checkpoint folder left it."""
+        if self._retire:
+            return
+        import keras
+
+        folder = Path(checkpoint)
+        state = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))
+        release(self._model)
+        saved = keras.saving.load_model(folder / _MODEL_FILE)
+        optimizer = restore_optimizer(self._config, saved.optimizer, saved.trainable_variables)
+        self._model = compiled(saved, self._config, optimizer)
+        self._epoch = state["epoch"]
+        self._best = state["best"]
+        self._plateau = PlateauState(**state["plateau"])
+        self._images_seen = state["feed_position"]["images_seen"]
+
+    def cleanup(self) -> None:
+        """Lets the feed's workers go."""
+        self._feed.close()
+
+
+def prepare_process(context: TrialContext) -> None:
+    """Sets what TensorFlow reads once, before it is first imported; leaves alone what the user has set."""
+    if not context.gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray 2.60 no longer hides GPUs from processes that asked for none
+    threads = str(max(1, int(context.cpus)))
+    for name, value in {
+        "TF_NUM_INTRAOP_THREADS": threads,
+        "TF_NUM_INTEROP_THREADS": threads,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def compiled_model(dataset: Dataset, config: TrialConfig) -> keras.Model:
+    """Returns a fresh AlexNet for the data set, ready to train."""
+    from trainables.alexnet import build_alexnet
+
+    info = dataset.info
+    model = build_alexnet(
+        height_px=info.height_px,
+        width_px=info.width_px,
+        channels=info.channels,
+        classes=len(info.classes),
+        config=config,
+        mean=info.train_mean,
+        std=info.train_std,
+    )
+    return compiled(model, config, build_optimizer(config))
+
+
+def compiled(model: keras.Model, config: TrialConfig, optimizer: keras.optimizers.Optimizer) -> keras.Model:
+    """Compiles with cross-entropy on logits; XLA is left to GPUs, on CPUs it is slower (TensorFlow 2.21)."""
+    import keras
+
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
+        metrics=["accuracy"],
+        jit_compile="auto" if os.environ.get("CUDA_VISIBLE_DEVICES") else False,
+    )
+    return model
+
+
+def predict_logits(model: keras.Model, batches: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Returns the logits of all batches, float32, (n, classes); every batch has the same shape for the graph."""
+    logits = []
+    for pixels, labels in batches:
+        n = len(labels)
+        if n < EVALUATION_BATCH:
+            pixels = np.concatenate([pixels, np.zeros((EVALUATION_BATCH - n, *pixels.shape[1:]), pixels.dtype)])
+        logits.append(np.asarray(model.predict_on_batch(pixels))[:n])
+    return np.concatenate(logits)
+
+
+def release(model: keras.Model) -> None:
+    """Gives back a model's memory.
+
+    `clear_session` and the collector alone leave the variables alive behind traced functions (TensorFlow 2.21: 290 MB
+    a trial for 21 M parameters), so their buffers are emptied first.
+    """
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        for variable in [*model.variables, *model.optimizer.variables]:
+            tf.raw_ops.AssignVariableOp(
+                resource=variable.value.handle, value=tf.zeros([0], variable.value.dtype), validate_shape=False
+            )
+    keras.backend.clear_session()
+    gc.collect()
+
+
+def process_memory_mib() -> float:
+    """Returns the resident memory of this process."""
+    return float(psutil.Process().memory_info().rss) / 2**20
+
+
+def draw(seed: tuple[int, ...]) -> int:
+    """Returns one 31-bit number for a tuple of seeds."""
+    return int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
+
+
+def _reseed_dropout(model: keras.Model, seed: tuple[int, ...]) -> None:
+    for index, layer in enumerate(model.layers):
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            generator.state.assign(np.array([draw((*seed, index)), 0], dtype=str(generator.state.dtype)))
