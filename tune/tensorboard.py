@@ -26,6 +26,8 @@ from tune.plots import confusion_figure
 
 Status = Literal["SUCCESS", "FAILURE"]
 
+# TensorBoard 2.21 lists what "differs" first and ticks five columns of its table: these come before the rest.
+_MAIN = frozenset({"learning_rate", "batch_size", "dropout", "split_ratio", "optimizer", "preprocessing"})
 _GROUPS = ("selection", "validation", "training")
 _PLACES = {
     "learning_rate": "training/learning_rate",
@@ -208,9 +210,12 @@ def _hparams(tag: str, data: Any) -> Any:
 
 def _domain(name: str, parameter: Any) -> Any:
     if isinstance(parameter, CategoricalParameter):
-        return _choices(name, parameter.choices)
-    interval = api_pb2.Interval(min_value=parameter.low, max_value=parameter.high)
-    return api_pb2.HParamInfo(name=name, type=api_pb2.DATA_TYPE_FLOAT64, domain_interval=interval)
+        info = _choices(name, parameter.choices)
+    else:
+        interval = api_pb2.Interval(min_value=parameter.low, max_value=parameter.high)
+        info = api_pb2.HParamInfo(name=name, type=api_pb2.DATA_TYPE_FLOAT64, domain_interval=interval)
+    info.differs = name in _MAIN
+    return info
 
 
 def _choices(name: str, choices: Sequence[Value]) -> Any:
