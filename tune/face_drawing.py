@@ -22,6 +22,11 @@ _WEAKEST: Final = 0.4
 
 Points = npt.NDArray[np.float64]
 
+_TURN: Final = np.linspace(0, 2 * np.pi, 33)
+_CIRCLE: Final = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
+_SPAN: Final = np.linspace(-1, 1, 9)
+_PARABOLA: Final = np.stack([_SPAN, 1 - _SPAN**2], axis=1)
+
 
 @dataclass(frozen=True)
 class Expression:
@@ -260,10 +265,8 @@ def _photograph(canvas: npt.NDArray[np.uint8], random: np.random.Generator) -> P
 
 
 def _ellipse(x: float, y: float, half_width: float, half_height: float) -> Points:
-    angles = np.linspace(0, 2 * np.pi, 33)
-    return np.stack([x + half_width * np.cos(angles), y + half_height * np.sin(angles)], axis=1)
+    return _CIRCLE * (half_width, half_height) + (x, y)
 
 
 def _arc(x: float, y: float, half_width: float, sag: float) -> Points:
-    t = np.linspace(-1, 1, 9)
-    return np.stack([x + half_width * t, y + sag * (1 - t**2)], axis=1)
+    return _PARABOLA * (half_width, sag) + (x, y)
