@@ -33,6 +33,7 @@ from trainables.records import (
     Pixels,
     SkippedImage,
     arrow_schema,
+    hash_pixels,
     open_dataset,
     read_info,
 )
@@ -242,13 +243,6 @@ class DatasetWriter:
             raise DatasetError(f"{self.target} cannot be written: {error}; make room or choose another.") from error
         for values in self._pending.values():
             values.clear()
-
-
-def hash_pixels(image: Pixels) -> bytes:
-    """16 bytes of blake2b over shape and pixels; equal exactly when two images are the same."""
-    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
-    digest.update(image.tobytes())
-    return digest.digest()
 
 
 def existing_dataset(target: Path, source_fingerprint: str) -> Dataset | None:

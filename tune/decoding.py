@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -72,7 +72,7 @@ def decode(data: bytes, path: str) -> Pixels:
     return image[..., None] if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def fit(image: Pixels, store_size_px: int | None, channels: Literal[1, 3] | None, path: str) -> Pixels:
+def fit(image: Pixels, store_size_px: int | None, channels: int | None, path: str) -> Pixels:
     """Brings an image to the stored size (both sides, whatever its shape was) and number of channels.
 
     Raises:

@@ -13,12 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
-from trainables.records import FORMAT_VERSION, TEST, TRAIN, Dataset, Pixels, SkippedImage, open_dataset
-from trainables.writer import DatasetWriter, check_target, existing_dataset, hash_pixels
+from trainables.records import FORMAT_VERSION, TEST, TRAIN, Dataset, Pixels, SkippedImage, hash_pixels, open_dataset
+from trainables.writer import DatasetWriter, check_target, existing_dataset
 from tune.decoding import Unreadable, fit, quiet_decoders
 from tune.errors import SourceError
 from tune.layout import Item, split_of
@@ -41,7 +41,7 @@ class ImportOptions:
     """
 
     store_size_px: int | None = None
-    channels: Literal[1, 3] | None = None
+    channels: int | None = None
     test_share: float = 0.1
     max_bad: float = 0.01
 
