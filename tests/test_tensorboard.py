@@ -141,6 +141,16 @@ def test_experiment_declares_each_parameter_once_with_its_domain(tmp_path: Path)
     ]
 
 
+def test_what_is_fixed_is_shown_with_every_trial(logs: TrialLogs, tmp_path: Path) -> None:
+    space = {"dropout": {"type": "float", "low": 0, "high": 0.5, "default": 0.5}}
+    logs.experiment(SearchSpace.model_validate(space), {"width": 0.25})
+    logs.start(0, {"dropout": 0.1})
+
+    [content] = plugin_data(tmp_path / "trial-0000", metadata.SESSION_START_INFO_TAG)
+    hparams = metadata.parse_session_start_info_plugin_data(content).hparams
+    assert {name: value.number_value for name, value in hparams.items()} == {"width": 0.25, "dropout": 0.1}
+
+
 def test_resumed_trial_keeps_one_session_and_replaces_the_epochs_it_repeats(tmp_path: Path) -> None:
     before = TrialLogs(tmp_path)
     before.start(3, PARAMETERS)

@@ -69,6 +69,7 @@ class TrialLogs:
         self._sign = 1.0 if mode == "max" else -1.0
         self._metrics = list(dict.fromkeys(["selection_accuracy", "selection_macro_f1", objective]))
         self._open: dict[int, _Trial] = {}
+        self._fixed: dict[str, Value] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -81,12 +82,13 @@ class TrialLogs:
 
         Args:
             space: its parameters come first.
-            fixed: further parameters to show, each with its one value.
+            fixed: further parameters to show, with the one value that every trial has.
         """
+        self._fixed = dict(fixed or {})
         if has_events(self._directory):
             return
         infos = [_domain(name, parameter) for name, parameter in space.parameters.items()]
-        infos += [_choices(name, [value]) for name, value in (fixed or {}).items()]
+        infos += [_choices(name, [value]) for name, value in self._fixed.items()]
         metrics = [
             api_pb2.MetricInfo(name=api_pb2.MetricName(tag=f"best/{name}"), display_name=f"best_{name}")
             for name in [*self._metrics, "epoch"]
@@ -110,7 +112,7 @@ class TrialLogs:
         state = self._open[trial] = _Trial(EventFile(folder), math.inf if begun else 0, earlier)
         if not begun:
             info = SessionStartInfo(group_name=folder.name, start_time_secs=time.time())
-            for name, value in parameters.items():
+            for name, value in {**self._fixed, **parameters}.items():
                 _set_value(info.hparams[name], value)
             state.file.write([_hparams(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=info))])
 
