@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tune.preview import preview_command
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -112,8 +114,7 @@ def show(
 
 
 # --- preview: registered from tune/preview.py ---------------------------------------------------------------------
-
-
+app.command("preview")(preview_command)
 # ------------------------------------------------------------------------------------------------------------------
 
 
