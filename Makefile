@@ -28,7 +28,7 @@ develop: $(DEVELOPMENT)
 
 quickstart: setup
 	$(BIN)/emotune run studies/quickstart.yaml
-	$(BIN)/emotune predict runs/quickstart/export runs/quickstart/export/example.png
+	$(BIN)/emotune predict runs/quickstart/export studies/happy.png
 
 test: develop
 	bash tests/install_browser.sh
