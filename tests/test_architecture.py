@@ -201,6 +201,14 @@ def test_every_command_line_we_publish_parses(words: list[str]) -> None:
     assert not left_over and not missing, f"left over: {left_over}, missing: {missing}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_a_page_names_exists(page: Path) -> None:
+    text = page.read_text()
+    links = [page.parent / target for target in re.findall(r"\]\(((?!https?:)[^)#]+)\)", text)]
+    named = [ROOT / path for path in re.findall(r"\b((?:studies|benchmarks|search_spaces)/[\w./-]+\.\w+)", text)]
+    assert not [str(path.relative_to(ROOT)) for path in links + named if not path.exists()]
+
+
 def test_no_file_is_longer_than_a_reader_can_hold() -> None:
     limit_lines = 400
     lengths = {str(path.relative_to(ROOT)): path.read_text().count("\n") for path in OURS.values()}
