@@ -175,7 +175,7 @@ def _metadata(dataset: Dataset) -> dict[bytes, bytes]:
 def _write(dataset: Dataset, boxes: Boxes) -> None:
     schema = pa.schema([(edge, pa.int32()) for edge in _EDGES], metadata=_metadata(dataset))
     table = pa.table(dict(zip(_EDGES, boxes.T.copy(), strict=True)), schema=schema)
-    unfinished = dataset.directory / f".{FACES_FILE}.unfinished"
+    unfinished = dataset.directory / "faces.unfinished.arrow"
     with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_table(table)
     unfinished.replace(dataset.directory / FACES_FILE)
