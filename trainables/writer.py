@@ -68,8 +68,7 @@ class DatasetWriter:
         Raises:
             DatasetError: the target is in the way.
         """
-        # What `.` or a link names is what has to be renamed.
-        self.target = Path(target).resolve()
+        self.target = Path(target).resolve()  # what `.` or a link names is what has to be renamed
         self.classes = tuple(classes)
         self._expected_images = expected_images
         check_target(self.target, replace=replace)

@@ -150,8 +150,12 @@ def _readable(path: Path) -> Iterator[None]:
 
 def _walk(path: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Images and CSV files below a folder, relative to it; links are followed, but no folder is entered twice."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
     seen: set[str] = set()
-    for folder, folders, files in os.walk(path, followlinks=True):
+    for folder, folders, files in os.walk(path, onerror=fail, followlinks=True):
         real = os.path.realpath(folder)
         folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
         if real in seen:
