@@ -1,4 +1,4 @@
-"""The search space: float, int and categorical parameters with conditions and defaults. Knows nothing of trials or files."""
+"""The search space: float, int and categorical parameters with conditions and defaults. Knows no trial, no file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import BaseModel, Field, RootModel, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
@@ -23,7 +23,7 @@ class Suggester(Protocol):
     def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
         """Proposes an int in [low, high]."""
 
-    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """Proposes one of the choices."""
 
 
@@ -121,7 +121,8 @@ class CategoricalParameter(_Parameter, frozen=True):
 
     def suggest(self, name: str, trial: Suggester) -> Value:
         """Asks the trial for a value."""
-        return trial.suggest_categorical(name, self.choices)
+        value: Value = trial.suggest_categorical(name, self.choices)
+        return value
 
     def contains(self, value: Value) -> bool:
         """Says whether a value is one of the choices."""
@@ -181,7 +182,7 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
         return values
 
     def defaults(self) -> dict[str, Value]:
-        """Returns the default configuration: the default of every parameter that is active under the defaults above it."""
+        """Returns the default of every parameter that is active under the defaults above it."""
         values: dict[str, Value] = {}
         for name, parameter in self.root.items():
             if parameter.active(values):
@@ -212,4 +213,6 @@ def _check_range(low: float, high: float, default: float, log: bool, stepped: bo
 def _check_on_grid(what: str, value: float, low: float, step: float) -> None:
     steps = (value - low) / step
     if not math.isclose(steps, round(steps), abs_tol=1e-6):
-        raise ValueError(f"{what} must be low plus a whole number of steps. Received: {value:g}, low={low:g}, step={step:g}")
+        raise ValueError(
+            f"{what} must be low plus a whole number of steps. Received: {value:g}, low={low:g}, step={step:g}"
+        )

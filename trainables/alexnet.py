@@ -20,6 +20,8 @@ PUBLISHED_STEM_FROM_PX = 128
 
 MIN_WIDTH = 8
 
+BATCH_NORM_MOMENTUM = 0.9
+
 # Section 3.3 of the paper: k, n // 2, alpha; its beta is 0.75.
 LRN_BIAS, LRN_RADIUS, LRN_ALPHA = 2.0, 2, 1e-4
 
@@ -92,7 +94,8 @@ def build_alexnet(
             name=f"conv{index}",
         )(x)
         if config.batch_norm:
-            x = layers.BatchNormalization(name=f"norm{index}")(x)
+            # Keras' 0.99 needs hundreds of steps an epoch before evaluation sees what training saw.
+            x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"norm{index}")(x)
         x = layers.ReLU(name=f"relu{index}")(x)
         if index <= 2 and not config.batch_norm:
             x = _local_response_normalisation(x)

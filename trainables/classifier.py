@@ -36,7 +36,7 @@ _MODEL_FILE, _STATE_FILE = "model.keras", "state.json"
 _DROPOUT_STREAM, _WEIGHTS_STREAM = 3, 4
 
 
-class Classifier(Trainable):  # type: ignore[misc]  # Ray is untyped
+class Classifier(Trainable):
     """Trains one AlexNet and reports every epoch.
 
     Ray passes `{"trial": number, "parameters": TrialConfig, "study": TrialContext, "resume_from": folder or None}`.
@@ -71,8 +71,9 @@ class Classifier(Trainable):  # type: ignore[misc]  # Ray is untyped
         self._images_seen = 0
         self._best: dict[str, Any] = {"epoch": 0, "value": None}
         self._plateau = PlateauState()
-        self._rows = trial_rows(
-            self._dataset, self._context.selection_share, self._config.split_ratio, self._context.seed
+        rows = trial_rows(self._dataset, self._context.selection_share, self._config.split_ratio, self._context.seed)
+        self._fit, self._validation, self._selection = (
+            limited(part, self._context) for part in (rows.fit, rows.validation, rows.selection)
         )
         self._feed.reconfigure(self._config.preprocessing, self._config.model_dump())
         keras.utils.set_random_seed(draw((self._context.seed, self._trial, _WEIGHTS_STREAM)))
@@ -91,11 +92,11 @@ class Classifier(Trainable):  # type: ignore[misc]  # Ray is untyped
             os._exit(RETIRED)
         started = time.perf_counter()
         rate = learning_rate_at(self._config, self._epoch, self._context.max_epochs, self._plateau)
-        training = self._train(self._limited(self._rows.fit), rate)
+        training = self._train(self._fit, rate)
         self._epoch += 1
 
-        validation = self._evaluate(self._limited(self._rows.validation))
-        selection = self._evaluate(self._limited(self._rows.selection))
+        validation = self._evaluate(self._validation)
+        selection = self._evaluate(self._selection)
         self._plateau = self._plateau.update(validation["loss"], self._config.plateau_patience)
 
         result = {
@@ -116,18 +117,19 @@ class Classifier(Trainable):  # type: ignore[misc]  # Ray is untyped
         seed = (self._context.seed, self._trial)
         model.optimizer.learning_rate = rate
         _reseed_dropout(model, (*seed, self._epoch, _DROPOUT_STREAM))
-        model.reset_metrics()
         one_hot = np.eye(len(self._dataset.info.classes), dtype=np.float32)
-        images, logs = 0, {"loss": math.nan, "accuracy": math.nan}
+        images, loss, hits = 0, 0.0, 0.0
         started = time.perf_counter()
         for pixels, labels in self._feed.training_batches(rows, config.batch_size, seed, self._epoch):
             logs = model.train_on_batch(pixels, one_hot[labels], return_dict=True)
             images += len(labels)
+            loss += float(logs["loss"]) * len(labels)
+            hits += float(logs["accuracy"]) * len(labels)
         seconds = time.perf_counter() - started
         self._images_seen += images
         return {
-            "training_loss": float(logs["loss"]),
-            "training_accuracy": float(logs["accuracy"]),
+            "training_loss": loss / images,
+            "training_accuracy": hits / images,
             "images_per_s": images / seconds,
             "wait_s": self._feed.wait_s,
         }
@@ -153,12 +155,6 @@ class Classifier(Trainable):  # type: ignore[misc]  # Ray is untyped
             "diverged": diverged,
             "done": diverged or self._epoch >= context.max_epochs,
         }
-
-    def _limited(self, rows: Rows) -> Rows:
-        limit = self._context.max_images_per_fold
-        if limit is None or limit >= len(rows):
-            return rows
-        return np.sort(np.random.default_rng(self._context.seed).permutation(rows)[:limit])
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes `model.keras` (weights and optimizer) and `state.json`, the latter last and under a temporary name."""
@@ -212,6 +208,14 @@ def prepare_process(context: TrialContext) -> None:
         "NO_ALBUMENTATIONS_UPDATE": "1",
     }.items():
         os.environ.setdefault(name, value)
+
+
+def limited(rows: Rows, context: TrialContext) -> Rows:
+    """Returns the rows of a fold, or as many of them as the study allows, always the same ones."""
+    limit = context.max_images_per_fold
+    if limit is None or limit >= len(rows):
+        return rows
+    return np.sort(np.random.default_rng(context.seed).permutation(rows)[:limit])
 
 
 def compiled_model(dataset: Dataset, config: TrialConfig) -> keras.Model:

@@ -1,4 +1,4 @@
-"""One trial's configuration: every parameter a trial understands, with its range and default. Knows nothing of Keras."""
+"""One trial's configuration: every parameter it understands, its range and default. Knows nothing of Keras."""
 
 from __future__ import annotations
 

@@ -200,7 +200,9 @@ def read_events(path: Path) -> tuple[list[dict[str, Any]], int]:
             event = json.loads(line)
             event["event"]
         except (ValueError, KeyError, TypeError):
-            raise StudyError(f"{path}, line {number} is damaged. Restore the file from a copy, or remove that line") from None
+            raise StudyError(
+                f"{path}, line {number} is damaged. Restore the file from a copy, or remove that line"
+            ) from None
         events.append(event)
         whole += len(line)
     return events, whole

@@ -12,6 +12,7 @@ import numpy as np
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tune.ledger import RungDecision
+from tune.unsaved import Unsaved
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -67,7 +68,7 @@ class Rungs:
         return rung[trial]
 
 
-class Asha(FIFOScheduler):  # type: ignore[misc]  # Ray is untyped
+class Asha(Unsaved, FIFOScheduler):
     """Ray Tune's face of `Rungs`; time is the epoch that the trial reports, not Ray's iteration count."""
 
     def __init__(
@@ -78,7 +79,7 @@ class Asha(FIFOScheduler):  # type: ignore[misc]  # Ray is untyped
         stopping: Callable[[], str],
     ) -> None:
         """Takes the rungs, who is to hear of each new decision, and who says that the whole study is stopping."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._stopping = stopping
         self._rungs = rungs
         self._objective = objective

@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import JournalStorage
@@ -22,6 +22,7 @@ from ray.tune.search import Searcher
 from search_spaces import SearchSpace
 from tune.ledger import ENDED, Ledger, TrialRecord, TrialState
 from tune.spec import StudySpec
+from tune.unsaved import Unsaved
 
 _STATES = {
     "complete": OptunaState.COMPLETE,
@@ -57,8 +58,10 @@ def rebuild_optuna_study(path: Path, spec: StudySpec, trials: Iterable[TrialReco
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
     name = f"{spec.name}-{spec.space.digest()}"
-    direction = "maximize" if spec.mode == "max" else "minimize"
-    study = optuna.create_study(storage=JournalStorage(JournalFileBackend(str(fresh))), study_name=name, direction=direction)
+    direction: Literal["maximize", "minimize"] = "maximize" if spec.mode == "max" else "minimize"
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(fresh))), study_name=name, direction=direction
+    )
     for record in records:
         study.add_trial(_frozen(record, spec))
     fresh.replace(path)
@@ -89,7 +92,7 @@ def _frozen(record: TrialRecord, spec: StudySpec) -> optuna.trial.FrozenTrial:
     )
 
 
-class OptunaSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
+class OptunaSearcher(Unsaved, Searcher):
     """Proposes configurations to Ray Tune and tells Optuna how each trial ended."""
 
     def __init__(self, study: optuna.Study, space: SearchSpace, spec: StudySpec, ledger: Ledger, trials: int) -> None:
@@ -118,7 +121,13 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
         if not ledger.record.trials:
             study.enqueue_trial(space.defaults())
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    @property
+    def running(self) -> int:
+        """Trials of this session that a process is training now."""
+        numbers = set(self._numbers.values())
+        return sum(self._ledger.record.trials[number].state == "running" for number in numbers)
+
+    def suggest(self, trial_id: str) -> Any:
         """Returns the next trial's configuration, or Ray's word for the end of the search."""
         if self.stopping:
             return str(Searcher.FINISHED)

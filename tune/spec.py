@@ -64,8 +64,12 @@ class Asha(BaseModel, frozen=True, extra="forbid"):
 class Folds(BaseModel, frozen=True, extra="forbid"):
     """How the training images are shared out."""
 
-    selection_share: float = Field(0.15, gt=0, lt=0.9, description="share of the training images that scores every trial")
-    max_train_images: int | None = Field(None, ge=1, description="use only this many images of the pool that trials fit")
+    selection_share: float = Field(
+        0.15, gt=0, lt=0.9, description="share of the training images that scores every trial"
+    )
+    max_images_per_fold: int | None = Field(
+        None, ge=1, description="use only this many images of each fold, to try things"
+    )
 
 
 class Resources(BaseModel, frozen=True, extra="forbid"):
@@ -75,7 +79,9 @@ class Resources(BaseModel, frozen=True, extra="forbid"):
     gpus_per_trial: float = Field(0, ge=0, le=64)
     feed_workers: int = Field(0, ge=0, le=256, description="processes that augment ahead of the device, one CPU each")
     max_concurrent: int | None = Field(None, ge=1, le=10_000, description="default: as many as fit")
-    process_memory_mib: int = Field(8192, ge=256, description="a trial process past it is replaced before its next trial")
+    process_memory_mib: int = Field(
+        8192, ge=256, description="a trial process past it is replaced before its next trial"
+    )
     retries: int = Field(3, ge=0, le=1000, description="times a trial is restarted after its process died")
     reuse_processes: bool = True
 
@@ -164,7 +170,8 @@ def _explain(error: ValidationError, path: Path, raw: Mapping[str, Any]) -> str:
     name = ".".join(str(part) for part in location)
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"{name} is no key of a study file ({place}).{nearest(str(location[-1]), _keys_at(location[:-1], raw))}{more}"
+        near = nearest(str(location[-1]), _keys_at(location[:-1], raw))
+        return f"{name} is no key of a study file ({place}).{near}{more}"
     if first["type"] == "missing":
         return f"{name} is missing ({place}). Add it{more}"
     message = re.sub(r"^(Value error|Assertion failed), ", "", first["msg"])

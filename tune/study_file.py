@@ -1,4 +1,4 @@
-"""Reads a study's YAML: file, `--set` overrides and line numbers. Knows no rule of the study itself (that is `spec.py`)."""
+"""Reads a study's YAML: file, `--set` overrides, line numbers. Knows no rule of the study; `spec.py` does."""
 
 from __future__ import annotations
 
@@ -113,7 +113,9 @@ def _read_space(name: str, folder: Path) -> dict[str, Any]:
     if name in builtin:
         return read_yaml(builtin[name], "a search space")
     if not name.endswith((".yaml", ".yml")):
-        raise StudyFileError(f"space must name a space of emotune or a YAML file. Received: {name!r}.{nearest(name, builtin)}")
+        raise StudyFileError(
+            f"space must name a space of emotune or a YAML file. Received: {name!r}.{nearest(name, builtin)}"
+        )
     beside = folder / name
     return read_yaml(beside if beside.exists() else Path(name), "a search space")
 

@@ -1,0 +1,166 @@
+"""The command line: parses, calls, prints. No logic; Ray, Keras and TensorFlow are imported by what it calls."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainables.errors import EmotuneError
+from tune.cli_data import app as data_app
+
+if TYPE_CHECKING:
+    from tune.plan import Plan
+    from tune.runner import Outcome
+    from tune.studies import Study
+
+app = typer.Typer(
+    help="Distributed hyperparameter tuning for image classifiers: Ray Tune, Optuna, ASHA.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.add_typer(data_app, name="data")
+
+Storage = Annotated[Path, typer.Option(help="Folder of all studies.", show_default=True)]
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or its name in the storage folder.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"emotune {importlib.metadata.version('emotune')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a key, as in asha.max_epochs=8.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Data set folder, in place of the study file's.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of trials, in place of the study file's.")] = None,
+    time: Annotated[str | None, typer.Option(help="Wall time of the search, as in 90s, 30m or 2h.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only check the study file and its data.")] = False,
+    calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = True,
+) -> None:
+    """Run a study: search, stop the losers early, export the best model. Continues a study of that name."""
+    from tune.spec import load_study
+    from tune.studies import open_or_create
+    from tune.study_data import prepare_data
+
+    options = {"data": data, "trials": trials, "time": time}
+    extra = [f"{name}={value}" for name, value in options.items() if value is not None]
+    spec = load_study(study_file, [*(overrides or []), *extra])
+    dataset = prepare_data(spec, typer.echo)
+    if check:
+        typer.echo(f"{study_file} is in order: {spec.trials} trials, {len(spec.space.parameters)} parameters")
+        return
+    _run(open_or_create(spec), dataset, calibrate)
+
+
+@app.command()
+def resume(
+    study: StudyName,
+    storage: Storage = Path("runs"),
+    trials: Annotated[int | None, typer.Option(help="Extend the study to this many trials.")] = None,
+    time: Annotated[str | None, typer.Option(help="Extend the study to this wall time, as in 2h.")] = None,
+    calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = False,
+) -> None:
+    """Go on with a study that was interrupted, or extend one that has ended."""
+    from tune.spec import load_study
+    from tune.studies import find_study, open_or_create
+    from tune.study_data import prepare_data
+
+    found = find_study(study, storage)
+    options = {"trials": trials, "time": time, "storage": found.directory.parent}
+    spec = load_study(found.study_file, [f"{name}={value}" for name, value in options.items() if value is not None])
+    _run(open_or_create(spec), prepare_data(spec, typer.echo), calibrate)
+
+
+def _run(study: Study, dataset: object, calibrate: bool) -> None:
+    from trainables.records import Dataset
+    from tune.report_text import outcome_lines, plan_lines
+    from tune.runner import run_study
+
+    assert isinstance(dataset, Dataset)  # noqa: S101 (for the type checker; the import must wait)
+
+    def announce(plan: Plan) -> str:
+        return plan_lines(study, dataset, plan)
+
+    outcome: Outcome = run_study(study, dataset, calibrate=calibrate, announce=announce)
+    typer.echo(outcome_lines(study, outcome))
+    if outcome.ended_by == "interrupted":
+        raise typer.Exit(130)
+
+
+@app.command(name="list")
+def list_(storage: Storage = Path("runs")) -> None:
+    """List the studies in a storage folder."""
+    from tune.report_text import print_studies
+
+    print_studies(storage)
+
+
+@app.command()
+def show(study: StudyName, storage: Storage = Path("runs")) -> None:
+    """Show a study: its trials, the best one, its curves."""
+    from tune.report_text import print_study
+    from tune.studies import find_study
+
+    print_study(find_study(study, storage))
+
+
+@app.command()
+def export(
+    study: StudyName,
+    to: Annotated[Path, typer.Option("--to", help="Folder to write; an earlier export there gives way.")],
+    storage: Storage = Path("runs"),
+) -> None:
+    """Export the best checkpoint of a study: Keras model, SavedModel, labels, metrics."""
+    from tune.report_text import export_lines
+    from tune.runner import export_to
+    from tune.studies import find_study
+
+    found = find_study(study, storage)
+    export_to(found, to)
+    typer.echo(export_lines(to))
+
+
+@app.command()
+def predict(
+    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images to classify.")],
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+) -> None:
+    """Classify images with an export: label and probabilities."""
+    from tune.predict import load_export
+    from tune.report_text import prediction_line
+
+    for prediction in load_export(export).predict(images):
+        typer.echo(prediction_line(prediction, as_json=json))
+
+
+def main() -> None:
+    """Runs the command line; an error that the user can mend is one line and its own exit code."""
+    try:
+        app()
+    except EmotuneError as error:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

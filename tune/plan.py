@@ -1,0 +1,81 @@
+"""What a study will take before it starts: machine, trials at once, time. Starts no trial."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trainables.calibrate import Speed
+from tune.errors import StudyError
+from tune.spec import StudySpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The resources Ray reports, and what follows from them.
+
+    Attributes:
+        cpus: processor cores that Ray may hand out.
+        gpus: GPUs that Ray found.
+        nodes: machines in the cluster.
+        at_once: trials that run at the same time.
+        speed: measured on the default configuration, None when calibration is off.
+    """
+
+    cpus: float
+    gpus: float
+    nodes: int
+    at_once: int
+    trials: int
+    expected_epochs: float
+    speed: Speed | None = None
+
+    @property
+    def expected_s(self) -> float | None:
+        """Seconds that the search is likely to take, None without a calibration."""
+        if self.speed is None:
+            return None
+        return self.expected_epochs * self.speed.epoch_s / self.at_once
+
+
+def make_plan(spec: StudySpec, resources: Mapping[str, float], nodes: int, trials: int, speed: Speed | None) -> Plan:
+    """Works out how many trials fit at once.
+
+    Args:
+        spec: the study.
+        resources: the cluster's, as Ray counts them (`CPU`, `GPU`).
+        nodes: machines in the cluster.
+        trials: trials still to run.
+        speed: the calibration, if any.
+
+    Raises:
+        StudyError: not one trial fits.
+    """
+    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    wanted = spec.resources
+    cpus_per_trial = wanted.cpus_per_trial + wanted.feed_workers
+    fits = math.floor(cpus / cpus_per_trial + 1e-9)
+    if fits < 1:
+        raise StudyError(
+            f"resources: a trial takes {cpus_per_trial:g} CPUs and Ray has {cpus:g}. "
+            "Lower resources.cpus_per_trial or resources.feed_workers"
+        )
+    if wanted.gpus_per_trial:
+        fits = min(fits, math.floor(gpus / wanted.gpus_per_trial + 1e-9))
+        if fits < 1:
+            raise StudyError(
+                f"resources.gpus_per_trial={wanted.gpus_per_trial:g} and Ray found {gpus:g} GPUs. "
+                "Mend the driver, or train on the processor: --set resources.gpus_per_trial=0"
+            )
+    at_once = min(fits, wanted.max_concurrent or fits, max(trials, 1))
+    return Plan(cpus, gpus, nodes, at_once, trials, trials * expected_epochs_per_trial(spec), speed)
+
+
+def expected_epochs_per_trial(spec: StudySpec) -> float:
+    """Returns the mean epochs of a trial when 1 / reduction_factor of the trials pass each rung."""
+    survive, epochs, before = 1.0, 0.0, 0
+    for rung in spec.asha.rungs:
+        epochs += survive * (rung - before)
+        survive, before = survive / spec.asha.reduction_factor, rung
+    return epochs + survive * (spec.asha.max_epochs - before)

@@ -1,0 +1,189 @@
+"""Turns studies, plans and predictions into text for the terminal. Runs nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from tune.errors import StudyError
+from tune.ledger import StudyRecord, TrialRecord
+from tune.live import short_parameters, trial_table
+from tune.plan import Plan
+from tune.studies import Study, list_study_folders, load_study_folder
+
+if TYPE_CHECKING:
+    from trainables.records import Dataset
+    from tune.predict import Prediction
+    from tune.runner import Outcome
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def duration(seconds: float) -> str:
+    """Returns `45 s`, `3 min`, `1 h 20 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def plan_lines(study: Study, dataset: Dataset, plan: Plan) -> str:
+    """Returns what a study will do: machine, GPUs or the warning that there is none, trials at once, time."""
+    spec, wanted = study.spec, study.spec.resources
+    counts = dataset.info.counts
+    lines = [
+        f"study     {spec.name}: {plan.trials} trials of at most {spec.asha.max_epochs} epochs, "
+        f"rungs after {', '.join(map(str, spec.asha.rungs)) or 'none'}; {spec.objective}, {spec.mode}imised",
+        f"data      {dataset.directory}: {sum(counts['train'].values())} train and "
+        f"{sum(counts['test'].values())} test images, {len(dataset.info.classes)} classes",
+        f"machine   {platform.node()}: {plan.cpus:g} CPUs, {plan.gpus:g} GPUs, "
+        f"{plan.nodes} node{'s' * (plan.nodes > 1)}",
+    ]
+    if not plan.gpus:
+        lines.append("warning   no GPU was found: trials train on the processor, which takes much longer")
+    elif not wanted.gpus_per_trial:
+        lines.append(
+            f"warning   {plan.gpus:g} GPUs are there and the study uses none: --set resources.gpus_per_trial=0.25"
+        )
+    per_trial = f"{wanted.cpus_per_trial:g} CPU" + (f", {wanted.gpus_per_trial:g} GPU" if wanted.gpus_per_trial else "")
+    if wanted.feed_workers:
+        per_trial += f", {wanted.feed_workers} feed workers"
+    lines.append(f"at once   {plan.at_once} trials ({per_trial} each)")
+    if plan.speed is not None and plan.expected_s is not None:
+        lines.append(
+            f"speed     {plan.speed.training_images_per_s:.0f} images/s, {duration(plan.speed.epoch_s)} an epoch "
+            f"(default configuration, one trial alone); about {plan.expected_epochs:.0f} epochs, "
+            f"{duration(plan.expected_s)} in all" + (f", at most {duration(spec.time)}" if spec.time else "")
+        )
+    lines.append(f"results   {study.directory}; Ray's own words in {study.ray_log}")
+    return "\n".join(lines)
+
+
+def outcome_lines(study: Study, outcome: Outcome) -> str:
+    """Returns how a session ended, and what to do next."""
+    if outcome.ended_by == "interrupted":
+        return f"interrupted; everything is kept. Go on with: emotune resume {study.directory}"
+    record = study.record()
+    lines = [
+        f"{'its time is over' if outcome.ended_by == 'time' else 'finished'}: {len(record.trials)} trials "
+        f"({states(record)}) in {duration(record.search_s)}",
+        best_line(study, record),
+    ]
+    if outcome.export is not None:
+        lines += [
+            export_lines(outcome.export),
+            f"results      {study.directory.resolve().as_uri()}",
+            f"compare      tensorboard --logdir {study.tensorboard}",
+            f"look         emotune show {study.directory}",
+        ]
+    return "\n".join(lines)
+
+
+def states(record: StudyRecord) -> str:
+    """Returns `7 complete, 12 pruned, 1 failed`."""
+    order = ("complete", "cut", "pruned", "failed", "running", "waiting")
+    counts = {state: sum(t.state == state for t in record.trials.values()) for state in order}
+    return ", ".join(f"{n} {state}" for state, n in counts.items() if n) or "none"
+
+
+def best_line(study: Study, record: StudyRecord) -> str:
+    """Returns the best trial: number, score, epoch, parameters."""
+    ranked = study.ranked(record)
+    if not ranked:
+        return "best         none yet"
+    best, spec = ranked[0], study.spec
+    return (
+        f"best         trial {best.number}: {spec.objective} {best.best_value(spec.objective, spec.mode):.4f} "
+        f"in epoch {best.best_epoch(spec.objective, spec.mode)}; {short_parameters(best.values)}"
+    )
+
+
+def export_lines(export: Path) -> str:
+    """Returns where an export lies and what the sealed test split said of it."""
+    metrics = json.loads((export / "metrics.json").read_text(encoding="utf-8"))
+    lines = [f"export       {export}  (emotune predict {export} IMAGE...)"]
+    test: dict[str, Any] | None = metrics["test"]
+    if test:
+        lines.append(
+            f"sealed test  accuracy {_with_interval(test)}, macro F1 {test['macro_f1']:.4f}, {test['images']} images"
+        )
+        if test.get("untwinned"):
+            alone = test["untwinned"]
+            lines.append(
+                f"             accuracy {_with_interval(alone)} on the {alone['images']} without a twin in training"
+            )
+    return "\n".join(lines)
+
+
+def _with_interval(scores: dict[str, Any]) -> str:
+    low, high = scores["accuracy_interval"]
+    return f"{scores['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})"
+
+
+def print_studies(storage: Path) -> None:
+    """Prints a line per study; one that is damaged is named, not hidden."""
+    console = _console()
+    folders = list_study_folders(storage)
+    if not folders:
+        console.print(f"no studies in {storage}. Start one: emotune run studies/quickstart.yaml", markup=False)
+    for folder in folders:
+        try:
+            study = load_study_folder(folder)
+            record = study.record()
+        except StudyError as error:
+            console.print(f"{folder.name}: {error}", markup=False, soft_wrap=True)
+            continue
+        state = (record.ended_by or "finished") if record.finished else "unfinished"
+        console.print(
+            f"{folder.name:24} {state:12} {states(record):36} {best_line(study, record)}", markup=False, soft_wrap=True
+        )
+
+
+def print_study(study: Study) -> None:
+    """Prints a study: its trials, how each ended, the best, its curves, its export."""
+    console, record, spec = _console(), study.record(), study.spec
+    console.print(f"{spec.name}: {states(record)}, {duration(record.search_s)} of search", markup=False)
+    console.print(trial_table(list(record.trials.values()), spec))
+    console.print()
+    console.print("how each trial ended", style="bold")
+    for trial in record.trials.values():
+        console.print(f"{trial.number:5}  {trial.state:9} {trial.reason}", markup=False, soft_wrap=True)
+    console.print()
+    console.print(f"{spec.objective} by epoch", style="bold")
+    for trial in study.ranked(record):
+        console.print(f"{trial.number:5}  {curve(trial, spec.objective)}", markup=False, soft_wrap=True)
+    console.print()
+    console.print(best_line(study, record), markup=False, soft_wrap=True)
+    if study.export.exists():
+        console.print(export_lines(study.export), markup=False, soft_wrap=True)
+    console.print(f"compare      tensorboard --logdir {study.tensorboard}", markup=False, soft_wrap=True)
+    if not record.finished:
+        console.print(f"unfinished; go on with: emotune resume {study.directory}", markup=False, soft_wrap=True)
+
+
+def curve(trial: TrialRecord, objective: str) -> str:
+    """Returns a metric over the epochs as a line of bars between its own lowest and highest, and both values."""
+    values = [trial.epochs[epoch][objective] for epoch in sorted(trial.epochs)]
+    low, high = min(values), max(values)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    bars = "".join(_BARS[round((value - low) * scale)] if value == value else "?" for value in values)
+    return f"{bars}  {values[0]:.4f} to {values[-1]:.4f}, best of {len(values)} epochs {high if scale else low:.4f}"
+
+
+def prediction_line(prediction: Prediction, *, as_json: bool) -> str:
+    """Returns one prediction as text or as a JSON object."""
+    if as_json:
+        return json.dumps(
+            {"path": str(prediction.path), "label": prediction.label, "probabilities": prediction.probabilities}
+        )
+    ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+    return f"{prediction.path}  {prediction.label}  " + " ".join(f"{name} {p:.3f}" for name, p in ranked)
+
+
+def _console() -> Console:
+    return Console(width=None if os.isatty(1) else 160)

@@ -1,0 +1,165 @@
+"""Runs a study: checks, plans, searches, exports the best. `run` and `resume` are this one path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from trainables.config import TrialContext
+from trainables.records import Dataset, open_dataset
+from tune.errors import EveryTrialFailed, StudyError
+from tune.ledger import ENDED, Ledger, StudyRecord
+from tune.live import LiveStudy
+from tune.plan import Plan, make_plan
+from tune.studies import Study
+from tune.study_data import open_study_data, trial_context
+from tune.terminal import quiet_terminal
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a session ended: `finished`, `time` or `interrupted`; `export` is None when nothing could be exported."""
+
+    ended_by: str
+    trials: int
+    search_s: float
+    export: Path | None
+
+
+def run_study(study: Study, dataset: Dataset, *, calibrate: bool, announce: Callable[[Plan], str]) -> Outcome:
+    """Runs or continues a study to its end, and exports the best model.
+
+    Args:
+        study: the study; its journal says what was done before.
+        dataset: its data set.
+        calibrate: whether to measure an epoch's time first.
+        announce: turns the plan into the lines that are printed before the first trial.
+
+    Raises:
+        StudyError: no trial can be placed.
+        EveryTrialFailed: no trial has a score at the end.
+    """
+    from tune.compute import joined_ray
+
+    ledger = Ledger(study.journal)
+    try:
+        with quiet_terminal(study.ray_log) as terminal, joined_ray():
+            outcome = _run(study, dataset, ledger, terminal, calibrate, announce)
+    finally:
+        ledger.close()
+    if outcome.export is None and outcome.ended_by != "interrupted":
+        raise EveryTrialFailed(
+            f"no trial of study {study.spec.name!r} ended with a score. See why: emotune show {study.directory}; "
+            f"Ray's own words are in {study.ray_log}"
+        )
+    return outcome
+
+
+def _run(
+    study: Study,
+    dataset: Dataset,
+    ledger: Ledger,
+    terminal: TextIO,
+    calibrate: bool,
+    announce: Callable[[Plan], str],
+) -> Outcome:
+    import ray
+
+    from trainables.calibrate import measure_speed
+    from tune.compute import run_like_a_trial
+    from tune.session import search
+
+    spec, record = study.spec, ledger.record
+    context = trial_context(spec, dataset)
+    left = max(spec.trials, len(record.trials)) - sum(t.state in ENDED for t in record.trials.values())
+    time_left_s = None if spec.time is None else spec.time - record.search_s
+    live = LiveStudy(terminal, spec, record, max(spec.trials, len(record.trials)))
+    plan = make_plan(spec, ray.cluster_resources(), len(ray.nodes()), left, None)
+    ended_by = "finished"
+    if left and (time_left_s is None or time_left_s > 0):
+        if calibrate:
+            config = {
+                "parameters": spec.trial_config(spec.space.defaults()).model_dump(),
+                "study": context.model_dump(),
+            }
+            speed = run_like_a_trial(spec, measure_speed, config)
+            plan = make_plan(spec, ray.cluster_resources(), len(ray.nodes()), left, speed)
+        live.line(announce(plan))
+        ended_by = search(study, dataset, ledger, live, context, at_once=plan.at_once, time_left_s=time_left_s)
+    elif left:
+        ended_by = "time"
+    export = None
+    if ended_by != "interrupted":
+        live.line("exporting the best model; the sealed test split is opened once, here")
+        export = _export(study, dataset, ledger)
+    return Outcome(ended_by, len(record.trials), record.search_s, export)
+
+
+def _export(study: Study, dataset: Dataset, ledger: Ledger) -> Path | None:
+    """Exports the best trial in a process like a trial's, so that a GPU is used where trials use one."""
+    from tune.compute import run_like_a_trial
+
+    if study.best(ledger.record) is None:
+        return None
+    context = trial_context(study.spec, dataset)
+    checkpoint, sealed = run_like_a_trial(study.spec, export_best, study, ledger.record, context, study.export)
+    if sealed is not None:
+        ledger.append("sealed", checkpoint=checkpoint, metrics=sealed)
+    ledger.append("export", path=str(study.export.relative_to(study.directory)))
+    return study.export
+
+
+def export_best(
+    study: Study, record: StudyRecord, context: TrialContext, destination: Path
+) -> tuple[str, dict[str, Any] | None]:
+    """Exports the best trial's checkpoint.
+
+    Returns:
+        The checkpoint's folder relative to the study's, and what the sealed test split said; None when the journal
+        already holds that, or there is no test split.
+
+    Raises:
+        StudyError: no trial has a checkpoint.
+        ExportError: the destination is in the way or the checkpoint is damaged.
+    """
+    from trainables.classifier import prepare_process
+
+    prepare_process(context)
+    from tune.export import export_checkpoint
+
+    found = study.best(record)
+    if found is None:
+        raise StudyError(f"study {study.spec.name!r} has no checkpoint to export yet. Run it first: emotune run")
+    trial, checkpoint = found
+    name = str(checkpoint.relative_to(study.directory))
+    known = record.sealed.get("metrics") if record.sealed.get("checkpoint") == name else None
+    epoch = trial.best_epoch(study.spec.objective, study.spec.mode)
+    selection = {k: v for k, v in trial.epochs[epoch or 0].items() if k.startswith("selection_")}
+    summary = export_checkpoint(
+        checkpoint,
+        open_dataset(Path(context.dataset)),
+        destination,
+        study_yaml=study.study_file.read_text(encoding="utf-8"),
+        selection=selection,
+        sealed=known,
+    )
+    return name, dict(summary.sealed) if summary.sealed is not None and known is None else None
+
+
+def export_to(study: Study, destination: Path) -> None:
+    """Exports a study's best checkpoint in this process, and notes what the test split said when it is opened.
+
+    Raises:
+        StudyError: no trial has a checkpoint.
+        ExportError: the destination is in the way or the checkpoint is damaged.
+    """
+    context = trial_context(study.spec, open_study_data(study.spec))
+    ledger = Ledger(study.journal)
+    try:
+        checkpoint, sealed = export_best(study, ledger.record, context, destination)
+        if sealed is not None:
+            ledger.append("sealed", checkpoint=checkpoint, metrics=sealed)
+    finally:
+        ledger.close()

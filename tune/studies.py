@@ -1,0 +1,145 @@
+"""Studies on disk: create, load, list, and where each of their files lies. Runs nothing and prints nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tune.errors import StudyError, nearest
+from tune.ledger import StudyRecord, TrialRecord, read_events, replay
+from tune.spec import StudySpec
+from tune.study_file import read_yaml, write_yaml
+
+_CHANGEABLE = {"trials", "time", "resources", "storage"}
+"""Keys of a study file that may differ when a study goes on: none of them changes what a score means."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's folder and its resolved study file."""
+
+    directory: Path
+    spec: StudySpec
+
+    @property
+    def journal(self) -> Path:
+        """The journal: every start, epoch, rung decision, checkpoint and end."""
+        return self.directory / "journal.jsonl"
+
+    @property
+    def optuna_file(self) -> Path:
+        """Optuna's journal storage, for Optuna Dashboard."""
+        return self.directory / "optuna.log"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's folder, one run per trial."""
+        return self.directory / "tensorboard"
+
+    @property
+    def export(self) -> Path:
+        """Where the best model is exported at the end."""
+        return self.directory / "export"
+
+    @property
+    def ray_log(self) -> Path:
+        """What Ray had to say."""
+        return self.directory / "ray.log"
+
+    @property
+    def study_file(self) -> Path:
+        """The resolved study file: the search space in place, overrides applied."""
+        return self.directory / "study.yaml"
+
+    def record(self) -> StudyRecord:
+        """Replays the journal.
+
+        Raises:
+            StudyError: it is missing or damaged.
+        """
+        if not self.journal.exists():
+            return StudyRecord()
+        return replay(read_events(self.journal)[0])
+
+    def ranked(self, record: StudyRecord) -> list[TrialRecord]:
+        """Returns the trials that have a score, best first."""
+        return record.ranked(self.spec.objective, self.spec.mode)
+
+    def best(self, record: StudyRecord) -> tuple[TrialRecord, Path] | None:
+        """Returns the best trial and the checkpoint of its best epoch, or None while there is no such pair."""
+        for trial in self.ranked(record):
+            epoch = trial.best_epoch(self.spec.objective, self.spec.mode)
+            checkpoint = trial.checkpoint(self.directory, epoch)
+            if checkpoint is not None:
+                return trial, checkpoint
+        return None
+
+
+def open_or_create(spec: StudySpec) -> Study:
+    """Returns the study that the file describes: a new one, or the one of that name that is already there.
+
+    Raises:
+        StudyError: a study of that name exists and differs in what its scores mean, or the folder is something else.
+    """
+    directory = Path(spec.storage) / spec.name
+    study = Study(directory, spec)
+    if not directory.exists():
+        directory.mkdir(parents=True)
+    elif not study.study_file.exists() and any(directory.iterdir()):
+        raise StudyError(f"{directory} exists and is no study. Give the study another name or storage, or move it away")
+    elif study.study_file.exists():
+        changed = _changes(load_study_folder(directory).spec, spec)
+        if changed:
+            raise StudyError(
+                f"study {spec.name!r} exists in {directory} with another {', '.join(changed)}. "
+                f"Choose another name (--set name=...), or go on with it as it is: emotune resume {directory}"
+            )
+    write_yaml(study.study_file, _plain(spec))
+    return study
+
+
+def _plain(spec: StudySpec) -> dict[str, Any]:
+    return dict(spec.model_dump(mode="json", exclude_defaults=False))
+
+
+def _changes(old: StudySpec, new: StudySpec) -> list[str]:
+    return [
+        name for name in StudySpec.model_fields if name not in _CHANGEABLE and getattr(old, name) != getattr(new, name)
+    ]
+
+
+def load_study_folder(directory: Path) -> Study:
+    """Loads a study from its folder.
+
+    Raises:
+        StudyError: the folder is missing or holds no study, or its study file is damaged.
+    """
+    path = directory / "study.yaml"
+    if not path.is_file():
+        known = [entry.name for entry in list_study_folders(directory.parent)]
+        hint = nearest(directory.name, known) if known else " List studies with: emotune list"
+        raise StudyError(f"{directory} holds no study.{hint}")
+    try:
+        return Study(directory, StudySpec.model_validate(read_yaml(path, "a study file")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise StudyError(f"{path} is damaged at {place}: {first['msg']}. Restore it from a copy") from None
+
+
+def find_study(name: str, storage: Path) -> Study:
+    """Loads a study by its folder, its study file, or its name in the storage folder."""
+    path = Path(name)
+    if path.name == "study.yaml":
+        path = path.parent
+    if path.suffix in (".yaml", ".yml"):
+        raise StudyError(f"a study is named by its folder or name. Received: {name}. To start one: emotune run {name}")
+    return load_study_folder(path if path.is_dir() else storage / name)
+
+
+def list_study_folders(storage: Path) -> list[Path]:
+    """Returns the folders of all studies in a storage folder, by name."""
+    return sorted(path.parent for path in storage.glob("*/study.yaml")) if storage.is_dir() else []
