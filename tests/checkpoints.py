@@ -1,0 +1,43 @@
+"""Writes the checkpoint folder of a trial, as the trainable leaves it, after a few real training steps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainables.alexnet import build_alexnet
+from trainables.config import TrialConfig
+from trainables.optimizers import build_optimizer
+from trainables.records import TRAIN, Dataset
+
+
+def write_checkpoint(folder: Path, dataset: Dataset, *, steps: int = 40, **config: Any) -> Path:
+    import keras
+
+    chosen = TrialConfig.model_validate(
+        {"image_size_px": 48, "width": 0.1, "dropout": 0.1, "optimizer": "adamw", "weight_decay": 0, **config}
+    )
+    info = dataset.info
+    keras.utils.set_random_seed(0)
+    model = build_alexnet(
+        height_px=info.height_px,
+        width_px=info.width_px,
+        channels=info.channels,
+        classes=len(info.classes),
+        config=chosen,
+        mean=info.train_mean,
+        std=info.train_std,
+    )
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile(build_optimizer(chosen), loss, metrics=["accuracy"])
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(dataset.splits == TRAIN))[:64]
+    for _ in range(steps):
+        model.train_on_batch(dataset.images(rows), np.eye(len(info.classes))[dataset.labels[rows]])
+    folder.mkdir(parents=True)
+    model.save(folder / "model.keras")
+    state = {"trial": 3, "config": chosen.model_dump(), "epoch": 5, "best": {"epoch": 5, "value": 0.5}}
+    (folder / "state.json").write_text(json.dumps(state))
+    return folder
