@@ -175,7 +175,7 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
     """Every `emotune ...` and `make ...` line of the pages' code blocks, the study files' headers and the Makefile."""
     sources = {page.name: "\n".join(re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.M | re.S)) for page in PAGES}
     for study in sorted((ROOT / "studies").glob("*.yaml")):
-        sources[study.name] = "\n".join(re.findall(r"^# *(?:Command: *)?(emotune .*)$", study.read_text(), re.M))
+        sources[study.name] = "\n".join(re.findall(r"^# *(?:\w+: *)?(.*)$", study.read_text(), re.M))
     sources["Makefile"] = (ROOT / "Makefile").read_text().replace("\t$(BIN)/", "")
     for name, text in sources.items():
         for line in text.replace("\\\n", " ").splitlines():
