@@ -100,14 +100,10 @@ def open_images(folder: Path) -> Dataset:
     if source := os.environ.get("EMOTUNE_FER_ZIP"):
         from tune.ingest import import_dataset
 
-        import_dataset(Path(source), folder / "data")
-    else:
-        from tune.synth import write_faces
+        return import_dataset(Path(source), folder / "fer2013").dataset
+    from tune.synth import write_faces
 
-        write_faces(folder / "data")
-    from trainables.records import open_dataset
-
-    return open_dataset(folder / "data")
+    return write_faces(folder / "cartoon-faces")
 
 
 def write_files(dataset: Dataset, rows: Rows, folder: Path) -> None:
@@ -155,8 +151,8 @@ def timed(run: Callable[..., int], *arguments: Any) -> float:
     return run(*arguments) / (time.perf_counter() - start)
 
 
-def report(dataset: Dataset, rates: dict[str, list[float]], images: int) -> str:
-    """Returns the result page: medians with their range, ratios, machine and versions."""
+def report(dataset: Dataset, rates: dict[str, list[float]], images: int, load: float) -> str:
+    """Returns the result page: medians with their range, ratios, machine and its load before, and versions."""
     medians = {name: statistics.median(values) for name, values in rates.items()}
     bare, alone, threads, processes, spread, resized = medians.values()
     peer = max(threads, processes)
@@ -181,7 +177,7 @@ def report(dataset: Dataset, rates: dict[str, list[float]], images: int) -> str:
         "ImageDataGenerator hands over float32 images of 227 px; emotune hands over uint8 images of the stored size, "
         "which the model's graph enlarges on the device. The last line pays for that on the CPU.",
         "",
-        f"Machine: {machine()}. Python {platform.python_version()}; "
+        f"Machine: {machine()}, load {load:.1f} when it began. Python {platform.python_version()}; "
         + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
         + ".",
     ]
@@ -207,13 +203,15 @@ def main() -> None:
 
     import ray
 
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary:
         dataset = open_images(Path(temporary))
         train = np.flatnonzero(dataset.splits == TRAIN)
         rows = np.resize(train, arguments.images)  # a small data set goes round more than once
         write_files(dataset, train[: arguments.images], Path(temporary) / "files")
         ray.init(num_cpus=len(os.sched_getaffinity(0)), include_dashboard=False, log_to_driver=False)
-        page = report(dataset, measure(dataset, Path(temporary) / "files", rows, arguments.rounds), arguments.images)
+        rates = measure(dataset, Path(temporary) / "files", rows, arguments.rounds)
+        page = report(dataset, rates, arguments.images, load)
         ray.shutdown()
     print(page)
     if arguments.output:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.fixtures_data"]
+pytest_plugins = ["tests.fixtures_data", "tests.fixtures_study"]
 
 # Set before TensorFlow, Ray or Albumentations are imported anywhere, here or in a process a test starts.
 _QUIET = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer._click.exceptions import ClickException, NoArgsIsHelpError  # typer 0.29 carries click inside
 
 from trainables.errors import EmotuneError
 from tune.cli_data import app as data_app
@@ -156,10 +157,22 @@ def predict(
 def main() -> None:
     """Runs the command line; an error that the user can mend is one line and its own exit code."""
     try:
-        app()
+        status = app(standalone_mode=False)
+    except NoArgsIsHelpError as error:
+        error.show()
+        status = 2
+    except ClickException as error:
+        status = _complain(f"{error.format_message()} See: emotune --help", 2)
     except EmotuneError as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        sys.exit(error.exit_code)
+        status = _complain(str(error), error.exit_code)
+    except typer.Abort:
+        status = _complain("interrupted", 130)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complain(message: str, status: int) -> int:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    return status
 
 
 if __name__ == "__main__":

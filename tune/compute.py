@@ -39,13 +39,13 @@ def joined_ray() -> Iterator[None]:
 
 
 def run_like_a_trial(spec: StudySpec, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Runs a function in a process of its own with a trial's resources, and returns what it returns.
+    """Runs a function in another process with a trial's resources, and returns what it returns.
 
     Raises:
         Exception: what the function raised.
     """
     wanted = spec.resources
-    task = ray.remote(num_cpus=wanted.cpus_per_trial, num_gpus=wanted.gpus_per_trial, max_calls=1)(function)
+    task = ray.remote(num_cpus=wanted.cpus_per_trial, num_gpus=wanted.gpus_per_trial)(function)
     try:
         return ray.get(task.remote(*arguments))
     except ray.exceptions.RayTaskError as error:

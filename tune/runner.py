@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from trainables.config import TrialContext
 from trainables.records import Dataset, open_dataset
 from tune.errors import EveryTrialFailed, StudyError
-from tune.ledger import ENDED, Ledger, StudyRecord
+from tune.ledger import ENDED, Ledger, StudyRecord, TrialRecord
 from tune.live import LiveStudy
 from tune.plan import Plan, make_plan
 from tune.studies import Study
@@ -104,21 +104,53 @@ def _export(study: Study, dataset: Dataset, ledger: Ledger) -> Path | None:
     if study.best(ledger.record) is None:
         return None
     context = trial_context(study.spec, dataset)
-    checkpoint, sealed = run_like_a_trial(study.spec, export_best, study, ledger.record, context, study.export)
-    if sealed is not None:
-        ledger.append("sealed", checkpoint=checkpoint, metrics=sealed)
+    _open_sealed_test(study, context, ledger, lambda *arguments: run_like_a_trial(study.spec, *arguments))
+    run_like_a_trial(study.spec, export_best, study, ledger.record, context, study.export)
     ledger.append("export", path=str(study.export.relative_to(study.directory)))
     return study.export
 
 
-def export_best(
-    study: Study, record: StudyRecord, context: TrialContext, destination: Path
-) -> tuple[str, dict[str, Any] | None]:
-    """Exports the best trial's checkpoint.
+def export_to(study: Study, destination: Path) -> None:
+    """Exports a study's best checkpoint in this process.
 
-    Returns:
-        The checkpoint's folder relative to the study's, and what the sealed test split said; None when the journal
-        already holds that, or there is no test split.
+    Raises:
+        StudyError: no trial has a checkpoint.
+        ExportError: the destination is in the way or the checkpoint is damaged.
+    """
+    context = trial_context(study.spec, open_study_data(study.spec))
+    ledger = Ledger(study.journal)
+    try:
+        _open_sealed_test(study, context, ledger, lambda function, *arguments: function(*arguments))
+        export_best(study, ledger.record, context, destination)
+    finally:
+        ledger.close()
+
+
+def _open_sealed_test(study: Study, context: TrialContext, ledger: Ledger, call: Callable[..., Any]) -> None:
+    """Scores the best checkpoint on the test split, unless the journal has that score, and notes it at once."""
+    _, checkpoint = _best(study, ledger.record)
+    name = str(checkpoint.relative_to(study.directory))
+    if ledger.record.sealed.get("checkpoint") == name:
+        return
+    metrics = call(score_sealed, checkpoint, context)
+    if metrics is not None:
+        ledger.append("sealed", checkpoint=name, metrics=metrics)
+
+
+def score_sealed(checkpoint: Path, context: TrialContext) -> dict[str, Any] | None:
+    """Returns a checkpoint's figures on the sealed test split; None for a data set that has no test split."""
+    from trainables.classifier import prepare_process
+
+    prepare_process(context)
+    from trainables.folds import test_rows
+    from tune.export import evaluate_sealed
+
+    dataset = open_dataset(Path(context.dataset))
+    return evaluate_sealed(checkpoint, dataset) if len(test_rows(dataset)) else None
+
+
+def export_best(study: Study, record: StudyRecord, context: TrialContext, destination: Path) -> None:
+    """Exports the best trial's checkpoint with what the journal says of the sealed test.
 
     Raises:
         StudyError: no trial has a checkpoint.
@@ -129,37 +161,22 @@ def export_best(
     prepare_process(context)
     from tune.export import export_checkpoint
 
-    found = study.best(record)
-    if found is None:
-        raise StudyError(f"study {study.spec.name!r} has no checkpoint to export yet. Run it first: emotune run")
-    trial, checkpoint = found
-    name = str(checkpoint.relative_to(study.directory))
-    known = record.sealed.get("metrics") if record.sealed.get("checkpoint") == name else None
+    trial, checkpoint = _best(study, record)
     epoch = trial.best_epoch(study.spec.objective, study.spec.mode)
-    selection = {k: v for k, v in trial.epochs[epoch or 0].items() if k.startswith("selection_")}
-    summary = export_checkpoint(
+    export_checkpoint(
         checkpoint,
         open_dataset(Path(context.dataset)),
         destination,
         study_yaml=study.study_file.read_text(encoding="utf-8"),
-        selection=selection,
-        sealed=known,
+        selection={name: value for name, value in trial.epochs[epoch or 0].items() if name.startswith("selection_")},
+        sealed=record.sealed.get("metrics"),
     )
-    return name, dict(summary.sealed) if summary.sealed is not None and known is None else None
 
 
-def export_to(study: Study, destination: Path) -> None:
-    """Exports a study's best checkpoint in this process, and notes what the test split said when it is opened.
-
-    Raises:
-        StudyError: no trial has a checkpoint.
-        ExportError: the destination is in the way or the checkpoint is damaged.
-    """
-    context = trial_context(study.spec, open_study_data(study.spec))
-    ledger = Ledger(study.journal)
-    try:
-        checkpoint, sealed = export_best(study, ledger.record, context, destination)
-        if sealed is not None:
-            ledger.append("sealed", checkpoint=checkpoint, metrics=sealed)
-    finally:
-        ledger.close()
+def _best(study: Study, record: StudyRecord) -> tuple[TrialRecord, Path]:
+    found = study.best(record)
+    if found is None:
+        raise StudyError(
+            f"study {study.spec.name!r} has no checkpoint to export yet. Let it run: emotune resume {study.directory}"
+        )
+    return found

@@ -23,7 +23,7 @@ from ray.tune import (
 from trainables.classifier import Classifier
 from trainables.config import TrialContext
 from trainables.records import Dataset
-from tune.ledger import Ledger
+from tune.ledger import Ledger, StudyRecord
 from tune.live import LiveStudy
 from tune.recorder import Recorder
 from tune.scheduler import Asha, Rungs
@@ -85,7 +85,7 @@ def search(
             run_config=RunConfig(
                 name=f"session-{session:03d}",
                 storage_path=str((study.directory / "trials").resolve()),
-                stop=_EndOfSession(searcher, None if time_left_s is None else started + time_left_s),
+                stop=_EndOfSession(searcher, record, None if time_left_s is None else started + time_left_s),
                 callbacks=[recorder],
                 failure_config=FailureConfig(max_failures=wanted.retries),
                 checkpoint_config=CheckpointConfig(
@@ -129,8 +129,9 @@ class _EndOfSession(Unsaved, Stopper):
     Running trials are stopped by the scheduler at the end of their epoch, so that what they did is saved.
     """
 
-    def __init__(self, searcher: OptunaSearcher, deadline: float | None) -> None:
+    def __init__(self, searcher: OptunaSearcher, record: StudyRecord, deadline: float | None) -> None:
         self._searcher = searcher
+        self._record = record
         self._deadline = deadline
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -138,7 +139,9 @@ class _EndOfSession(Unsaved, Stopper):
 
     def stop_all(self) -> bool:
         if not self._searcher.stopping and self._deadline is not None and time.monotonic() > self._deadline:
-            self._searcher.stopping = "time"
+            # However short the time, a study ends with an export: one trial gets as far as its first score.
+            if any(trial.epochs or trial.state == "failed" for trial in self._record.trials.values()):
+                self._searcher.stopping = "time"
         return bool(self._searcher.stopping) and not self._searcher.running
 
 

@@ -1,0 +1,247 @@
+"""Malformed input of every kind: one clear line, exit code 2, no traceback, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from tune.cli import main
+
+GOOD: dict[str, object] = {"name": "tiny", "data": "faces", "space": "quickstart", "trials": 2}
+
+
+def study(**changes: object) -> Callable[[Path], list[str]]:
+    """Returns a case: a study file that is in order but for `changes` (None removes a key)."""
+
+    def arrange(folder: Path) -> list[str]:
+        values = {k: v for k, v in {**GOOD, **changes}.items() if v is not None}
+        (folder / "s.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+        return ["run", "s.yaml"]
+
+    return arrange
+
+
+def text(content: str | bytes, *arguments: str) -> Callable[[Path], list[str]]:
+    """Returns a case: a study file with this text."""
+
+    def arrange(folder: Path) -> list[str]:
+        data = content if isinstance(content, bytes) else content.encode()
+        (folder / "s.yaml").write_bytes(data)
+        return ["run", "s.yaml", *arguments]
+
+    return arrange
+
+
+def override(*values: str) -> Callable[[Path], list[str]]:
+    """Returns a case: a good study file and `--set` options."""
+
+    def arrange(folder: Path) -> list[str]:
+        return [*study()(folder), *[part for value in values for part in ("--set", value)]]
+
+    return arrange
+
+
+def arguments(*words: str) -> Callable[[Path], list[str]]:
+    """Returns a case: a command line."""
+    return lambda folder: list(words)
+
+
+def parameter(**fields: object) -> Callable[[Path], list[str]]:
+    """Returns a case: a space of one parameter, `dropout`."""
+    return study(space={"dropout": fields})
+
+
+def source(make: Callable[[Path], object], *options: str) -> Callable[[Path], list[str]]:
+    """Returns a case: an import of what `make` leaves at `source`."""
+
+    def arrange(folder: Path) -> list[str]:
+        make(folder / "source")
+        return ["data", "import", "source", "--to", "out", *options]
+
+    return arrange
+
+
+def zip_of(*entries: tuple[str, bytes]) -> Callable[[Path], object]:
+    """Returns a maker of a zip with these entries."""
+
+    def make(path: Path) -> None:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+            for name, data in entries:
+                file.writestr(name, data)
+
+    return make
+
+
+def png(side: int = 48, value: int = 7, channels: int = 1) -> bytes:
+    return bytes(cv2.imencode(".png", np.full((side, side, channels), value, np.uint8))[1])
+
+
+def two_classes(*extra: tuple[str, bytes]) -> Callable[[Path], object]:
+    good = [(f"train/{c}/{i}.png", png(value=i + 10 * j)) for j, c in enumerate("ab") for i in range(4)]
+    return zip_of(*good, *extra)
+
+
+def broken_data_set(folder: Path) -> list[str]:
+    (folder / "broken").mkdir()
+    (folder / "broken/dataset.json").write_text("{}")
+    return study(data="broken")(folder)
+
+
+def export_of_nothing(folder: Path) -> list[str]:
+    (folder / "export").mkdir()
+    (folder / "face.png").write_bytes(png())
+    return ["predict", "export", "face.png"]
+
+
+def damaged_study(folder: Path) -> list[str]:
+    (folder / "runs/old").mkdir(parents=True)
+    (folder / "runs/old/study.yaml").write_text("name: old\ntrials: many\n")
+    return ["show", "old"]
+
+
+def damaged_journal(folder: Path) -> list[str]:
+    values = {"name": "old", "data": "faces", "space": {"dropout": {"type": "float", "low": 0, "high": 0.5, "default": 0}}}
+    (folder / "runs/old").mkdir(parents=True)
+    (folder / "runs/old/study.yaml").write_text(yaml.safe_dump(values))
+    (folder / "runs/old/journal.jsonl").write_text("no event\n")
+    return ["show", "old"]
+
+
+CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
+    # study files
+    "missing file": (arguments("run", "nowhere.yaml"), "nowhere.yaml does not exist"),
+    "a folder": (arguments("run", "."), "must be a YAML file"),
+    "empty file": (text(""), "must be a mapping"),
+    "a list": (text("- a\n- b\n"), "must be a mapping.*Received: list"),
+    "broken yaml": (text("name: [a\ndata: b"), r"valid YAML \(s.yaml, line \d"),
+    "a tab": (text("name: a\n\tdata: b"), "valid YAML"),
+    "binary": (text(b"\xff\xfe\x00binary"), "UTF-8"),
+    "a key twice": (text("name: a\nname: b\n"), "'name' stands here twice"),
+    "python object": (text("name: !!python/object/apply:os.system [echo]\n"), "valid YAML"),
+    "unknown key": (study(trails=3), "Did you mean 'trials'"),
+    "no name": (study(name=None), "name is missing"),
+    "name climbs": (study(name="../x"), "letters, digits"),
+    "name too long": (study(name="x" * 200), "at most 80"),
+    "no data": (study(data=None), "data is missing"),
+    "data not there": (study(data="elsewhere"), "elsewhere"),
+    "data damaged": (broken_data_set, "broken"),
+    "no trials": (study(trials=0), "trials:.*Received: 0"),
+    "trials a word": (study(trials="many"), "trials:.*Received: 'many'"),
+    "trials half": (study(trials=1.5), "trials:.*Received: 1.5"),
+    "time nonsense": (study(time="soon"), "30m or 1h30m.*Received: 'soon'"),
+    "time negative": (study(time=-5), "time:.*greater than 0"),
+    "objective unknown": (study(objective="accuracy"), "selection_accuracy"),
+    "grace above max": (study(asha={"max_epochs": 2, "grace_epochs": 5}), "grace_epochs=5 must be <= max_epochs=2"),
+    "reduction factor 1": (study(asha={"reduction_factor": 1}), "greater than 1"),
+    "asha a number": (study(asha=3), "asha:"),
+    "half a gpu too many": (study(resources={"gpus_per_trial": 1.5}), "must be whole"),
+    "gpu asked, none there": (study(resources={"gpus_per_trial": -1}), "greater than or equal to 0"),
+    "selection share 1": (study(folds={"selection_share": 1}), "less than 0.9"),
+    "fixed unknown": (study(fixed={"widht": 1}), "Did you mean 'width'"),
+    "fixed out of range": (study(fixed={"image_size_px": 8}), "image_size_px.*greater than or equal to 32"),
+    "fixed and searched": (study(fixed={"dropout": 0.1}), "both fixed and space"),
+    "seed negative": (study(seed=-1), "seed:"),
+    "nan in yaml": (study(folds={"selection_share": float("nan")}), "selection_share"),
+    # search spaces
+    "no space": (study(space=None), "space is missing"),
+    "space unknown": (study(space="alexnett"), "Did you mean 'alexnet'"),
+    "space file missing": (study(space="mine.yaml"), "mine.yaml does not exist"),
+    "space empty": (study(space={}), "at least one parameter"),
+    "space of strangers": (study(space={"colour": {"type": "int", "low": 1, "high": 2, "default": 1}}), "no parameter"),
+    "no type": (parameter(low=0, high=0.5, default=0), "float, int or categorical"),
+    "type unknown": (parameter(type="real", low=0, high=0.5, default=0), "float, int or categorical"),
+    "low above high": (parameter(type="float", low=0.5, high=0.1, default=0.2), "low=0.5 must be <= high=0.1"),
+    "default outside": (parameter(type="float", low=0.1, high=0.5, default=0.9), "default must be in"),
+    "default missing": (parameter(type="float", low=0.1, high=0.5), "dropout.*default is missing"),
+    "log of zero": (parameter(type="float", low=0.0, high=0.5, default=0.1, log=True), "needs low > 0"),
+    "beyond what a trial takes": (parameter(type="float", low=0.0, high=1.5, default=0.1), "dropout.*less than 1"),
+    "condition on nothing": (
+        parameter(type="float", low=0.0, high=0.5, default=0.1, when={"optimizer": "adam"}),
+        "parameter above it",
+    ),
+    # overrides and options
+    "set without value": (override("trials"), "path=value"),
+    "set unknown": (override("asha.max_epoch=3"), "Did you mean 'max_epochs'"),
+    "set into a number": (override("trials.x=3"), "cannot reach into 'trials'"),
+    "set broken yaml": (override("asha=[1"), "YAML value"),
+    "unknown option": (arguments("run", "s.yaml", "--trails", "3"), "No such option.*--trails"),
+    "unknown command": (arguments("rnu"), "No such command 'rnu'"),
+    "trials option a word": (arguments("run", "s.yaml", "--trials", "x"), "must be a valid integer|be a valid integer"),
+    # data sets
+    "no source": (arguments("data", "import", "nowhere", "--to", "out"), "nowhere"),
+    "not a zip": (source(lambda p: p.with_name("source").write_bytes(b"PK no zip")), "source"),
+    "zip climbs": (source(two_classes(("../../evil.png", png()))), "evil"),
+    "zip absolute": (source(two_classes(("/etc/evil.png", png()))), "evil"),
+    "zip bomb": (source(two_classes(("train/a/bomb.png", b"\0" * (64 << 20)))), "at most 200 times its size"),
+    "no images": (source(zip_of(("train/a/readme.txt", b"x"))), "image"),
+    "one class": (source(zip_of(*[(f"train/a/{i}.png", png(value=i)) for i in range(4)])), "class"),
+    "empty folder": (source(Path.mkdir), "image"),
+    "sizes differ": (source(two_classes(("train/a/big.png", png(64)))), "--store-size"),
+    "mostly unreadable": (source(two_classes(*[(f"train/a/x{i}.png", b"no") for i in range(9)])), "--max-bad"),
+    "max-bad a word": (source(two_classes(), "--max-bad", "x"), "be a valid number"),
+    "csv without columns": (source(lambda p: p.with_name("source").write_text("a,b\n1,2\n")), "source"),
+    "show what is no data set": (arguments("data", "show", "."), "data set"),
+    # studies, exports, images
+    "no such study": (arguments("show", "nothing"), "holds no study"),
+    "resume a study file": (arguments("resume", "s.yaml"), "emotune run"),
+    "study damaged": (damaged_study, "damaged|missing"),
+    "journal damaged": (damaged_journal, "line 1 is damaged"),
+    "export nothing": (arguments("export", "nothing", "--to", "x"), "holds no study"),
+    "predict without export": (arguments("predict", "nowhere", "face.png"), "nowhere"),
+    "predict with an empty export": (export_of_nothing, "export"),
+}
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "faces").symlink_to(faces)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_is_one_clear_line_and_exit_code_2(
+    name: str, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrange, expected = CASES[name]
+    words = arrange(workplace)
+    if words[-1] == "s.yaml" and not (workplace / "s.yaml").exists():
+        study()(workplace)
+    monkeypatch.setattr(sys, "argv", ["emotune", *words])
+    before = {p.relative_to(workplace) for p in workplace.rglob("*")}
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr().err
+    assert end.value.code == 2, said
+    lines = said.strip().splitlines()
+    assert len([line for line in lines if line.startswith("error: ")]) == 1 == len(lines), said
+    assert re.search(expected, said), said
+    assert "Traceback" not in said and "pydantic" not in said
+    assert {p.relative_to(workplace) for p in workplace.rglob("*")} == before
+
+
+def test_there_are_more_than_fifty_of_them() -> None:
+    assert len(CASES) >= 50
+
+
+@pytest.mark.slow
+def test_a_gpu_that_is_not_there_is_refused_before_any_trial(workplace: Path) -> None:
+    study(resources={"gpus_per_trial": 0.5})(workplace)
+    command = [sys.executable, "-m", "tune.cli", "run", "s.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.search(r"error: .*gpus_per_trial=0.5 and Ray found 0 GPUs.*--set resources.gpus_per_trial=0", done.stderr)
+    assert "Traceback" not in done.stderr + done.stdout
+    journal = workplace / "runs/tiny/journal.jsonl"
+    assert not journal.exists() or "trial" not in [json.loads(x)["event"] for x in journal.read_text().splitlines()]

@@ -1,0 +1,75 @@
+"""The journal: what it remembers, and how it bears a crash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tune.errors import StudyError
+from tune.ledger import Ledger, read_events, replay
+
+
+def grown(path: Path) -> Ledger:
+    ledger = Ledger(path)
+    ledger.append("session", number=1)
+    ledger.append("trial", trial=0, values={"dropout": 0.5})
+    ledger.append("started", trial=0)
+    for epoch, accuracy in enumerate([0.2, 0.6, 0.5], 1):
+        ledger.append("epoch", trial=0, epoch=epoch, metrics={"selection_accuracy": accuracy})
+    ledger.append("checkpoint", trial=0, epoch=2, path="trials/a")
+    return ledger
+
+
+def test_a_journal_read_again_gives_the_same_record(tmp_path: Path) -> None:
+    ledger = grown(tmp_path / "journal.jsonl")
+    ledger.append("end", trial=0, state="complete", reason="trained all its epochs")
+    ledger.close()
+    again = Ledger(tmp_path / "journal.jsonl")
+    assert again.record == ledger.record
+    trial = again.record.trials[0]
+    assert (trial.best_epoch("selection_accuracy", "max"), trial.best_value("selection_accuracy", "max")) == (2, 0.6)
+    assert trial.best_epoch("selection_accuracy", "min") == 1
+    again.close()
+
+
+def test_a_line_torn_by_a_crash_is_cut_off_and_the_next_event_stands_alone(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    ledger = grown(path)
+    ledger.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"event":"epoch","trial":0,"epo')
+    again = Ledger(path)
+    again.append("started", trial=0)
+    again.close()
+    assert path.read_bytes().startswith(whole)
+    events, _ = read_events(path)
+    assert [e["event"] for e in events[-2:]] == ["checkpoint", "started"]
+
+
+def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"event":"session","number":1}\nnonsense\n')
+    with pytest.raises(StudyError, match=r"journal.jsonl, line 2 is damaged"):
+        Ledger(path)
+
+
+def test_trials_that_ran_to_their_end_rank_before_those_that_were_stopped(tmp_path: Path) -> None:
+    events = []
+    for number, (value, state) in enumerate([(0.5, "complete"), (0.9, "pruned"), (0.7, "failed"), (0.6, "cut")]):
+        events += [
+            {"event": "trial", "trial": number, "values": {}},
+            {"event": "epoch", "trial": number, "epoch": 1, "metrics": {"selection_accuracy": value}},
+            {"event": "end", "trial": number, "state": state, "reason": ""},
+        ]
+    assert [t.number for t in replay(events).ranked("selection_accuracy", "max")] == [3, 0, 1]
+
+
+def test_only_a_checkpoint_that_is_still_whole_counts(tmp_path: Path) -> None:
+    ledger = grown(tmp_path / "journal.jsonl")
+    trial = ledger.record.trials[0]
+    assert trial.latest_checkpoint(tmp_path) is None
+    (tmp_path / "trials/a").mkdir(parents=True)
+    (tmp_path / "trials/a/state.json").write_text("{}")
+    assert trial.latest_checkpoint(tmp_path) == tmp_path / "trials/a"
+    ledger.close()

@@ -1,0 +1,151 @@
+"""A study from end to end: what the search, the checkpoints, Optuna's file and the export look like afterwards."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from tests.fixtures_study import run_here, write_study_file
+from tune.errors import EveryTrialFailed, StudyError
+from tune.studies import Study
+
+pytestmark = pytest.mark.slow
+
+
+def optuna_study(study: Study) -> optuna.Study:
+    storage = JournalStorage(JournalFileBackend(str(study.optuna_file)))
+    return optuna.load_study(study_name=None, storage=storage)
+
+
+def test_every_trial_ends_and_trial_0_is_the_default_configuration(finished_study: Study) -> None:
+    record = finished_study.record()
+    assert sorted(record.trials) == list(range(6))
+    assert record.trials[0].values == finished_study.spec.space.defaults()
+    assert {t.state for t in record.trials.values()} == {"complete", "pruned"}
+    assert (record.finished, record.ended_by, record.export) == (True, "finished", "export")
+
+
+def test_stopped_trials_are_pruned_in_optuna_with_all_their_values(finished_study: Study) -> None:
+    told = {t.number: t for t in optuna_study(finished_study).trials}
+    for number, trial in finished_study.record().trials.items():
+        reported = {epoch: metrics["selection_accuracy"] for epoch, metrics in trial.epochs.items()}
+        assert told[number].intermediate_values == reported
+        assert told[number].params == trial.values
+        expected = TrialState.PRUNED if trial.state == "pruned" else TrialState.COMPLETE
+        assert told[number].state == expected
+    assert TrialState.RUNNING not in Counter(t.state for t in told.values())
+
+
+def test_the_best_value_is_a_best_epochs_whose_checkpoint_exists(finished_study: Study) -> None:
+    best = optuna_study(finished_study).best_trial
+    found = finished_study.best(finished_study.record())
+    assert found is not None
+    trial, checkpoint = found
+    state = json.loads((checkpoint / "state.json").read_text())
+    assert (trial.number, max(t for t in trial.epochs.values() for t in [t["selection_accuracy"]])) == (
+        best.number,
+        best.value,
+    )
+    assert state["best"]["value"] == best.value and state["epoch"] == state["best"]["epoch"]
+
+
+def test_a_trial_keeps_at_most_two_checkpoints(finished_study: Study) -> None:
+    for trial in (finished_study.directory / "trials").glob("*/trial-*"):
+        assert 1 <= len(list(trial.glob("checkpoint_*"))) <= 2
+
+
+def test_every_epoch_reports_the_whole_set_of_metrics(finished_study: Study) -> None:
+    for trial in finished_study.record().trials.values():
+        for metrics in trial.epochs.values():
+            for name in ("loss", "accuracy", "macro_precision", "macro_recall", "macro_f1"):
+                assert math.isfinite(metrics[f"selection_{name}"])
+            assert len(metrics["selection_confusion"]) == len(metrics["selection_per_class_recall"]) == 7
+            assert {"training_loss", "training_accuracy", "validation_loss", "validation_accuracy"} <= metrics.keys()
+            assert metrics["images_per_s"] > 0 <= metrics["wait_s"]
+
+
+def test_processes_are_reused_from_trial_to_trial(finished_study: Study) -> None:
+    trials = finished_study.record().trials.values()
+    assert len({metrics["process"] for t in trials for metrics in t.epochs.values()}) < len(trials)
+
+
+def test_the_sealed_test_split_is_opened_once(finished_study: Study, tmp_path: Path) -> None:
+    from tune.runner import export_to
+
+    before = finished_study.journal.read_bytes()
+    assert before.count(b'"event":"sealed"') == 1
+    export_to(finished_study, tmp_path / "again")
+    assert finished_study.journal.read_bytes() == before
+    first, again = (json.loads((p / "metrics.json").read_text()) for p in (finished_study.export, tmp_path / "again"))
+    assert first["test"] == again["test"]
+
+
+def test_running_a_finished_study_again_trains_nothing(finished_study: Study, faces: Path) -> None:
+    before = finished_study.record()
+    again = run_here(finished_study.study_file)
+    assert again.record().trials == before.trials
+
+
+def test_a_finished_study_can_be_extended(ray_cluster: str, faces: Path, tmp_path: Path) -> None:
+    file = write_study_file(tmp_path, faces, trials=2, asha={"max_epochs": 1})
+    before = run_here(file).record()
+    after = run_here(file, "trials=4").record()
+    assert {n: after.trials[n] for n in before.trials} == before.trials
+    assert [t.state for t in after.trials.values()] == ["complete"] * 4
+    assert after.sessions == 2
+
+
+def test_another_study_of_the_same_name_is_refused(finished_study: Study, faces: Path) -> None:
+    with pytest.raises(StudyError, match="exists in .* with another seed, asha"):
+        run_here(finished_study.study_file, "seed=7", "asha.max_epochs=9")
+
+
+def test_a_diverging_trial_fails_and_a_study_of_nothing_else_says_so(
+    ray_cluster: str, faces: Path, tmp_path: Path
+) -> None:
+    steep = {"learning_rate": {"type": "float", "low": 9.0, "high": 10.0, "default": 10.0}}
+    fixed = {"image_size_px": 48, "width": 0.0625, "optimizer": "sgd", "momentum": 0.99, "batch_norm": False}
+    file = write_study_file(tmp_path, faces, trials=2, space=steep, fixed=fixed)
+    with pytest.raises(EveryTrialFailed, match="no trial of study 'tiny' ended with a score"):
+        run_here(file)
+    study = Study(tmp_path / "runs/tiny", finished_spec(file))
+    assert {t.state for t in study.record().trials.values()} == {"failed"}
+    assert all("not finite in epoch 1" in t.reason for t in study.record().trials.values())
+    assert {t.state for t in optuna_study(study).trials} == {TrialState.FAIL}
+
+
+def finished_spec(file: Path):  # type: ignore[no-untyped-def]
+    from tune.spec import load_study
+
+    return load_study(file)
+
+
+def test_a_process_past_its_memory_limit_is_replaced_without_losing_a_trial(
+    ray_cluster: str, faces: Path, tmp_path: Path
+) -> None:
+    resources = {"process_memory_mib": 256, "max_concurrent": 1}  # TensorFlow alone takes more
+    study = run_here(write_study_file(tmp_path, faces, trials=3, asha={"max_epochs": 1}, resources=resources))
+    trials = study.record().trials.values()
+    assert [t.state for t in trials] == ["complete"] * 3
+    assert len({t.epochs[1]["process"] for t in trials}) == 3
+    assert [t.restarts for t in trials] == [0, 1, 1]
+
+
+def test_when_the_time_is_over_running_trials_are_cut_and_the_best_is_exported(
+    ray_cluster: str, faces: Path, tmp_path: Path
+) -> None:
+    file = write_study_file(tmp_path, faces, trials=1000, time=1, asha={"max_epochs": 1000, "grace_epochs": 1000})
+    study = run_here(file)
+    record = study.record()
+    assert record.ended_by == "time"
+    assert {t.state for t in record.trials.values()} == {"cut"}
+    assert TrialState.RUNNING not in {t.state for t in optuna_study(study).trials}
+    assert study.export.is_dir()
