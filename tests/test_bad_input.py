@@ -110,7 +110,11 @@ def damaged_study(folder: Path) -> list[str]:
 
 
 def damaged_journal(folder: Path) -> list[str]:
-    values = {"name": "old", "data": "faces", "space": {"dropout": {"type": "float", "low": 0, "high": 0.5, "default": 0}}}
+    values = {
+        "name": "old",
+        "data": "faces",
+        "space": {"dropout": {"type": "float", "low": 0, "high": 0.5, "default": 0}},
+    }
     (folder / "runs/old").mkdir(parents=True)
     (folder / "runs/old/study.yaml").write_text(yaml.safe_dump(values))
     (folder / "runs/old/journal.jsonl").write_text("no event\n")

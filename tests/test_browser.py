@@ -9,6 +9,7 @@ import yaml
 
 from search_spaces import SearchSpace, builtin_spaces
 from tests.hparams_page import Cell, assert_hparams_tab_lists
+from tune.studies import Study
 from tune.tensorboard import TrialLogs
 
 SIX = ("learning_rate", "batch_size", "dropout", "split_ratio", "optimizer", "preprocessing")
@@ -42,3 +43,18 @@ def test_hparams_tab_lists_every_trial_with_the_six_parameters_and_its_best_accu
                 logs.end(trial, "SUCCESS")
 
     assert_hparams_tab_lists(tmp_path / "tensorboard", chromium, expected, tmp_path / "hparams.png")
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_hparams_tab_lists_every_trial_of_a_real_study_the_stopped_ones_too(
+    finished_study: Study, tmp_path: Path, chromium: Path
+) -> None:
+    expected: dict[str, dict[str, Cell]] = {}
+    for trial in finished_study.record().trials.values():
+        best = trial.best_value("selection_accuracy", "max")
+        assert best is not None
+        row: dict[str, Cell] = {name: trial.values[name] for name in SIX}
+        expected[f"trial-{trial.number:04d}"] = {**row, "best_selection_accuracy": best}
+    assert "pruned" in {trial.state for trial in finished_study.record().trials.values()}
+    assert_hparams_tab_lists(finished_study.tensorboard, chromium, expected, tmp_path / "study.png")

@@ -1,0 +1,103 @@
+"""One trial in this process, without Ray's cluster: what it reports, saves and takes up again."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainables.classifier import Classifier
+from trainables.config import TrialConfig, TrialContext
+
+pytestmark = pytest.mark.slow
+
+SAME = (
+    "training_loss",
+    "training_accuracy",
+    "validation_loss",
+    "selection_loss",
+    "selection_accuracy",
+    "learning_rate",
+)
+
+
+def config(faces: Path, trial: int = 0, *, context: dict[str, Any] | None = None, **parameters: Any) -> dict[str, Any]:
+    study = TrialContext(
+        dataset=str(faces),
+        seed=3,
+        objective="selection_accuracy",
+        mode="max",
+        max_epochs=4,
+        rungs=(2,),
+        selection_share=0.15,
+        **(context or {}),
+    )
+    small = {"image_size_px": 48, "width": 0.0625, "batch_norm": True, "batch_size": 32, "preprocessing": "augment"}
+    values = TrialConfig.model_validate({**small, **parameters})
+    return {"trial": trial, "parameters": values.model_dump(), "study": study.model_dump(), "resume_from": None}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"optimizer": "adam", "schedule": "cosine"},
+        {"optimizer": "adamw", "schedule": "plateau", "plateau_patience": 1},
+        {"optimizer": "sgd", "nesterov": True, "learning_rate": 0.01, "label_smoothing": 0.1, "batch_norm": False},
+    ],
+    ids=lambda p: str(p["optimizer"]),
+)
+def test_a_trial_taken_up_from_its_checkpoint_goes_on_as_if_nothing_had_happened(
+    faces: Path, tmp_path: Path, parameters: dict[str, Any]
+) -> None:
+    straight = Classifier(config(faces, **parameters))
+    results = [straight.train() for _ in range(2)]
+    straight.save_checkpoint(str(tmp_path))
+    expected = [straight.train() for _ in range(2)]
+
+    resumed = Classifier({**config(faces, **parameters), "resume_from": str(tmp_path)})
+    found = [resumed.train() for _ in range(2)]
+    assert [r["epoch"] for r in results + found] == [1, 2, 3, 4]
+    for one, other in zip(expected, found, strict=True):
+        assert {name: one[name] for name in SAME} == {name: other[name] for name in SAME}
+    assert found[-1]["done"]
+
+
+def test_a_warm_process_trains_the_next_trial_as_a_fresh_one_would(faces: Path) -> None:
+    warm = Classifier(config(faces, 0))
+    warm.train()
+    assert warm.reset_config(config(faces, 1, preprocessing="shifts", dropout=0.2))
+    fresh = Classifier(config(faces, 1, preprocessing="shifts", dropout=0.2))
+    one, other = warm.step(), fresh.step()
+    assert {name: one[name] for name in SAME} == {name: other[name] for name in SAME}
+
+
+def test_two_trials_of_one_configuration_draw_different_numbers(faces: Path) -> None:
+    one, other = Classifier(config(faces, 0)).step(), Classifier(config(faces, 1)).step()
+    assert one["training_loss"] != other["training_loss"]
+
+
+def test_checkpoints_are_asked_for_at_a_best_epoch_and_at_rungs_only(faces: Path) -> None:
+    trial = Classifier(config(faces, 0, learning_rate=1e-5))
+    best = -math.inf
+    for epoch in range(1, 5):
+        result = trial.train()
+        improved = result["selection_accuracy"] > best
+        assert result["should_checkpoint"] == (improved or epoch == 2)
+        assert result["checkpoint_score"] == (result["selection_accuracy"] if improved else -math.inf)
+        best = max(best, result["selection_accuracy"])
+
+
+def test_a_fold_can_be_limited_and_stays_the_same(faces: Path) -> None:
+    one = Classifier(config(faces, 0, context={"max_images_per_fold": 40}))
+    other = Classifier(config(faces, 1, context={"max_images_per_fold": 40}))
+    result = one.step()
+    assert sum(map(sum, result["selection_confusion"])) == 40
+    assert (one._selection == other._selection).all()
+
+
+def test_the_loss_becoming_infinite_ends_the_trial_without_a_checkpoint(faces: Path) -> None:
+    steep = config(faces, 0, optimizer="sgd", learning_rate=10.0, momentum=0.99, batch_norm=False)
+    result = Classifier(steep).train()
+    assert (result["diverged"], result["done"], result["should_checkpoint"]) == (True, True, False)

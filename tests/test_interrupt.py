@@ -1,0 +1,119 @@
+"""Ctrl-C, a kill of the driver and a kill of a trial's process, each on a real run: nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures_study import write_study_file
+
+pytestmark = pytest.mark.slow
+
+
+def start(study_file: Path, *options: str) -> subprocess.Popen[str]:
+    """Starts `emotune run` in a session of its own, with a Ray of its own."""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tune.cli", "run", str(study_file), "--no-calibrate", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def wait_for_line(process: subprocess.Popen[str], wanted: Callable[[str], bool]) -> str:
+    """Reads the command's lines until one fits."""
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if wanted(line):
+            return line
+    pytest.fail("the command ended before the line came:\n" + "".join(seen))
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "runs/tiny/journal.jsonl").read_text().splitlines()]
+
+
+def epochs_by_trial(events: list[dict[str, Any]]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for event in events:
+        if event["event"] == "epoch":
+            found.setdefault(event["trial"], []).append(event["epoch"])
+    return found
+
+
+def assert_whole(found: list[dict[str, Any]], trials: int, max_epochs: int) -> None:
+    """Every trial ended once, and its epochs came in order without a gap."""
+    ends = [event["trial"] for event in found if event["event"] == "end"]
+    assert sorted(ends) == list(range(trials))
+    for epochs in epochs_by_trial(found).values():
+        assert sorted(set(epochs)) == list(range(1, max(epochs) + 1))
+        assert max(epochs) <= max_epochs
+
+
+def test_ctrl_c_saves_the_running_trials_and_resume_goes_on_where_they_were(faces: Path, tmp_path: Path) -> None:
+    file = write_study_file(tmp_path, faces, trials=3, asha={"max_epochs": 6, "grace_epochs": 6})
+    process = start(file)
+    wait_for_line(process, lambda line: "epoch 2/6" in line)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 130, said
+    assert f"emotune resume {tmp_path / 'runs/tiny'}" in said
+    assert "Traceback" not in said
+
+    interrupted = events(tmp_path)
+    done = {trial: max(epochs) for trial, epochs in epochs_by_trial(interrupted).items()}
+    resume = [sys.executable, "-m", "tune.cli", "resume", str(tmp_path / "runs/tiny")]
+    resumed = subprocess.run(resume, capture_output=True, text=True, timeout=300, check=False)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    later = events(tmp_path)[len(interrupted) :]
+    assert_whole(interrupted + later, trials=3, max_epochs=6)
+    for trial, epochs in epochs_by_trial(later).items():
+        assert epochs[0] == done.get(trial, 0) + 1  # no epoch that was paid for is trained again
+    assert (tmp_path / "runs/tiny/export/model.keras").exists()
+
+
+def test_a_driver_that_is_killed_leaves_a_study_that_can_be_resumed(faces: Path, tmp_path: Path) -> None:
+    file = write_study_file(tmp_path, faces, trials=3, asha={"max_epochs": 5, "grace_epochs": 1, "reduction_factor": 2})
+    process = start(file)
+    wait_for_line(process, lambda line: "epoch 2/5" in line)
+    os.killpg(process.pid, signal.SIGKILL)  # the driver and all of its Ray, as when the machine goes down
+    process.communicate(timeout=60)
+    before = events(tmp_path)
+
+    again = start(file)
+    said = again.communicate(timeout=300)[0]
+    assert again.returncode == 0, said
+    assert_whole(events(tmp_path), trials=3, max_epochs=5)
+    numbers = [event["trial"] for event in events(tmp_path) if event["event"] == "trial"]
+    assert numbers == [0, 1, 2]
+    rungs = [(e["trial"], e["epoch"]) for e in events(tmp_path) if e["event"] == "rung"]
+    assert len(rungs) == len(set(rungs)) >= len([e for e in before if e["event"] == "rung"])
+
+
+def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(faces: Path, tmp_path: Path) -> None:
+    file = write_study_file(
+        tmp_path, faces, trials=1, asha={"max_epochs": 4, "grace_epochs": 4}, resources={"max_concurrent": 1}
+    )
+    process = start(file)
+    wait_for_line(process, lambda line: "epoch 2/4" in line)
+    metrics = next(e["metrics"] for e in events(tmp_path) if e["event"] == "epoch")
+    os.kill(metrics["process"], signal.SIGKILL)
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, said
+    assert "trial 0 starts again: its process died" in said
+    found = events(tmp_path)
+    assert_whole(found, trials=1, max_epochs=4)
+    assert [e["state"] for e in found if e["event"] == "end"] == ["complete"]
