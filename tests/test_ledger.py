@@ -12,7 +12,7 @@ from tune.ledger import Ledger, read_events, replay
 
 def grown(path: Path) -> Ledger:
     ledger = Ledger(path)
-    ledger.append("session", number=1)
+    ledger.append("session", number=1, fingerprint="f")
     ledger.append("trial", trial=0, values={"dropout": 0.5})
     ledger.append("started", trial=0)
     for epoch, accuracy in enumerate([0.2, 0.6, 0.5], 1):

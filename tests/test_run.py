@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from tests.fixtures_study import run_here, write_study_file
 from tune.errors import EveryTrialFailed, StudyError
+from tune.spec import load_study
 from tune.studies import Study
 
 pytestmark = pytest.mark.slow
@@ -50,10 +51,7 @@ def test_the_best_value_is_a_best_epochs_whose_checkpoint_exists(finished_study:
     assert found is not None
     trial, checkpoint = found
     state = json.loads((checkpoint / "state.json").read_text())
-    assert (trial.number, max(t for t in trial.epochs.values() for t in [t["selection_accuracy"]])) == (
-        best.number,
-        best.value,
-    )
+    assert (trial.number, max(m["selection_accuracy"] for m in trial.epochs.values())) == (best.number, best.value)
     assert state["best"]["value"] == best.value and state["epoch"] == state["best"]["epoch"]
 
 
@@ -108,6 +106,38 @@ def test_another_study_of_the_same_name_is_refused(finished_study: Study, faces:
         run_here(finished_study.study_file, "seed=7", "asha.max_epochs=9")
 
 
+def test_a_study_goes_on_only_with_the_data_it_was_begun_on(finished_study: Study, tmp_path: Path) -> None:
+    from tune.synth import write_faces
+
+    write_faces(tmp_path / "others", train_images=210, test_images=70, seed=5)
+    with pytest.raises(StudyError, match="was begun on a data set with fingerprint .* Received: .*others"):
+        run_here(finished_study.study_file, f"data={tmp_path / 'others'}")
+
+
+def test_the_face_method_runs_from_the_boxes_to_the_export(ray_cluster: str, faces: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(faces, tmp_path / "faces")  # the boxes are kept beside the data set
+    space = {"preprocessing": {"type": "categorical", "choices": ["face"], "default": "face"}}
+    fixed = {"image_size_px": 48, "width": 0.0625, "batch_norm": True}
+    file = write_study_file(tmp_path, tmp_path / "faces", trials=1, space=space, fixed=fixed, asha={"max_epochs": 1})
+    study = run_here(file)
+    assert (tmp_path / "faces/faces.arrow").exists()
+    labels = json.loads((study.export / "labels.json").read_text())
+    assert labels["needs_faces"] and labels["expects_preprocessed_images"]
+
+
+def test_a_feed_with_workers_of_its_own_trains_alike(ray_cluster: str, faces: Path, tmp_path: Path) -> None:
+    fixed = {"image_size_px": 48, "width": 0.0625, "batch_norm": True, "preprocessing": "augment"}
+    space = {"dropout": {"type": "float", "low": 0.1, "high": 0.1, "default": 0.1}}
+    losses = []
+    for workers in (0, 1):
+        changes = {"name": f"workers-{workers}", "resources": {"feed_workers": workers, "max_concurrent": 1}}
+        file = write_study_file(tmp_path, faces, trials=1, space=space, fixed=fixed, asha={"max_epochs": 1}, **changes)
+        losses.append(run_here(file).record().trials[0].epochs[1]["training_loss"])
+    assert losses[0] == losses[1]
+
+
 def test_a_diverging_trial_fails_and_a_study_of_nothing_else_says_so(
     ray_cluster: str, faces: Path, tmp_path: Path
 ) -> None:
@@ -116,16 +146,10 @@ def test_a_diverging_trial_fails_and_a_study_of_nothing_else_says_so(
     file = write_study_file(tmp_path, faces, trials=2, space=steep, fixed=fixed)
     with pytest.raises(EveryTrialFailed, match="no trial of study 'tiny' ended with a score"):
         run_here(file)
-    study = Study(tmp_path / "runs/tiny", finished_spec(file))
+    study = Study(tmp_path / "runs/tiny", load_study(file))
     assert {t.state for t in study.record().trials.values()} == {"failed"}
     assert all("not finite in epoch 1" in t.reason for t in study.record().trials.values())
     assert {t.state for t in optuna_study(study).trials} == {TrialState.FAIL}
-
-
-def finished_spec(file: Path):  # type: ignore[no-untyped-def]
-    from tune.spec import load_study
-
-    return load_study(file)
 
 
 def test_a_process_past_its_memory_limit_is_replaced_without_losing_a_trial(

@@ -100,8 +100,8 @@ def _divide(
     dataset: Dataset, rows: Rows, share: float, what: str, seed: tuple[int, int], *, needed: int
 ) -> tuple[Rows, Rows]:
     """Divides rows in two, class by class and by whole groups; the first part holds about `share` of each class."""
-    # scikit-learn's stratified split refuses parts smaller than the number of classes, can leave a small class out of
-    # one part, and its import costs a trial process 6 s. Each class here has a group in either part.
+    # scikit-learn's stratified split refuses parts smaller than the number of classes and can leave a small class out
+    # of one part. Each class here has a group in either part.
     if not 0 < share < 1:
         raise DatasetError(f"{what} must be above 0 and below 1. Received: {share}. Use 0.15 or 0.8, for instance.")
     groups, group_of_row = np.unique(dataset.groups[rows], return_inverse=True)

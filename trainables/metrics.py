@@ -1,4 +1,4 @@
-"""Scores logits against labels: loss, accuracy, macro figures, confusion matrix. Numpy only; no Keras.
+"""Scores logits against labels: loss, accuracy, macro figures, confusion matrix. No Keras.
 
 Macro figures come from the confusion matrix. Keras' own `Precision()` thresholds every cell of the one-hot matrix at
 0.5 and pools them, which is neither macro precision nor accuracy.
@@ -6,8 +6,6 @@ Macro figures come from the confusion matrix. Keras' own `Precision()` threshold
 
 from __future__ import annotations
 
-import math
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,8 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
+
+_NO_CLASS = -1
 
 
 def evaluate(logits: FloatArray, labels: IntArray, n_classes: int) -> dict[str, Any]:
@@ -45,25 +45,22 @@ def evaluate(logits: FloatArray, labels: IntArray, n_classes: int) -> dict[str, 
     if labels.min() < 0 or labels.max() >= n_classes:
         raise ValueError(f"labels must be 0 to {n_classes - 1}. Received: {labels.min()} to {labels.max()}.")
 
-    judged = ~np.isnan(logits).any(axis=1)
-    confusion = np.zeros((n_classes, n_classes), np.int64)
-    np.add.at(confusion, (labels[judged], logits[judged].argmax(axis=1)), 1)
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    hits = np.diag(confusion)
-    support = np.bincount(labels, minlength=n_classes)
-    predicted = confusion.sum(axis=0)
+    predicted = np.where(np.isnan(logits).any(axis=1), _NO_CLASS, logits.argmax(axis=1))
+    classes = np.arange(n_classes)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, predicted, labels=classes, average=None, zero_division=0
+    )
     present = support > 0
-    recall = hits / np.maximum(support, 1)
-    precision = hits / np.maximum(predicted, 1)
-    f1 = 2 * hits / np.maximum(support + predicted, 1)
     return {
         "loss": _cross_entropy(logits, labels),
-        "accuracy": float(hits.sum() / len(labels)),
+        "accuracy": float((predicted == labels).mean()),
         "macro_precision": float(precision[present].mean()),
         "macro_recall": float(recall[present].mean()),
         "macro_f1": float(f1[present].mean()),
         "per_class_recall": [float(r) if p else None for r, p in zip(recall, present, strict=True)],
-        "confusion": confusion.tolist(),
+        "confusion": confusion_matrix(labels, predicted, labels=classes).tolist(),
         "images": len(labels),
     }
 
@@ -84,18 +81,15 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
             f"successes must be 0 to n, n at least 1 and confidence between 0 and 1. "
             f"Received: successes={successes}, n={n}, confidence={confidence}."
         )
-    # scipy.stats.binomtest gives the same numbers after an import of a second, in every trial process.
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share = successes / n
-    centre = share + z * z / (2 * n)
-    half = z * math.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
-    scale = 1 + z * z / n
-    return max((centre - half) / scale, 0.0), min((centre + half) / scale, 1.0)
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def _cross_entropy(logits: FloatArray, labels: IntArray) -> float:
+    from scipy.special import log_softmax
+
     # An infinite logit subtracts to NaN, and a NaN loss is the answer; the warning would be noise.
     with np.errstate(invalid="ignore"):
-        shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-        log_total = np.log(np.exp(shifted).sum(axis=1))
-        return float((log_total - shifted[np.arange(len(labels)), labels]).mean())
+        return float(-log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels].mean())

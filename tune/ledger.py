@@ -93,6 +93,7 @@ class StudyRecord:
 
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     sessions: int = 0
+    fingerprint: str = ""
     search_s: float = 0.0
     finished: bool = False
     ended_by: str = ""
@@ -105,6 +106,7 @@ class StudyRecord:
         match event["event"]:
             case "session":
                 self.sessions, self.finished = event["number"], False
+                self.fingerprint = event["fingerprint"]
             case "session_end":
                 self.search_s += event["search_s"]
                 self.finished, self.ended_by = event["finished"], event["ended_by"]

@@ -44,6 +44,12 @@ def run_study(study: Study, dataset: Dataset, *, calibrate: bool, announce: Call
     from tune.compute import joined_ray
 
     ledger = Ledger(study.journal)
+    known, found = ledger.record.fingerprint, dataset.info.fingerprint
+    if known and known != found:
+        raise StudyError(
+            f"study {study.spec.name!r} was begun on a data set with fingerprint {known}. Received: {found} in "
+            f"{dataset.directory}. Name the first one (--data), or choose another name (--set name=...)"
+        )
     try:
         with quiet_terminal(study.ray_log) as terminal, joined_ray():
             outcome = _run(study, dataset, ledger, terminal, calibrate, announce)

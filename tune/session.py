@@ -60,7 +60,7 @@ def search(
     """
     spec, record, wanted = study.spec, ledger.record, study.spec.resources
     session, started = record.sessions + 1, time.monotonic()
-    ledger.append("session", number=session, pid=os.getpid(), at_once=at_once)
+    ledger.append("session", number=session, pid=os.getpid(), at_once=at_once, fingerprint=dataset.info.fingerprint)
     optuna_study = rebuild_optuna_study(study.optuna_file, spec, record.trials.values())
     searcher = OptunaSearcher(optuna_study, spec.space, spec, ledger, spec.trials)
     past = [decision for trial in record.trials.values() for decision in trial.rungs]

@@ -13,8 +13,8 @@ from tune.ledger import StudyRecord, TrialRecord, read_events, replay
 from tune.spec import StudySpec
 from tune.study_file import read_yaml, write_yaml
 
-_CHANGEABLE = {"trials", "time", "resources", "storage"}
-"""Keys of a study file that may differ when a study goes on: none of them changes what a score means."""
+_CHANGEABLE = {"trials", "time", "resources", "storage", "data"}
+"""Keys of a study file that may differ when a study goes on: none changes what a score means (data goes by content)."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,10 @@ def open_or_create(spec: StudySpec) -> Study:
 
 
 def _plain(spec: StudySpec) -> dict[str, Any]:
-    return dict(spec.model_dump(mode="json", exclude_defaults=False))
+    plain = dict(spec.model_dump(mode="json"))
+    if spec.data != "synthetic":
+        plain["data"] = str(Path(spec.data).resolve())  # so that the study can be resumed from anywhere
+    return plain
 
 
 def _changes(old: StudySpec, new: StudySpec) -> list[str]:

@@ -41,7 +41,7 @@ def prepare_data(spec: StudySpec, say: Callable[[str], None]) -> Dataset:
         DatasetError: there is no data set, or it cannot be divided into folds.
         StudyError: a batch is larger than the images that train.
     """
-    from trainables.faces import expected_s, find_faces, load_faces
+    from trainables.faces import expected_s, find_faces, hit_rate_by_class, load_faces
     from trainables.folds import trial_rows
 
     dataset = open_study_data(spec, say)
@@ -56,7 +56,8 @@ def prepare_data(spec: StudySpec, say: Callable[[str], None]) -> Dataset:
             )
     if "face" in methods and load_faces(dataset) is None:
         say(f"finding faces for preprocessing=face, once, about {expected_s(dataset):.0f} s")
-        find_faces(dataset)
+        rates = hit_rate_by_class(dataset, find_faces(dataset))
+        say("faces found: " + ", ".join(f"{name} {100 * rate:.0f} %" for name, rate in rates.items()))
     return dataset
 
 
