@@ -10,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -161,12 +161,7 @@ class Ledger:
             StudyError: a line before the last is damaged.
         """
         self.path = path
-        self.record = StudyRecord()
-        whole = 0
-        if path.exists():
-            events, whole = read_events(path)
-            for event in events:
-                self.record.apply(event)
+        self.record, whole = replay(path) if path.exists() else (StudyRecord(), 0)
         self._file = path.open("ab")
         self._file.truncate(whole)  # a line torn by a crash is cut off; what it said is told again
         self._file.seek(whole)
@@ -184,35 +179,23 @@ class Ledger:
         self._file.close()
 
 
-def read_events(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Reads a journal; a last line without its end is left out.
+def replay(path: Path) -> tuple[StudyRecord, int]:
+    """Returns the record that a journal adds up to, and the bytes that its complete lines take.
 
-    Returns:
-        The events and the number of bytes they take.
+    A last line without its end, torn by a crash, is left out.
 
     Raises:
         StudyError: a complete line is no event.
     """
-    events: list[dict[str, Any]] = []
-    whole = 0
+    record, whole = StudyRecord(), 0
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
         if not line.endswith(b"\n"):
             break
         try:
-            event = json.loads(line)
-            event["event"]
-        except (ValueError, KeyError, TypeError):
+            record.apply(json.loads(line))
+        except (ValueError, LookupError, TypeError, AttributeError):
             raise StudyError(
                 f"{path}, line {number} is damaged. Restore the file from a copy, or remove that line"
             ) from None
-        events.append(event)
         whole += len(line)
-    return events, whole
-
-
-def replay(events: Iterable[Mapping[str, Any]]) -> StudyRecord:
-    """Returns the record that the events add up to."""
-    record = StudyRecord()
-    for event in events:
-        record.apply(event)
-    return record
+    return record, whole

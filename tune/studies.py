@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tune.errors import StudyError, nearest
-from tune.ledger import StudyRecord, TrialRecord, read_events, replay
+from tune.ledger import StudyRecord, TrialRecord, replay
 from tune.spec import StudySpec
 from tune.study_file import read_yaml, write_yaml
 
@@ -58,11 +58,9 @@ class Study:
         """Replays the journal.
 
         Raises:
-            StudyError: it is missing or damaged.
+            StudyError: it is damaged.
         """
-        if not self.journal.exists():
-            return StudyRecord()
-        return replay(read_events(self.journal)[0])
+        return replay(self.journal)[0] if self.journal.exists() else StudyRecord()
 
     def ranked(self, record: StudyRecord) -> list[TrialRecord]:
         """Returns the trials that have a score, best first."""
