@@ -1,0 +1,185 @@
+"""The searcher: what Optuna is asked and told, with its real file and without any training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from tune.ledger import Ledger, RungDecision
+from tune.search import OptunaSearcher, rebuild_optuna_study
+from tune.spec import StudySpec
+
+SPEC = StudySpec.model_validate(
+    {
+        "name": "a",
+        "data": "d",
+        "trials": 4,
+        "asha": {"max_epochs": 3},
+        "space": {
+            "optimizer": {"type": "categorical", "choices": ["adam", "sgd"], "default": "adam"},
+            "momentum": {"type": "float", "low": 0.5, "high": 0.9, "default": 0.7, "when": {"optimizer": "sgd"}},
+            "dropout": {"type": "float", "low": 0.0, "high": 0.5, "default": 0.25},
+        },
+    }
+)
+
+
+class Driver:
+    """A searcher with its ledger and its study, as a session has them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ledger = Ledger(folder / "journal.jsonl")
+        self.study = rebuild_optuna_study(folder / "optuna.log", SPEC, self.ledger.record.trials.values())
+        self.searcher = OptunaSearcher(self.study, SPEC.space, SPEC, self.ledger, SPEC.trials)
+
+    def begin(self, ray_id: str) -> dict[str, Any]:
+        config = self.searcher.suggest(ray_id)
+        assert isinstance(config, dict)
+        self.ledger.append("started", trial=config["trial"])
+        return config
+
+    def report(self, ray_id: str, number: int, epoch: int, value: float, *, last: bool = False) -> None:
+        """One epoch in Ray's order: the stopping report reaches the searcher only with the end."""
+        result = {"epoch": epoch, "selection_accuracy": value, "diverged": not math.isfinite(value)}
+        if not last:
+            self.searcher.on_trial_result(ray_id, result)
+        self.ledger.append("epoch", trial=number, epoch=epoch, metrics={"selection_accuracy": value})
+        if last:
+            self.searcher.on_trial_complete(ray_id, result=result)
+
+    def states(self) -> list[TrialState]:
+        return [trial.state for trial in self.study.get_trials()]
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[Driver]:
+    driver = Driver(tmp_path)
+    yield driver
+    driver.ledger.close()
+
+
+def test_trial_0_is_the_default_and_the_configuration_is_complete(driver: Driver) -> None:
+    config = driver.begin("x")
+    assert driver.ledger.record.trials[0].values == {"optimizer": "adam", "dropout": 0.25}
+    assert (config["trial"], config["resume_from"]) == (0, None)
+    assert config["parameters"]["batch_size"] == 32
+
+
+def test_a_trial_stopped_at_a_rung_is_told_pruned_with_the_stopping_value_too(driver: Driver) -> None:
+    driver.begin("x")
+    driver.report("x", 0, 1, 0.3)
+    driver.ledger.append("rung", **vars(RungDecision(0, 2, 0.2, 0.4, 3, 3, stopped=True)))
+    driver.report("x", 0, 2, 0.2, last=True)
+    told = driver.study.get_trials()[0]
+    assert (told.state, told.intermediate_values) == (TrialState.PRUNED, {1: 0.3, 2: 0.2})
+    assert driver.ledger.record.trials[0].reason == "stopped at rung 2: 0.2000 misses the cutoff 0.4000, rank 3 of 3"
+
+
+def test_a_complete_trial_counts_by_its_best_epoch_not_its_last(driver: Driver) -> None:
+    driver.begin("x")
+    for epoch, value in enumerate([0.3, 0.6, 0.5], 1):
+        driver.report("x", 0, epoch, value, last=epoch == 3)
+    assert (driver.study.best_value, driver.states()) == (0.6, [TrialState.COMPLETE])
+
+
+def test_a_trial_whose_loss_is_not_finite_is_told_fail(driver: Driver) -> None:
+    driver.begin("x")
+    driver.report("x", 0, 1, math.nan, last=True)
+    assert driver.states() == [TrialState.FAIL]
+    assert driver.ledger.record.trials[0].reason == "the loss was not finite in epoch 1"
+
+
+def test_a_trial_whose_process_died_for_good_is_told_fail(driver: Driver) -> None:
+    driver.begin("x")
+    driver.report("x", 0, 1, 0.4)
+    driver.searcher.on_trial_complete("x", error=True)
+    assert driver.states() == [TrialState.FAIL]
+
+
+def test_the_search_ends_after_the_studys_trials(driver: Driver) -> None:
+    for number in range(4):
+        assert driver.begin(str(number))["trial"] == number
+    assert driver.searcher.suggest("more") == "FINISHED"
+
+
+def test_an_interrupted_trial_is_told_nothing_and_comes_first_the_next_time(driver: Driver, tmp_path: Path) -> None:
+    driver.begin("x")
+    driver.begin("y")
+    driver.report("y", 1, 1, 0.5)
+    driver.searcher.stopping = "interrupted"
+    assert driver.searcher.suggest("z") == "FINISHED"
+    driver.report("x", 0, 1, 0.4, last=True)
+    assert driver.states() == [TrialState.RUNNING, TrialState.RUNNING]
+    (tmp_path / "trials/c").mkdir(parents=True)
+    (tmp_path / "trials/c/state.json").write_text("{}")
+    driver.ledger.append("checkpoint", trial=0, epoch=1, path="trials/c")
+    driver.ledger.close()
+
+    again = Driver(tmp_path)
+    first, second, third = (again.begin(name) for name in "xyz")
+    assert [c["trial"] for c in (first, second, third)] == [0, 1, 2]
+    assert [c["resume_from"] for c in (first, second)] == [str(tmp_path / "trials/c"), None]
+    again.report("x", 0, 1, 0.9)  # reported before: Optuna keeps the first value and does not warn
+    again.report("x", 0, 2, 0.6)
+    assert again.study.get_trials()[0].intermediate_values == {1: 0.4, 2: 0.6}
+    again.ledger.close()
+
+
+def test_when_the_time_is_over_every_open_trial_is_ended_by_its_score(driver: Driver) -> None:
+    for name in "xy":
+        driver.begin(name)
+    driver.report("x", 0, 1, 0.4)
+    driver.searcher.stopping = "time"
+    driver.searcher.end_unfinished()
+    assert driver.states() == [TrialState.COMPLETE, TrialState.FAIL]
+    assert driver.study.best_value == 0.4
+    assert driver.ledger.record.trials[1].reason == "the study's time was over; it has no score"
+
+
+def test_optunas_file_made_again_from_the_journal_says_the_same(driver: Driver, tmp_path: Path) -> None:
+    driver.begin("x")
+    for epoch, value in enumerate([0.3, 0.6, 0.5], 1):
+        driver.report("x", 0, epoch, value, last=epoch == 3)
+    driver.begin("y")
+    driver.ledger.append("rung", **vars(RungDecision(1, 1, 0.2, 0.3, 2, 2, stopped=True)))
+    driver.report("y", 1, 1, 0.2, last=True)
+    driver.begin("z")
+    driver.searcher.on_trial_complete("z", error=True)
+    before = driver.study.get_trials()
+
+    rebuilt = rebuild_optuna_study(tmp_path / "again.log", SPEC, driver.ledger.record.trials.values())
+    for one, other in zip(before, rebuilt.get_trials(), strict=True):
+        assert (one.number, one.state, one.params, one.distributions, one.intermediate_values) == (
+            other.number,
+            other.state,
+            other.params,
+            other.distributions,
+            other.intermediate_values,
+        )
+        assert one.values == other.values
+
+
+def test_a_resumed_search_proposes_on_instead_of_over_again(tmp_path: Path) -> None:
+    first = Driver(tmp_path)
+    values = []
+    for name in "xy":
+        number = first.begin(name)["trial"]
+        values.append(first.ledger.record.trials[number].values)
+        first.searcher.on_trial_complete(name, error=True)
+    first.ledger.close()
+    again = Driver(tmp_path)
+    for name in "zw":
+        number = again.begin(name)["trial"]
+        values.append(again.ledger.record.trials[number].values)
+    again.ledger.close()
+    assert len({repr(v) for v in values}) == 4
+
+
+def test_optuna_says_nothing_on_its_own(driver: Driver) -> None:
+    assert optuna.logging.get_verbosity() >= optuna.logging.WARNING
