@@ -137,12 +137,32 @@ def measure(dataset: Dataset, files: Path, rows: Rows, rounds: int) -> dict[str,
         }
         rates: dict[str, list[float]] = {name: [] for name in runs}
         for number in range(rounds + 1):
-            for name, run in runs.items():
+            for name, run in list(runs.items())[:: 1 if number % 2 else -1]:  # nobody always runs after the same
                 rate = run()
                 if number:
                     rates[name].append(rate)
     spread.close()
     return rates
+
+
+def paired_ratios(dataset: Dataset, rows: Rows, pairs: int) -> dict[str, list[float]]:
+    """Returns feed / bare Albumentations for many short pairs, by wall time and by this process' CPU time.
+
+    A machine that others use changes speed within seconds; the two halves of a pair meet nearly the same one.
+    """
+    feed = Feed(dataset, "shifts", SHIFT)
+    runs = {"bare": lambda: bare_albumentations(dataset, rows), "feed": lambda: emotune_feed(feed, rows)}
+    ratios: dict[str, list[float]] = {"wall": [], "CPU": []}
+    for number in range(pairs + 1):
+        spent = {}
+        for name in list(runs)[:: 1 if number % 2 else -1]:
+            wall, cpu = time.perf_counter(), time.process_time()
+            count = runs[name]()
+            spent[name] = ((time.perf_counter() - wall) / count, (time.process_time() - cpu) / count)
+        if number:
+            for clock, bare, fed in zip(ratios, spent["bare"], spent["feed"], strict=True):
+                ratios[clock].append(bare / fed)
+    return ratios
 
 
 def timed(run: Callable[..., int], *arguments: Any) -> float:
@@ -151,10 +171,12 @@ def timed(run: Callable[..., int], *arguments: Any) -> float:
     return run(*arguments) / (time.perf_counter() - start)
 
 
-def report(dataset: Dataset, rates: dict[str, list[float]], images: int, load: float) -> str:
+def report(
+    dataset: Dataset, rates: dict[str, list[float]], ratios: dict[str, list[float]], images: int, load: float
+) -> str:
     """Returns the result page: medians with their range, ratios, machine and its load before, and versions."""
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    bare, alone, threads, processes, spread, resized = medians.values()
+    _, _, threads, processes, spread, resized = medians.values()
     peer = max(threads, processes)
     rounds = len(next(iter(rates.values())))
     shape = "x".join(map(str, dataset.info.shape))
@@ -169,7 +191,12 @@ def report(dataset: Dataset, rates: dict[str, list[float]], images: int, load: f
         "",
         "| ratio | value |",
         "| --- | ---: |",
-        f"| emotune, one thread / bare Albumentations | {alone / bare:.2f} |",
+        *(
+            f"| emotune, one thread / bare Albumentations, {clock} time, median of {len(values)} short pairs "
+            f"(quartiles {low:.2f} to {high:.2f}) | {middle:.2f} |"
+            for clock, values in ratios.items()
+            for low, middle, high in [statistics.quantiles(values, n=4)]
+        ),
         f"| emotune, all cores / the faster ImageDataGenerator | {spread / peer:.1f} |",
         f"| emotune, all cores, resize in the graph on the same cores / the faster ImageDataGenerator "
         f"| {resized / peer:.1f} |",
@@ -198,6 +225,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=20_000, help="images in a run; Keras gets a tenth of them")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=60, help="short pairs of bare Albumentations and the feed")
     parser.add_argument("--output", type=Path, help="where to write the result page")
     arguments = parser.parse_args()
 
@@ -209,9 +237,10 @@ def main() -> None:
         train = np.flatnonzero(dataset.splits == TRAIN)
         rows = np.resize(train, arguments.images)  # a small data set goes round more than once
         write_files(dataset, train[: arguments.images], Path(temporary) / "files")
+        ratios = paired_ratios(dataset, rows[:2016], pairs=arguments.pairs)  # before Ray and TensorFlow wake up
         ray.init(num_cpus=len(os.sched_getaffinity(0)), include_dashboard=False, log_to_driver=False)
         rates = measure(dataset, Path(temporary) / "files", rows, arguments.rounds)
-        page = report(dataset, rates, arguments.images, load)
+        page = report(dataset, rates, ratios, arguments.images, load)
         ray.shutdown()
     print(page)
     if arguments.output:
