@@ -33,8 +33,10 @@ def run_here(study_file: Path, *overrides: str) -> Study:
     from tune.runner import run_study
     from tune.study_data import prepare_data
 
-    study = open_or_create(load_study(study_file, overrides))
-    run_study(study, prepare_data(study.spec, print), calibrate=False, announce=lambda plan: "")
+    spec = load_study(study_file, overrides)
+    dataset = prepare_data(spec, print)
+    study = open_or_create(spec, dataset.info.fingerprint)
+    run_study(study, dataset, calibrate=False, announce=lambda plan: "")
     return study
 
 

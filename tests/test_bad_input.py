@@ -109,6 +109,16 @@ def damaged_study(folder: Path) -> list[str]:
     return ["show", "old"]
 
 
+def resume_for(time: str) -> Callable[[Path], list[str]]:
+    def arrange(folder: Path) -> list[str]:
+        space = {"dropout": {"type": "float", "low": 0, "high": 0.5, "default": 0}}
+        (folder / "runs/old").mkdir(parents=True)
+        (folder / "runs/old/study.yaml").write_text(yaml.safe_dump({"name": "old", "data": "faces", "space": space}))
+        return ["resume", "old", "--time", time]
+
+    return arrange
+
+
 def damaged_journal(folder: Path) -> list[str]:
     values = {
         "name": "old",
@@ -198,6 +208,10 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     # studies, exports, images
     "no such study": (arguments("show", "nothing"), "holds no study"),
     "resume a study file": (arguments("resume", "s.yaml"), "emotune run"),
+    "storage is a file": (study(storage="s.yaml"), "storage must be a folder"),
+    "storage below a file": (study(storage="s.yaml/runs"), "storage must be a folder"),
+    "time infinite": (study(time=float("inf")), "time: .*finite"),
+    "resume with bad time": (resume_for("soon"), "--time: .*30m or 1h30m"),
     "study damaged": (damaged_study, "damaged|missing"),
     "journal damaged": (damaged_journal, "line 1 is damaged"),
     "export nothing": (arguments("export", "nothing", "--to", "x"), "holds no study"),

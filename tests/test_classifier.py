@@ -83,10 +83,10 @@ def test_checkpoints_are_asked_for_at_a_best_epoch_and_at_rungs_only(faces: Path
     best = -math.inf
     for epoch in range(1, 5):
         result = trial.train()
-        improved = result["selection_accuracy"] > best
+        improved = result["validation_accuracy"] > best
         assert result["should_checkpoint"] == (improved or epoch == 2)
-        assert result["checkpoint_score"] == (result["selection_accuracy"] if improved else -math.inf)
-        best = max(best, result["selection_accuracy"])
+        assert result["checkpoint_score"] == (result["validation_accuracy"] if improved else -math.inf)
+        best = max(best, result["validation_accuracy"])
 
 
 def test_a_fold_can_be_limited_and_stays_the_same(faces: Path) -> None:
@@ -101,3 +101,17 @@ def test_the_loss_becoming_infinite_ends_the_trial_without_a_checkpoint(faces: P
     steep = config(faces, 0, optimizer="sgd", learning_rate=10.0, momentum=0.99, batch_norm=False)
     result = Classifier(steep).train()
     assert (result["diverged"], result["done"], result["should_checkpoint"]) == (True, True, False)
+
+
+def test_a_trial_stops_by_itself_when_its_inner_validation_stalls(faces: Path) -> None:
+    trial = Classifier(config(faces, 0, learning_rate=1e-9, dropout=0.0, early_stop_patience=1, batch_norm=False))
+    results = [trial.train()]
+    while not results[-1]["done"]:
+        results.append(trial.train())
+    assert results[-1]["stalled"] and len(results) < 4
+
+
+def test_a_trial_that_cannot_begin_in_a_warm_process_is_left_to_a_fresh_one(faces: Path, tmp_path: Path) -> None:
+    trial = Classifier(config(faces, 0))
+    assert trial.reset_config({**config(faces, 1), "resume_from": str(tmp_path / "gone")})
+    assert trial._retire

@@ -87,12 +87,12 @@ def test_list_without_studies_says_how_to_start_one(
 def record_of_two_trials() -> StudyRecord:
     record = StudyRecord()
     for number, value in enumerate([0.25, 0.75]):
-        record.apply({"event": "trial", "trial": number, "values": {"dropout": 0.25}})
-        record.apply({"event": "started", "trial": number})
+        record.apply({"event": "trial", "time": 0, "trial": number, "values": {"dropout": 0.25}})
+        record.apply({"event": "started", "time": 0, "trial": number})
         for epoch in (1, 2):
-            metrics = {"selection_accuracy": value * epoch / 2}
-            record.apply({"event": "epoch", "trial": number, "epoch": epoch, "metrics": metrics})
-    record.apply({"event": "end", "trial": 0, "state": "pruned", "reason": "stopped at rung 2"})
+            metrics = {"selection_accuracy": value * epoch / 2, "validation_accuracy": value * epoch / 2}
+            record.apply({"event": "epoch", "time": 0, "trial": number, "epoch": epoch, "metrics": metrics})
+    record.apply({"event": "end", "time": 0, "trial": 0, "state": "pruned", "reason": "stopped at rung 2"})
     return record
 
 
@@ -129,7 +129,7 @@ def test_a_file_gets_one_line_per_event_and_no_table(faces: Path, tmp_path: Path
 
 def test_a_curve_runs_from_the_lowest_bar_to_the_highest() -> None:
     trial = record_of_two_trials().trials[1]
-    assert curve(trial, "selection_accuracy").startswith("▁█  0.3750 to 0.7500")
+    assert curve(trial, "selection_accuracy").startswith("▁█  0.3750 to 0.7500 in 2 epochs, 0.7500 in the last")
 
 
 @pytest.mark.parametrize(("s", "text"), [(5.2, "5 s"), (99, "99 s"), (100, "2 min"), (3600, "1 h 00 min")])

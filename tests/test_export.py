@@ -49,6 +49,8 @@ def checkpoint(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def export(checkpoint: Path, dataset: Dataset, destination: Path, **more: Any) -> ExportSummary:
+    if "sealed" not in more:
+        more["sealed"] = evaluate_sealed(checkpoint, dataset) if len(rows_of_test(dataset)) else None
     more = {"study_yaml": "name: a\n", "selection": {"selection_accuracy": 0.5}, **more}
     return export_checkpoint(checkpoint, dataset, destination, **more)
 

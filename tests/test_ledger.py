@@ -11,13 +11,19 @@ from tune.errors import StudyError
 from tune.ledger import Ledger, replay
 
 
+def scores(value: float) -> dict[str, float]:
+    return {"selection_accuracy": value, "validation_accuracy": value}
+
+
 def grown(path: Path) -> Ledger:
     ledger = Ledger(path)
-    ledger.append("session", number=1, fingerprint="f")
+    ledger.append("session", number=1, pid=1, fingerprint="f")
     ledger.append("trial", trial=0, values={"dropout": 0.5})
     ledger.append("started", trial=0)
     for epoch, accuracy in enumerate([0.2, 0.6, 0.5], 1):
-        ledger.append("epoch", trial=0, epoch=epoch, metrics={"selection_accuracy": accuracy})
+        ledger.append(
+            "epoch", trial=0, epoch=epoch, metrics={"selection_accuracy": accuracy / 2, "validation_accuracy": accuracy}
+        )
     ledger.append("checkpoint", trial=0, epoch=2, path="trials/a")
     return ledger
 
@@ -29,7 +35,7 @@ def test_a_journal_read_again_gives_the_same_record(tmp_path: Path) -> None:
     again = Ledger(tmp_path / "journal.jsonl")
     assert again.record == ledger.record
     trial = again.record.trials[0]
-    assert (trial.best_epoch("selection_accuracy", "max"), trial.best_value("selection_accuracy", "max")) == (2, 0.6)
+    assert (trial.best_epoch("selection_accuracy", "max"), trial.best_value("selection_accuracy", "max")) == (2, 0.3)
     assert trial.best_epoch("selection_accuracy", "min") == 1
     again.close()
 
@@ -51,7 +57,7 @@ def test_a_line_torn_by_a_crash_is_cut_off_and_the_next_event_stands_alone(tmp_p
 @pytest.mark.parametrize("damage", [b"nonsense", b"[]", b"{}", b'{"event":"trial"}', b'{"event":"session","number":1}'])
 def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "journal.jsonl"
-    path.write_bytes(b'{"event":"session","number":1,"fingerprint":"f"}\n' + damage + b"\n")
+    path.write_bytes(b'{"event":"session","time":1,"number":1,"pid":1,"fingerprint":"f"}\n' + damage + b"\n")
     with pytest.raises(StudyError, match=r"journal.jsonl, line 2 is damaged"):
         Ledger(path)
 
@@ -60,9 +66,9 @@ def test_trials_that_ran_to_their_end_rank_before_those_that_were_stopped(tmp_pa
     events = []
     for number, (value, state) in enumerate([(0.5, "complete"), (0.9, "pruned"), (0.7, "failed"), (0.6, "cut")]):
         events += [
-            {"event": "trial", "trial": number, "values": {}},
-            {"event": "epoch", "trial": number, "epoch": 1, "metrics": {"selection_accuracy": value}},
-            {"event": "end", "trial": number, "state": state, "reason": ""},
+            {"event": "trial", "time": 0, "trial": number, "values": {}},
+            {"event": "epoch", "time": 0, "trial": number, "epoch": 1, "metrics": scores(value)},
+            {"event": "end", "time": 0, "trial": number, "state": state, "reason": ""},
         ]
     path = tmp_path / "journal.jsonl"
     path.write_text("".join(json.dumps(event) + "\n" for event in events))
@@ -77,3 +83,44 @@ def test_only_a_checkpoint_that_is_still_whole_counts(tmp_path: Path) -> None:
     (tmp_path / "trials/a/state.json").write_text("{}")
     assert trial.latest_checkpoint(tmp_path) == tmp_path / "trials/a"
     ledger.close()
+
+
+def test_the_best_epoch_is_inner_validations_choice_and_the_selection_fold_only_scores_it(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "journal.jsonl")
+    ledger.append("trial", trial=0, values={})
+    for epoch, (validation, selection) in enumerate([(0.5, 0.9), (0.7, 0.6), (0.6, 0.8)], 1):
+        metrics = {"validation_accuracy": validation, "selection_accuracy": selection}
+        ledger.append("epoch", trial=0, epoch=epoch, metrics=metrics)
+    trial = ledger.record.trials[0]
+    assert (trial.best_epoch("selection_accuracy", "max"), trial.best_value("selection_accuracy", "max")) == (2, 0.6)
+    ledger.close()
+
+
+def test_epochs_reported_again_after_a_restart_replace_what_came_after(tmp_path: Path) -> None:
+    ledger = grown(tmp_path / "journal.jsonl")
+    ledger.append("epoch", trial=0, epoch=2, metrics=scores(0.1))
+    trial = ledger.record.trials[0]
+    assert (sorted(trial.epochs), trial.checkpoints) == ([1, 2], {})
+    ledger.close()
+
+
+def test_a_second_process_is_refused_and_told_who_has_the_study(tmp_path: Path) -> None:
+    ledger = grown(tmp_path / "journal.jsonl")
+    before = ledger.path.read_bytes()
+    with pytest.raises(StudyError, match="is being run by process 1"):
+        Ledger(ledger.path)
+    assert ledger.path.read_bytes() == before
+    ledger.close()
+    Ledger(ledger.path).close()
+
+
+def test_a_session_that_was_killed_counts_up_to_its_last_event(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    lines = [
+        {"event": "session", "time": 100.0, "number": 1, "pid": 1, "fingerprint": "f"},
+        {"event": "trial", "time": 130.0, "trial": 0, "values": {}},
+        {"event": "session", "time": 900.0, "number": 2, "pid": 2, "fingerprint": "f"},
+        {"event": "session_end", "time": 910.0, "search_s": 10.0, "finished": True, "ended_by": "finished"},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert replay(path)[0].search_s == 40.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -51,8 +52,9 @@ def test_the_best_value_is_a_best_epochs_whose_checkpoint_exists(finished_study:
     assert found is not None
     trial, checkpoint = found
     state = json.loads((checkpoint / "state.json").read_text())
-    assert (trial.number, max(m["selection_accuracy"] for m in trial.epochs.values())) == (best.number, best.value)
-    assert state["best"]["value"] == best.value and state["epoch"] == state["best"]["epoch"]
+    chosen = max(trial.epochs, key=lambda epoch: trial.epochs[epoch]["validation_accuracy"])
+    assert (trial.number, trial.epochs[chosen]["selection_accuracy"]) == (best.number, best.value)
+    assert state["epoch"] == state["best"]["epoch"] == chosen
 
 
 def test_a_trial_keeps_at_most_two_checkpoints(finished_study: Study) -> None:
@@ -86,6 +88,28 @@ def test_the_sealed_test_split_is_opened_once(finished_study: Study, tmp_path: P
     assert first["test"] == again["test"]
 
 
+def test_the_export_of_an_unfinished_study_leaves_the_test_split_sealed(finished_study: Study, tmp_path: Path) -> None:
+    from tune.runner import export_to
+
+    copied = tmp_path / "unfinished"
+    shutil.copytree(finished_study.directory, copied)
+    journal = copied / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(x for x in lines if json.loads(x)["event"] not in ("session_end", "sealed", "export")))
+    export_to(Study(copied, finished_study.spec), tmp_path / "export")
+    assert json.loads((tmp_path / "export/metrics.json").read_text())["test"] is None
+    assert "sealed" not in {json.loads(line)["event"] for line in journal.read_text().splitlines()}
+
+
+def test_a_renamed_study_folder_is_the_same_study(finished_study: Study, tmp_path: Path) -> None:
+    from tune.studies import find_study, reopen
+
+    shutil.copytree(finished_study.directory, tmp_path / "renamed")
+    found = find_study("renamed", tmp_path)
+    again = reopen(found, found.record().fingerprint, trials=9, time="2h")
+    assert (again.directory, again.spec.trials, again.spec.time) == (tmp_path / "renamed", 9, 7200)
+
+
 def test_running_a_finished_study_again_trains_nothing(finished_study: Study, faces: Path) -> None:
     before = finished_study.record()
     again = run_here(finished_study.study_file)
@@ -115,8 +139,6 @@ def test_a_study_goes_on_only_with_the_data_it_was_begun_on(finished_study: Stud
 
 
 def test_the_face_method_runs_from_the_boxes_to_the_export(ray_cluster: str, faces: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(faces, tmp_path / "faces")  # the boxes are kept beside the data set
     space = {"preprocessing": {"type": "categorical", "choices": ["face"], "default": "face"}}
     fixed = {"image_size_px": 48, "width": 0.0625, "batch_norm": True}

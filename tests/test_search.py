@@ -46,10 +46,11 @@ class Driver:
 
     def report(self, ray_id: str, number: int, epoch: int, value: float, *, last: bool = False) -> None:
         """One epoch in Ray's order: the stopping report reaches the searcher only with the end."""
-        result = {"epoch": epoch, "selection_accuracy": value, "diverged": not math.isfinite(value)}
+        metrics = {"selection_accuracy": value, "validation_accuracy": value}
+        result = {"epoch": epoch, **metrics, "diverged": not math.isfinite(value)}
         if not last:
             self.searcher.on_trial_result(ray_id, result)
-        self.ledger.append("epoch", trial=number, epoch=epoch, metrics={"selection_accuracy": value})
+        self.ledger.append("epoch", trial=number, epoch=epoch, metrics=metrics)
         if last:
             self.searcher.on_trial_complete(ray_id, result=result)
 

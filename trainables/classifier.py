@@ -10,6 +10,7 @@ import json
 import math
 import os
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 import psutil
 from ray.tune import Trainable
 
-from trainables.config import TrialConfig, TrialContext
+from trainables.config import TrialConfig, TrialContext, chooser_of
 from trainables.folds import trial_rows
 from trainables.metrics import evaluate
 from trainables.optimizers import PlateauState, build_optimizer, learning_rate_at, restore_optimizer
@@ -59,7 +60,12 @@ class Classifier(Trainable):
         # Ray 2.60 hangs when this returns False and drops the trial when it raises: note it, leave at the first step.
         self._retire = process_memory_mib() > self._context.process_memory_mib
         if not self._retire:
-            self._start(new_config)
+            try:
+                self._start(new_config)
+            except Exception:
+                # Here Ray would drop the trial for good. A fresh process tries again, and there the retries count.
+                traceback.print_exc()
+                self._retire = True
         return True
 
     def _start(self, config: dict[str, Any]) -> None:
@@ -102,8 +108,7 @@ class Classifier(Trainable):
         result = {
             "epoch": self._epoch,
             **training,
-            "validation_loss": validation["loss"],
-            "validation_accuracy": validation["accuracy"],
+            **{f"validation_{name}": validation[name] for name in ("loss", "accuracy", "macro_f1")},
             **{f"selection_{name}": value for name, value in selection.items() if name != "images"},
             "learning_rate": rate,
             "epoch_s": time.perf_counter() - started,
@@ -139,21 +144,25 @@ class Classifier(Trainable):
         return evaluate(logits, self._dataset.labels[rows], len(self._dataset.info.classes))
 
     def _verdict(self, result: Mapping[str, Any]) -> dict[str, Any]:
-        """Says whether the epoch is the best so far, whether to save it, and whether the trial is at its end."""
+        """Says whether inner validation is best so far, whether to save, and whether the trial is at its end."""
         context = self._context
-        value = result[context.objective]
-        diverged = not math.isfinite(result["training_loss"]) or not math.isfinite(value)
+        value = result[chooser_of(context.objective)]
+        numbers = (result["training_loss"], result[context.objective], value)
+        diverged = not all(map(math.isfinite, numbers))
         sign = 1.0 if context.mode == "max" else -1.0
         best = self._best["value"]
         is_best = not diverged and (best is None or sign * value > sign * best)
         if is_best:
             self._best = {"epoch": self._epoch, "value": value}
+        patience = self._config.early_stop_patience
+        stalled = bool(patience) and self._epoch - self._best["epoch"] >= patience
         return {
             "should_checkpoint": is_best or (self._epoch in context.rungs and not diverged),
             # Ray keeps the checkpoint with the highest of these and the latest; equal scores must not replace the best.
             "checkpoint_score": sign * value if is_best else -math.inf,
             "diverged": diverged,
-            "done": diverged or self._epoch >= context.max_epochs,
+            "stalled": stalled,
+            "done": diverged or stalled or self._epoch >= context.max_epochs,
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -279,8 +288,9 @@ def release(model: keras.Model) -> None:
 
 
 def process_memory_mib() -> float:
-    """Returns the resident memory of this process."""
-    return float(psutil.Process().memory_info().rss) / 2**20
+    """Returns the resident memory of this process, without pages that it shares, such as the mapped data set's."""
+    memory = psutil.Process().memory_info()
+    return float(memory.rss - getattr(memory, "shared", 0)) / 2**20
 
 
 def draw(seed: tuple[int, ...]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
 OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "nadam", "lion"]
 MethodName = Literal["none", "shifts", "crop", "noise", "equalize", "augment", "face"]
@@ -45,6 +45,7 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     plateau_factor: float = Field(0.5, gt=0, lt=1, description="plateau: factor when inner validation stalls")
     plateau_patience: int = Field(2, ge=1, le=1000, description="plateau: epochs without improvement")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    early_stop_patience: int = Field(0, ge=0, le=1000, description="epochs without a new best; 0 never stops by itself")
 
     # model
     normalization: Literal["unit", "standardize", "per_image"] = "unit"
@@ -52,10 +53,11 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     width: float = Field(1.0, gt=0, le=4, description="factor on every layer's channels and units")
     batch_norm: bool = Field(False, description="batch normalisation in place of local response normalisation")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_unset(cls, values: object) -> object:
-        return {k: v for k, v in values.items() if v is not None} if isinstance(values, dict) else values
+
+def chooser_of(objective: str) -> str:
+    """Returns the inner validation metric that chooses a trial's best epoch: `validation_accuracy` for
+    `selection_accuracy`. The selection fold scores that epoch and has no part in choosing it."""
+    return "validation_" + objective.removeprefix("selection_")
 
 
 class TrialContext(BaseModel, frozen=True, extra="forbid"):
@@ -63,7 +65,7 @@ class TrialContext(BaseModel, frozen=True, extra="forbid"):
 
     Attributes:
         dataset: data set folder.
-        objective: name of the reported metric that chooses the best epoch; `mode` says which way.
+        objective: name of the reported metric that scores a trial; `mode` says which way.
         rungs: epochs after which a trial may be stopped; a checkpoint is written at each.
         max_images_per_fold: upper limit on the images of each fold, None for all.
         cpus: processor cores the trial may use.

@@ -14,6 +14,7 @@ from trainables.errors import EmotuneError
 from tune.cli_data import app as data_app
 
 if TYPE_CHECKING:
+    from trainables.records import Dataset
     from tune.plan import Plan
     from tune.runner import Outcome
     from tune.studies import Study
@@ -62,14 +63,13 @@ def run(
     from tune.studies import open_or_create
     from tune.study_data import prepare_data
 
-    options = {"data": data, "trials": trials, "time": time}
-    extra = [f"{name}={value}" for name, value in options.items() if value is not None]
-    spec = load_study(study_file, [*(overrides or []), *extra])
-    dataset = prepare_data(spec, typer.echo)
+    options = {"data": None if data is None else str(data), "trials": trials, "time": time}
+    spec = load_study(study_file, overrides or [], options)
+    dataset = prepare_data(spec, typer.echo, only_check=check)
     if check:
         typer.echo(f"{study_file} is in order: {spec.trials} trials, {len(spec.space.parameters)} parameters")
         return
-    _run(open_or_create(spec), dataset, calibrate)
+    _run(open_or_create(spec, dataset.info.fingerprint), dataset, calibrate)
 
 
 @app.command()
@@ -81,30 +81,29 @@ def resume(
     calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = False,
 ) -> None:
     """Go on with a study that was interrupted, or extend one that has ended."""
-    from tune.spec import load_study
-    from tune.studies import find_study, open_or_create
+    from tune.studies import find_study, reopen
     from tune.study_data import prepare_data
 
     found = find_study(study, storage)
-    options = {"trials": trials, "time": time, "storage": found.directory.parent}
-    spec = load_study(found.study_file, [f"{name}={value}" for name, value in options.items() if value is not None])
-    _run(open_or_create(spec), prepare_data(spec, typer.echo), calibrate)
+    dataset = prepare_data(found.spec, typer.echo)
+    _run(reopen(found, dataset.info.fingerprint, trials=trials, time=time), dataset, calibrate)
 
 
-def _run(study: Study, dataset: object, calibrate: bool) -> None:
-    from trainables.records import Dataset
-    from tune.report_text import outcome_lines, plan_lines
+def _run(study: Study, dataset: Dataset, calibrate: bool) -> None:
+    from tune.report_text import interrupted_line, outcome_lines, plan_lines
     from tune.runner import run_study
-
-    assert isinstance(dataset, Dataset)  # noqa: S101 (for the type checker; the import must wait)
 
     def announce(plan: Plan) -> str:
         return plan_lines(study, dataset, plan)
 
-    outcome: Outcome = run_study(study, dataset, calibrate=calibrate, announce=announce)
-    typer.echo(outcome_lines(study, outcome))
-    if outcome.ended_by == "interrupted":
+    try:
+        outcome: Outcome | None = run_study(study, dataset, calibrate=calibrate, announce=announce)
+    except KeyboardInterrupt:
+        outcome = None
+    if outcome is None or outcome.ended_by == "interrupted":
+        typer.echo(interrupted_line(study))
         raise typer.Exit(130)
+    typer.echo(outcome_lines(study, outcome))
 
 
 @app.command(name="list")
@@ -165,8 +164,6 @@ def main() -> None:
         status = _complain(f"{error.format_message()} See: emotune --help", 2)
     except EmotuneError as error:
         status = _complain(str(error), error.exit_code)
-    except typer.Abort:
-        status = _complain("interrupted", 130)
     sys.exit(status if isinstance(status, int) else 0)
 
 

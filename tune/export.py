@@ -81,7 +81,7 @@ def export_checkpoint(
         destination: Folder to create; may hold an earlier export.
         study_yaml: The resolved study file's text.
         selection: The trial's metrics on the selection fold at the checkpoint's epoch.
-        sealed: What an earlier `evaluate_sealed` of this checkpoint returned; without it the test split is opened now.
+        sealed: What `evaluate_sealed` returned for this checkpoint; None leaves the test split sealed.
 
     Raises:
         ExportError: The checkpoint is damaged or does not fit the data set, the destination is in the way or being
@@ -94,8 +94,6 @@ def export_checkpoint(
     model = _load_model(checkpoint, dataset)
     parameters = int(model.count_params())
     with whole_folder(destination, needed_bytes=8 * parameters + _SPARE_BYTES) as folder:
-        if sealed is None and len(test_rows(dataset)):
-            sealed = _evaluate(model, dataset, config)
         note = _write_description(folder, dataset, config)
         _write_json(
             folder / METRICS_FILE,

@@ -6,6 +6,7 @@ Optuna's file, ASHA's rungs and TensorBoard's logs can all be made again from it
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from search_spaces import Value
+from trainables.config import chooser_of
 from tune.errors import StudyError
 
 TrialState = Literal["waiting", "running", "complete", "pruned", "cut", "failed"]
@@ -64,9 +66,13 @@ class TrialRecord:
     restarts: int = 0
 
     def best_epoch(self, objective: str, mode: str) -> int | None:
-        """Returns the epoch with the best finite objective (the first of equals), or None."""
-        sign = 1 if mode == "max" else -1
-        finite = {e: sign * m[objective] for e, m in self.epochs.items() if math.isfinite(m.get(objective, math.nan))}
+        """Returns the epoch that inner validation found best (the first of equals), or None; see `chooser_of`."""
+        sign, chooser = 1 if mode == "max" else -1, chooser_of(objective)
+        finite = {
+            epoch: sign * metrics[chooser]
+            for epoch, metrics in self.epochs.items()
+            if math.isfinite(metrics[objective]) and math.isfinite(metrics[chooser])
+        }
         return max(sorted(finite), key=finite.__getitem__) if finite else None
 
     def best_value(self, objective: str, mode: str) -> float | None:
@@ -94,30 +100,40 @@ class StudyRecord:
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     sessions: int = 0
     fingerprint: str = ""
-    search_s: float = 0.0
+    closed_s: float = 0.0
+    open_since: float | None = None
+    last_event: float = 0.0
     finished: bool = False
     ended_by: str = ""
-    sealed: dict[str, Any] = field(default_factory=dict)
+    pid: int = 0
+    sealed: dict[str, dict[str, Any]] = field(default_factory=dict)
     export: str = ""
+
+    @property
+    def search_s(self) -> float:
+        """Seconds searched so far; a session that was killed counts up to its last event."""
+        return self.closed_s + (0.0 if self.open_since is None else self.last_event - self.open_since)
 
     def apply(self, event: Mapping[str, Any]) -> None:
         """Adds one event. Events of a kind that this version does not know are passed over."""
         trial = self.trials.get(event.get("trial", -1))
         match event["event"]:
             case "session":
-                self.sessions, self.finished = event["number"], False
+                self.closed_s, self.open_since = self.search_s, event["time"]
+                self.sessions, self.finished, self.pid = event["number"], False, event["pid"]
                 self.fingerprint = event["fingerprint"]
             case "session_end":
-                self.search_s += event["search_s"]
+                self.closed_s, self.open_since = self.closed_s + event["search_s"], None
                 self.finished, self.ended_by = event["finished"], event["ended_by"]
             case "trial":
                 self.trials[event["trial"]] = TrialRecord(event["trial"], dict(event["values"]))
             case "sealed":
-                self.sealed = {"checkpoint": event["checkpoint"], "metrics": event["metrics"]}
+                self.sealed[event["checkpoint"]] = dict(event["metrics"])
             case "export":
                 self.export = event["path"]
             case _ if trial is not None:
                 _apply_to_trial(trial, event)
+        self.last_event = max(self.last_event, event["time"])
 
     def ranked(self, objective: str, mode: str) -> list[TrialRecord]:
         """Returns the trials with a score, best first: those that ran to their end before those that were stopped."""
@@ -135,7 +151,9 @@ def _apply_to_trial(trial: TrialRecord, event: Mapping[str, Any]) -> None:
         case "started":
             trial.state = "running"
         case "epoch":
-            trial.epochs[event["epoch"]] = dict(event["metrics"])
+            epoch = event["epoch"]  # one that is reported again, after a restart, replaces itself and those after it
+            trial.epochs = {e: m for e, m in trial.epochs.items() if e < epoch} | {epoch: dict(event["metrics"])}
+            trial.checkpoints = {e: path for e, path in trial.checkpoints.items() if e < epoch}
         case "rung":
             names = ("trial", "epoch", "value", "cutoff", "rank", "among", "stopped")
             trial.rungs.append(RungDecision(**{name: event[name] for name in names}))
@@ -155,14 +173,26 @@ class Ledger:
     """The journal, open for appending, and the record it adds up to."""
 
     def __init__(self, path: Path) -> None:
-        """Opens or creates a journal and replays it.
+        """Opens or creates a journal, takes it for this process alone, and replays it.
 
         Raises:
-            StudyError: a line before the last is damaged.
+            StudyError: another process has it, or a line before the last is damaged.
         """
         self.path = path
-        self.record, whole = replay(path) if path.exists() else (StudyRecord(), 0)
         self._file = path.open("ab")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise StudyError(
+                f"study {path.parent} is being run by process {replay(path)[0].pid or 'another'}. "
+                f"Watch it: emotune show {path.parent}; or stop that process first"
+            ) from None
+        try:
+            self.record, whole = replay(path)
+        except StudyError:
+            self._file.close()
+            raise
         self._file.truncate(whole)  # a line torn by a crash is cut off; what it said is told again
         self._file.seek(whole)
 

@@ -17,7 +17,14 @@ from tune.spec import StudySpec
 
 _REFRESH_S = 0.5
 _ROWS = 16
-_SHORT = {"complete": "green", "cut": "green", "pruned": "yellow", "failed": "red", "running": "cyan", "waiting": "dim"}
+_COLOURS = {
+    "complete": "green",
+    "cut": "green",
+    "pruned": "yellow",
+    "failed": "red",
+    "running": "cyan",
+    "waiting": "dim",
+}
 
 
 class LiveStudy:
@@ -100,7 +107,7 @@ def trial_table(trials: list[TrialRecord], spec: StudySpec) -> Table:
             f"{max(trial.epochs, default=0)}/{spec.asha.max_epochs}",
             str(trial.rungs[-1].epoch) if trial.rungs else "-",
             "-" if value is None else f"{value:.4f}",
-            f"[{_SHORT[trial.state]}]{trial.state}[/]" + (f" ({trial.restarts} restarts)" if trial.restarts else ""),
+            f"[{_COLOURS[trial.state]}]{trial.state}[/]" + (f" ({trial.restarts} restarts)" if trial.restarts else ""),
         )
     return table
 

@@ -116,14 +116,12 @@ class Recorder(Unsaved, Callback):
 
 
 def _reason(trial: Trial) -> str:
-    """Returns the last line of what a trial's process raised."""
-    text = ""
+    """Returns why a trial's process ended last: the exception it raised, or that it died."""
     try:
-        if trial.error_file and Path(trial.error_file).exists():
-            text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+        text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace") if trial.error_file else ""
     except OSError:
-        pass
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if any("ActorDiedError" in line or "ActorUnavailable" in line for line in lines):
-        return "its process died"
-    return lines[-1][:300] if lines else "its process died"
+        text = ""
+    lines = [line.strip() for line in text.rpartition("Failure # ")[2].splitlines()[1:] if line.strip()]
+    if not lines or any(line.startswith(("The actor died", "The actor is dead")) for line in lines):
+        return "its process died or was replaced"
+    return lines[-1][:300]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from tune.errors import StudyError
+from tune.errors import EmotuneError
 from tune.ledger import StudyRecord, TrialRecord
 from tune.live import short_parameters, trial_table
 from tune.plan import Plan
@@ -65,9 +66,7 @@ def plan_lines(study: Study, dataset: Dataset, plan: Plan) -> str:
 
 
 def outcome_lines(study: Study, outcome: Outcome) -> str:
-    """Returns how a session ended, and what to do next."""
-    if outcome.ended_by == "interrupted":
-        return f"interrupted; everything is kept. Go on with: emotune resume {study.directory}"
+    """Returns how a session that was not interrupted ended, and what to do next."""
     record = study.record()
     lines = [
         f"{'its time is over' if outcome.ended_by == 'time' else 'finished'}: {len(record.trials)} trials "
@@ -84,6 +83,11 @@ def outcome_lines(study: Study, outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
+def interrupted_line(study: Study) -> str:
+    """Returns what to do after an interruption."""
+    return f"interrupted; everything is kept. Go on with: emotune resume {study.directory}"
+
+
 def states(record: StudyRecord) -> str:
     """Returns `7 complete, 12 pruned, 1 failed`."""
     order = ("complete", "cut", "pruned", "failed", "running", "waiting")
@@ -93,10 +97,10 @@ def states(record: StudyRecord) -> str:
 
 def best_line(study: Study, record: StudyRecord) -> str:
     """Returns the best trial: number, score, epoch, parameters."""
-    ranked = study.ranked(record)
+    found, ranked, spec = study.best(record), study.ranked(record), study.spec
     if not ranked:
         return "best         none yet"
-    best, spec = ranked[0], study.spec
+    best = found[0] if found else ranked[0]
     return (
         f"best         trial {best.number}: {spec.objective} {best.best_value(spec.objective, spec.mode):.4f} "
         f"in epoch {best.best_epoch(spec.objective, spec.mode)}; {short_parameters(best.values)}"
@@ -108,7 +112,9 @@ def export_lines(export: Path) -> str:
     metrics = json.loads((export / "metrics.json").read_text(encoding="utf-8"))
     lines = [f"export       {export}  (emotune predict {export} IMAGE...)"]
     test: dict[str, Any] | None = metrics["test"]
-    if test:
+    if test is None:
+        lines.append("sealed test  not opened: the study has not ended, or its data set has no test split")
+    else:
         lines.append(
             f"sealed test  accuracy {_with_interval(test)}, macro F1 {test['macro_f1']:.4f}, {test['images']} images"
         )
@@ -135,7 +141,7 @@ def print_studies(storage: Path) -> None:
         try:
             study = load_study_folder(folder)
             record = study.record()
-        except StudyError as error:
+        except EmotuneError as error:
             console.print(f"{folder.name}: {error}", markup=False, soft_wrap=True)
             continue
         state = (record.ended_by or "finished") if record.finished else "unfinished"
@@ -167,12 +173,13 @@ def print_study(study: Study) -> None:
 
 
 def curve(trial: TrialRecord, objective: str) -> str:
-    """Returns a metric over the epochs as a line of bars between its own lowest and highest, and both values."""
+    """Returns a metric over the epochs as a line of bars between its own lowest and highest finite values."""
     values = [trial.epochs[epoch][objective] for epoch in sorted(trial.epochs)]
-    low, high = min(values), max(values)
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite), max(finite)
     scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
-    bars = "".join(_BARS[round((value - low) * scale)] if value == value else "?" for value in values)
-    return f"{bars}  {values[0]:.4f} to {values[-1]:.4f}, best of {len(values)} epochs {high if scale else low:.4f}"
+    bars = "".join(_BARS[round((value - low) * scale)] if math.isfinite(value) else "?" for value in values)
+    return f"{bars}  {low:.4f} to {high:.4f} in {len(values)} epochs, {values[-1]:.4f} in the last"
 
 
 def prediction_line(prediction: Prediction, *, as_json: bool) -> str:

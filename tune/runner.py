@@ -13,7 +13,7 @@ from tune.errors import EveryTrialFailed, StudyError
 from tune.ledger import ENDED, Ledger, StudyRecord, TrialRecord
 from tune.live import LiveStudy
 from tune.plan import Plan, make_plan
-from tune.studies import Study
+from tune.studies import Study, check_data
 from tune.study_data import open_study_data, trial_context
 from tune.terminal import quiet_terminal
 
@@ -23,8 +23,6 @@ class Outcome:
     """How a session ended: `finished`, `time` or `interrupted`; `export` is None when nothing could be exported."""
 
     ended_by: str
-    trials: int
-    search_s: float
     export: Path | None
 
 
@@ -44,12 +42,6 @@ def run_study(study: Study, dataset: Dataset, *, calibrate: bool, announce: Call
     from tune.compute import joined_ray
 
     ledger = Ledger(study.journal)
-    known, found = ledger.record.fingerprint, dataset.info.fingerprint
-    if known and known != found:
-        raise StudyError(
-            f"study {study.spec.name!r} was begun on a data set with fingerprint {known}. Received: {found} in "
-            f"{dataset.directory}. Name the first one (--data), or choose another name (--set name=...)"
-        )
     try:
         with quiet_terminal(study.ray_log) as terminal, joined_ray():
             outcome = _run(study, dataset, ledger, terminal, calibrate, announce)
@@ -96,11 +88,13 @@ def _run(
         ended_by = search(study, dataset, ledger, live, context, at_once=plan.at_once, time_left_s=time_left_s)
     elif left:
         ended_by = "time"
+    if not record.finished and ended_by != "interrupted":  # a driver died between the last trial and this
+        ledger.append("session_end", search_s=0.0, finished=True, ended_by=ended_by)
     export = None
     if ended_by != "interrupted":
-        live.line("exporting the best model; the sealed test split is opened once, here")
+        live.line("exporting the best model")
         export = _export(study, dataset, ledger)
-    return Outcome(ended_by, len(record.trials), record.search_s, export)
+    return Outcome(ended_by, export)
 
 
 def _export(study: Study, dataset: Dataset, ledger: Ledger) -> Path | None:
@@ -117,16 +111,19 @@ def _export(study: Study, dataset: Dataset, ledger: Ledger) -> Path | None:
 
 
 def export_to(study: Study, destination: Path) -> None:
-    """Exports a study's best checkpoint in this process.
+    """Exports a study's best checkpoint in this process; the test split of an unfinished study stays sealed.
 
     Raises:
-        StudyError: no trial has a checkpoint.
+        StudyError: no trial has a checkpoint, the study is being run, or its data set is another.
         ExportError: the destination is in the way or the checkpoint is damaged.
     """
-    context = trial_context(study.spec, open_study_data(study.spec))
+    dataset = open_study_data(study.spec)
+    context = trial_context(study.spec, dataset)
     ledger = Ledger(study.journal)
     try:
-        _open_sealed_test(study, context, ledger, lambda function, *arguments: function(*arguments))
+        check_data(study, ledger.record, dataset.info.fingerprint)
+        if ledger.record.finished:
+            _open_sealed_test(study, context, ledger, lambda function, *arguments: function(*arguments))
         export_best(study, ledger.record, context, destination)
     finally:
         ledger.close()
@@ -136,11 +133,11 @@ def _open_sealed_test(study: Study, context: TrialContext, ledger: Ledger, call:
     """Scores the best checkpoint on the test split, unless the journal has that score, and notes it at once."""
     _, checkpoint = _best(study, ledger.record)
     name = str(checkpoint.relative_to(study.directory))
-    if ledger.record.sealed.get("checkpoint") == name:
-        return
-    metrics = call(score_sealed, checkpoint, context)
-    if metrics is not None:
-        ledger.append("sealed", checkpoint=name, metrics=metrics)
+    if name not in ledger.record.sealed:
+        metrics = call(score_sealed, checkpoint, context)
+        if metrics is not None:
+            opening = len(ledger.record.sealed) + 1
+            ledger.append("sealed", checkpoint=name, metrics={**metrics, "opening": opening})
 
 
 def score_sealed(checkpoint: Path, context: TrialContext) -> dict[str, Any] | None:
@@ -175,7 +172,7 @@ def export_best(study: Study, record: StudyRecord, context: TrialContext, destin
         destination,
         study_yaml=study.study_file.read_text(encoding="utf-8"),
         selection={name: value for name, value in trial.epochs[epoch or 0].items() if name.startswith("selection_")},
-        sealed=record.sealed.get("metrics"),
+        sealed=record.sealed.get(str(checkpoint.relative_to(study.directory))),
     )
 
 

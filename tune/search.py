@@ -110,6 +110,7 @@ class OptunaSearcher(Unsaved, Searcher):
         self._space = space
         self._spec = spec
         self._ledger = ledger
+        self._objective = (spec.objective, spec.mode)
         self._trials = trials
         self._numbers: dict[str, int] = {}
         self._asked: dict[int, optuna.trial.Trial] = {}
@@ -168,7 +169,7 @@ class OptunaSearcher(Unsaved, Searcher):
                 self._tell(record, "cut", "the study's time was over")
 
     def _tell(self, record: TrialRecord, state: TrialState, reason: str) -> None:
-        value = record.best_value(self._spec.objective, self._spec.mode)
+        value = record.best_value(*self._objective)
         if state in ("complete", "cut") and value is None:
             state, reason = "failed", f"{reason}; it has no score"
         told = value if _STATES[state] == OptunaState.COMPLETE else None
@@ -188,6 +189,8 @@ class OptunaSearcher(Unsaved, Searcher):
             )
         if result.get("epoch", 0) >= self._spec.asha.max_epochs:
             return "complete", "trained all its epochs"
+        if result.get("stalled"):
+            return "complete", f"its inner validation found no better epoch than {record.best_epoch(*self._objective)}"
         if self.stopping == "time":
             return "cut", "the study's time was over"
         return None, ""

@@ -21,7 +21,7 @@ from ray.tune import (
 )
 
 from trainables.classifier import Classifier
-from trainables.config import TrialContext
+from trainables.config import TrialContext, chooser_of
 from trainables.records import Dataset
 from tune.ledger import Ledger, StudyRecord
 from tune.live import LiveStudy
@@ -65,7 +65,7 @@ def search(
     searcher = OptunaSearcher(optuna_study, spec.space, spec, ledger, spec.trials)
     past = [decision for trial in record.trials.values() for decision in trial.rungs]
     rungs = Rungs(spec.asha.rungs, spec.asha.reduction_factor, spec.mode, past)
-    with TrialLogs(study.tensorboard, spec.objective, spec.mode) as logs, live:
+    with TrialLogs(study.tensorboard, spec.objective, spec.mode, chooser_of(spec.objective)) as logs, live:
         logs.experiment(spec.space, spec.fixed)
         recorder = Recorder(study.directory, spec, dataset.info.classes, ledger, searcher, logs, live)
         tuner = Tuner(

@@ -82,7 +82,7 @@ class Resources(BaseModel, frozen=True, extra="forbid"):
     process_memory_mib: int = Field(
         8192, ge=256, description="a trial process past it is replaced before its next trial"
     )
-    retries: int = Field(3, ge=0, le=1000, description="times a trial is restarted after its process died")
+    retries: int = Field(3, ge=1, le=1000, description="restarts of a trial whose process died or was replaced")
     reuse_processes: bool = True
 
     @model_validator(mode="after")
@@ -102,7 +102,9 @@ class StudySpec(BaseModel, frozen=True, extra="forbid"):
     seed: int = Field(0, ge=0, lt=2**31)
     objective: Objective = "selection_accuracy"
     trials: int = Field(20, ge=1, le=1_000_000)
-    time: Annotated[float | None, BeforeValidator(seconds)] = Field(None, gt=0, description="wall time of the search")
+    time: Annotated[float | None, BeforeValidator(seconds)] = Field(
+        None, gt=0, allow_inf_nan=False, description="wall time of the search"
+    )
     startup_trials: int = Field(8, ge=0, description="random trials before TPE's model is used")
     asha: Asha = Asha()
     folds: Folds = Folds()
@@ -145,17 +147,18 @@ def _check_value(where: str, name: str, value: Value) -> None:
         raise ValueError(f"{where}: {message[0].lower()}{message[1:]}. Received: {value!r}") from None
 
 
-def load_study(path: Path, overrides: Sequence[str] = ()) -> StudySpec:
+def load_study(path: Path, overrides: Sequence[str] = (), values: Mapping[str, object] | None = None) -> StudySpec:
     """Loads and checks a study file.
 
     Args:
         path: the YAML file.
         overrides: `dotted.path=value`, applied in order before the check.
+        values: whole keys as the command line's own options give them, applied last; None leaves a key alone.
 
     Raises:
         StudyFileError: one line with the first rule that is broken, the value, the line and the remedy.
     """
-    raw = read_study_file(path, overrides)
+    raw = read_study_file(path, overrides, values)
     try:
         return StudySpec.model_validate(raw)
     except ValidationError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -76,34 +75,83 @@ class Study:
         return None
 
 
-def open_or_create(spec: StudySpec) -> Study:
+def open_or_create(spec: StudySpec, fingerprint: str) -> Study:
     """Returns the study that the file describes: a new one, or the one of that name that is already there.
 
+    Args:
+        spec: the study.
+        fingerprint: its data set's.
+
     Raises:
-        StudyError: a study of that name exists and differs in what its scores mean, or the folder is something else.
+        StudyError: a study of that name exists and differs in what its scores mean, or the folder is something else or
+            cannot be written.
     """
     directory = Path(spec.storage) / spec.name
     study = Study(directory, spec)
-    if not directory.exists():
-        directory.mkdir(parents=True)
-    elif not study.study_file.exists() and any(directory.iterdir()):
-        raise StudyError(f"{directory} exists and is no study. Give the study another name or storage, or move it away")
-    elif study.study_file.exists():
-        changed = _changes(load_study_folder(directory).spec, spec)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not study.study_file.exists() and any(directory.iterdir()):
+            raise StudyError(
+                f"{directory} is no study. Give the study another name or storage, or move that folder away"
+            )
+    except OSError as error:
+        raise StudyError(
+            f"storage must be a folder that can be written. Received: {directory}: {error.strerror}. Name another"
+        ) from None
+    if study.study_file.exists():
+        record = study.record()
+        changed = _changes(load_study_folder(directory).spec, spec) if record.trials else []
         if changed:
             raise StudyError(
                 f"study {spec.name!r} exists in {directory} with another {', '.join(changed)}. "
                 f"Choose another name (--set name=...), or go on with it as it is: emotune resume {directory}"
             )
-    write_yaml(study.study_file, _plain(spec))
+        check_data(study, record, fingerprint)
+    _write(study)
     return study
 
 
-def _plain(spec: StudySpec) -> dict[str, Any]:
-    plain = dict(spec.model_dump(mode="json"))
-    if spec.data != "synthetic":
-        plain["data"] = str(Path(spec.data).resolve())  # so that the study can be resumed from anywhere
-    return plain
+def reopen(study: Study, fingerprint: str, *, trials: int | None, time: str | None) -> Study:
+    """Returns a study from its folder, to go on with, perhaps with more trials or time.
+
+    Raises:
+        StudyError: the data set is not the one it was begun on, or a value is out of range.
+    """
+    changes = {name: value for name, value in {"trials": trials, "time": time}.items() if value is not None}
+    try:
+        spec = StudySpec.model_validate({**study.spec.model_dump(), **changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise StudyError(f"--{first['loc'][0]}: {first['msg']}. Received: {first['input']!r}") from None
+    reopened = Study(study.directory, spec)
+    check_data(study, study.record(), fingerprint)
+    _write(reopened)
+    return reopened
+
+
+def check_data(study: Study, record: StudyRecord, fingerprint: str) -> None:
+    """Refuses a data set that is not the one the study was begun on.
+
+    Raises:
+        StudyError: the fingerprints differ.
+    """
+    if record.fingerprint and record.fingerprint != fingerprint:
+        raise StudyError(
+            f"study {study.spec.name!r} was begun on a data set with fingerprint {record.fingerprint}. "
+            f"Received: {fingerprint} in {study.spec.data}. Put the first one back, or choose another name"
+        )
+
+
+def _write(study: Study) -> None:
+    plain = dict(study.spec.model_dump(mode="json"))
+    if study.spec.data != "synthetic":
+        plain["data"] = str(Path(study.spec.data).resolve())  # so that the study can be resumed from anywhere
+    try:
+        write_yaml(study.study_file, plain)
+    except OSError as error:
+        raise StudyError(
+            f"{study.study_file} cannot be written: {error.strerror}. Check disk and permissions"
+        ) from None
 
 
 def _changes(old: StudySpec, new: StudySpec) -> list[str]:

@@ -34,8 +34,13 @@ def open_study_data(spec: StudySpec, say: Callable[[str], None] = lambda line: N
     return write_faces(SYNTHETIC)
 
 
-def prepare_data(spec: StudySpec, say: Callable[[str], None]) -> Dataset:
+def prepare_data(spec: StudySpec, say: Callable[[str], None], *, only_check: bool = False) -> Dataset:
     """Opens the study's data set, tries every fold the space can ask for, and finds face boxes where it needs them.
+
+    Args:
+        spec: the study.
+        say: called with a line about anything that takes time.
+        only_check: leave out the face boxes.
 
     Raises:
         DatasetError: there is no data set, or it cannot be divided into folds.
@@ -54,7 +59,7 @@ def prepare_data(spec: StudySpec, say: Callable[[str], None]) -> Dataset:
                 f"batch_size must be at most the images that train. Received: {smallest_batch}, "
                 f"with {len(rows.fit)} images at split_ratio={ratio:g}. Lower it, or import more images"
             )
-    if "face" in methods and load_faces(dataset) is None:
+    if "face" in methods and not only_check and load_faces(dataset) is None:
         say(f"finding faces for preprocessing=face, once, about {expected_s(dataset):.0f} s")
         rates = hit_rate_by_class(dataset, find_faces(dataset))
         say("faces found: " + ", ".join(f"{name} {100 * rate:.0f} %" for name, rate in rates.items()))

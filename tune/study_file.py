@@ -80,12 +80,15 @@ def _parse(text: str, name: str, what: str) -> dict[str, Any]:
     return raw
 
 
-def read_study_file(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def read_study_file(
+    path: Path, overrides: Sequence[str] = (), values: Mapping[str, object] | None = None
+) -> dict[str, Any]:
     """Reads a study file, puts its search space in place, and applies the overrides in order.
 
     Args:
         path: the study file.
         overrides: `dotted.path=value`; the value is YAML, so `[16, 32]` is a list and `null` removes a value.
+        values: whole keys, replaced last; None leaves a key alone.
 
     Returns:
         The raw mapping; `space` is a mapping of parameters whatever the file said.
@@ -105,7 +108,7 @@ def read_study_file(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]
     for override in overrides:
         if not override.startswith("space="):
             _apply(raw, override)
-    return raw
+    return raw | {name: value for name, value in (values or {}).items() if value is not None}
 
 
 def _read_space(name: str, folder: Path) -> dict[str, Any]:

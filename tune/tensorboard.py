@@ -62,12 +62,16 @@ class TrialLogs:
     """
 
     def __init__(
-        self, directory: Path, objective: str = "selection_accuracy", mode: Literal["min", "max"] = "max"
+        self,
+        directory: Path,
+        objective: str = "selection_accuracy",
+        mode: Literal["min", "max"] = "max",
+        chooser: str | None = None,
     ) -> None:
         self._directory = directory
-        self._objective = objective
+        self._chooser = chooser or objective
         self._sign = 1.0 if mode == "max" else -1.0
-        self._metrics = list(dict.fromkeys(["selection_accuracy", "selection_macro_f1", objective]))
+        self._metrics = list(dict.fromkeys(["selection_accuracy", "selection_macro_f1", objective, self._chooser]))
         self._open: dict[int, _Trial] = {}
         self._fixed: dict[str, Value] = {}
 
@@ -175,8 +179,8 @@ class TrialLogs:
             self._open.pop(trial).file.close()
 
     def _improves(self, numbers: Mapping[str, float], best: Mapping[str, float]) -> bool:
-        value = numbers.get(self._objective, math.nan)
-        known = best.get(f"best/{self._objective}")
+        value = numbers.get(self._chooser, math.nan)
+        known = best.get(f"best/{self._chooser}")
         # As float32, which is what event files hold: a value read back must not beat or lose to itself.
         if math.isnan(value) or known is None:
             return not math.isnan(value)
