@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,13 @@ class Recorder(Unsaved, Callback):
     ) -> None:
         """A checkpoint is complete."""
         path = Path(checkpoint.path).resolve().relative_to(self._directory.resolve())
-        self._ledger.append("checkpoint", trial=trial.config["trial"], epoch=trial.last_result["epoch"], path=str(path))
+        number, epoch = trial.config["trial"], trial.last_result["epoch"]
+        self._ledger.append("checkpoint", trial=number, epoch=epoch, path=str(path))
+        record = self._ledger.record.trials[number]
+        keep = {epoch, record.best_epoch(self._spec.objective, self._spec.mode)}
+        for old, folder in record.checkpoints.items():
+            if old not in keep and not Path(folder).is_relative_to(path.parent):  # Ray keeps this session's in bounds
+                shutil.rmtree(self._directory / folder, ignore_errors=True)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial's process died and the trial is to be started again."""
