@@ -8,7 +8,7 @@ import pytest
 
 from trainables.calibrate import Speed
 from tune.errors import StudyError
-from tune.plan import expected_epochs_per_trial, make_plan
+from tune.plan import expected_epochs, make_plan
 from tune.spec import StudySpec
 
 SPACE = {"dropout": {"type": "float", "low": 0, "high": 0.5, "default": 0.1}}
@@ -55,9 +55,12 @@ def test_a_trial_that_can_never_be_placed_is_refused(
         make_plan(spec(resources=resources), cluster, 1, 10, None)
 
 
-def test_the_expected_epochs_fall_by_the_reduction_factor_at_each_rung() -> None:
+def test_the_expected_epochs_lie_between_all_stopped_at_once_and_none_stopped() -> None:
+    assert expected_epochs(spec(asha={"max_epochs": 7, "grace_epochs": 7}), 5) == 35
     study = spec(asha={"max_epochs": 9, "grace_epochs": 1, "reduction_factor": 3})
-    assert expected_epochs_per_trial(study) == pytest.approx(1 + 2 / 3 + 6 / 9)
+    assert 9 + 29 < expected_epochs(study, 30) < 0.6 * 9 * 30
+    assert expected_epochs(study, 200) == 2 * expected_epochs(study, 100)
+    assert expected_epochs(study, 0) == 0
 
 
 def test_the_expected_time_is_epochs_times_epoch_time_over_trials_at_once() -> None:

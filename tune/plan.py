@@ -6,9 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from trainables.calibrate import Speed
 from tune.errors import StudyError
 from tune.spec import StudySpec
+
+_SIMULATED_STUDIES, _SIMULATED_TRIALS = 20, 100
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,24 @@ def make_plan(spec: StudySpec, resources: Mapping[str, float], nodes: int, trial
                 "Mend the driver, or train on the processor: --set resources.gpus_per_trial=0"
             )
     at_once = min(fits, wanted.max_concurrent or fits, max(trials, 1))
-    return Plan(cpus, gpus, nodes, at_once, trials, trials * expected_epochs_per_trial(spec), speed)
+    return Plan(cpus, gpus, nodes, at_once, trials, expected_epochs(spec, trials), speed)
 
 
-def expected_epochs_per_trial(spec: StudySpec) -> float:
-    """Returns the mean epochs of a trial when 1 / reduction_factor of the trials pass each rung."""
-    survive, epochs, before = 1.0, 0.0, 0
-    for rung in spec.asha.rungs:
-        epochs += survive * (rung - before)
-        survive, before = survive / spec.asha.reduction_factor, rung
-    return epochs + survive * (spec.asha.max_epochs - before)
+def expected_epochs(spec: StudySpec, trials: int) -> float:
+    """Returns the epochs that a number of trials are likely to train altogether.
+
+    The mean of simulated studies with the real rungs, one trial after another, each with a quality of its own that does
+    not change. (1 / reduction_factor at each rung would be far too few: the first to arrive has nobody to be compared
+    with, and those that pass a rung late are better than those that passed it early.)
+    """
+    from tune.scheduler import Rungs
+
+    asha = spec.asha
+    simulated = min(trials, _SIMULATED_TRIALS)
+    epochs = 0
+    for seed in range(_SIMULATED_STUDIES):
+        rungs = Rungs(asha.rungs, asha.reduction_factor, "max")
+        for trial, quality in enumerate(np.random.default_rng(seed).random(simulated)):
+            stops = (rung for rung in asha.rungs if (d := rungs.decide(trial, rung, quality)) is not None and d.stopped)
+            epochs += next(stops, asha.max_epochs)
+    return epochs / _SIMULATED_STUDIES * (trials / simulated if simulated else 0.0)
