@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tune.preview import preview_command
-
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -113,9 +111,24 @@ def show(
     console.print(f"Contact sheet: {written}", highlight=False, soft_wrap=True)
 
 
-# --- preview: registered from tune/preview.py ---------------------------------------------------------------------
-app.command("preview")(preview_command)
-# ------------------------------------------------------------------------------------------------------------------
+@app.command("preview")
+def preview_command(
+    directory: Annotated[Path, typer.Argument(help="A data set.", metavar="DIR")],
+    method: Annotated[str, typer.Option(help="A preprocessing method, e.g. augment.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="STRENGTH=VALUE", help="e.g. augment_strength=0.8; repeatable.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="PNG to write. Default: preview-METHOD.png in DIR.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Other seeds show other images and variants.")] = 0,
+) -> None:
+    """Write a contact sheet: originals, as evaluated, and training variants."""
+    from trainables.records import open_dataset
+    from tune.preview import parse_strengths, preview
+
+    dataset = open_dataset(directory)
+    strengths = parse_strengths(method, settings or [])
+    written = preview(dataset, method, strengths, output or directory / f"preview-{method}.png", seed=seed)
+    typer.echo(f"Preview: {written}")
 
 
 @contextmanager

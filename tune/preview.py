@@ -1,12 +1,10 @@
-"""`emotune data preview`: a contact sheet of originals beside what a preprocessing method makes of them."""
+"""A contact sheet of originals beside what a preprocessing method makes of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from tune.errors import DatasetError, PreprocessingError, nearest
 
@@ -18,24 +16,6 @@ _GAP_PX = 4
 _MARGIN_PX = 130
 _HEADER_PX = 60
 _PAPER, _INK = 255, (40, 40, 40)
-
-
-def preview_command(
-    directory: Annotated[Path, typer.Argument(help="A data set.", metavar="DIR")],
-    method: Annotated[str, typer.Option(help="A preprocessing method, e.g. augment.")],
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="STRENGTH=VALUE", help="e.g. augment_strength=0.8; repeatable.")
-    ] = None,
-    output: Annotated[Path | None, typer.Option(help="PNG to write. Default: preview-METHOD.png in DIR.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Other seeds show other images and variants.")] = 0,
-) -> None:
-    """Write a contact sheet: originals, as evaluated, and training variants."""
-    from trainables.records import open_dataset
-
-    dataset = open_dataset(directory)
-    strengths = parse_strengths(method, settings or [])
-    written = preview(dataset, method, strengths, output or directory / f"preview-{method}.png", seed=seed)
-    typer.echo(f"Preview: {written}")
 
 
 def parse_strengths(method: str, settings: Sequence[str]) -> dict[str, float]:
