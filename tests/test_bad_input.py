@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -103,10 +105,34 @@ def export_of_nothing(folder: Path) -> list[str]:
     return ["predict", "export", "face.png"]
 
 
+def no_export(folder: Path) -> list[str]:
+    (folder / "face.png").write_bytes(png())
+    return ["predict", "nowhere", "face.png"]
+
+
 def damaged_study(folder: Path) -> list[str]:
     (folder / "runs/old").mkdir(parents=True)
     (folder / "runs/old/study.yaml").write_text("name: old\ntrials: many\n")
     return ["show", "old"]
+
+
+def image_pipe(folder: Path) -> list[str]:
+    os.mkfifo(folder / "face.png")
+    return ["predict", "nowhere", "face.png"]
+
+
+def foreign_folder(folder: Path) -> list[str]:
+    (folder / "runs/tiny").mkdir(parents=True)
+    (folder / "runs/tiny/thesis.tex").write_text("mine")
+    return [*study()(folder), "--check"]
+
+
+def classes_edited(folder: Path) -> list[str]:
+    shutil.copytree(folder / "faces", folder / "edited")
+    info = json.loads((folder / "edited/dataset.json").read_text())
+    info["classes"] = info["classes"][:2]
+    (folder / "edited/dataset.json").write_text(json.dumps(info))
+    return study(data="edited")(folder)
 
 
 def resume_for(time: str) -> Callable[[Path], list[str]]:
@@ -214,8 +240,15 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "resume with bad time": (resume_for("soon"), "--time: .*30m or 1h30m"),
     "study damaged": (damaged_study, "damaged|missing"),
     "journal damaged": (damaged_journal, "line 1 is damaged"),
+    "a name too long": (arguments("show", "n" * 300), "too long"),
+    "a pipe as source": (source(os.mkfifo), "regular file"),
+    "a pipe as image": (image_pipe, "regular file"),
+    "check on another study's folder": (foreign_folder, "is no study"),
+    "set nothing": (override("trials="), "takes a value after the ="),
+    "classes that do not fit": (classes_edited, "must hold labels of the 2 classes|must hold"),
     "export nothing": (arguments("export", "nothing", "--to", "x"), "holds no study"),
-    "predict without export": (arguments("predict", "nowhere", "face.png"), "nowhere"),
+    "predict without export": (no_export, "nowhere"),
+    "predict without image": (arguments("predict", "nowhere", "face.png"), "face.png, which does not"),
     "predict with an empty export": (export_of_nothing, "export"),
 }
 
@@ -261,5 +294,4 @@ def test_a_gpu_that_is_not_there_is_refused_before_any_trial(workplace: Path) ->
     assert done.returncode == 2
     assert re.search(r"error: .*gpus_per_trial=0.5 and Ray found 0 GPUs.*--set resources.gpus_per_trial=0", done.stderr)
     assert "Traceback" not in done.stderr + done.stdout
-    journal = workplace / "runs/tiny/journal.jsonl"
-    assert not journal.exists() or "trial" not in [json.loads(x)["event"] for x in journal.read_text().splitlines()]
+    assert not (workplace / "runs/tiny").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tune.errors import StudyError
-from tune.ledger import Ledger, replay
+from tune.ledger import Ledger, is_taken, replay
 
 
 def scores(value: float) -> dict[str, float]:
@@ -110,7 +110,9 @@ def test_a_second_process_is_refused_and_told_who_has_the_study(tmp_path: Path) 
     with pytest.raises(StudyError, match="is being run by process 1"):
         Ledger(ledger.path)
     assert ledger.path.read_bytes() == before
+    assert is_taken(ledger.path)
     ledger.close()
+    assert not is_taken(ledger.path)
     Ledger(ledger.path).close()
 
 

@@ -231,3 +231,10 @@ def test_settings_of_the_preview_are_read_and_checked() -> None:
         parse_strengths("none", ["crop_keep=1"])
     with pytest.raises(PreprocessingError, match=r"must be a number\. Received: 'crop_keep=x'\. Try crop_keep=0\.9"):
         parse_strengths("crop", ["crop_keep=x"])
+
+
+@pytest.mark.parametrize("shape", [(48, 2, 1), (20, 500, 3)])
+def test_augment_bears_very_oblong_images(shape: tuple[int, int, int]) -> None:
+    pipeline = training_pipeline("augment", {"augment_strength": 1.0}, shape)
+    for _ in range(20):
+        assert pipeline(image=np.zeros(shape, np.uint8))["image"].shape == shape

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from tests.fixtures_study import run_here, write_study_file
 from tune.errors import EveryTrialFailed, StudyError
 from tune.spec import load_study
-from tune.studies import Study
+from tune.studies import Study, find_study, reopen
 
 pytestmark = pytest.mark.slow
 
@@ -101,9 +101,15 @@ def test_the_export_of_an_unfinished_study_leaves_the_test_split_sealed(finished
     assert "sealed" not in {json.loads(line)["event"] for line in journal.read_text().splitlines()}
 
 
-def test_a_renamed_study_folder_is_the_same_study(finished_study: Study, tmp_path: Path) -> None:
-    from tune.studies import find_study, reopen
+def test_fewer_trials_or_less_time_than_used_are_refused(finished_study: Study) -> None:
+    fingerprint = finished_study.record().fingerprint
+    with pytest.raises(StudyError, match="--trials must be at least the 6"):
+        reopen(finished_study, fingerprint, trials=5, time=None)
+    with pytest.raises(StudyError, match="--time counts from the study's beginning"):
+        reopen(finished_study, fingerprint, trials=None, time="1s")
 
+
+def test_a_renamed_study_folder_is_the_same_study(finished_study: Study, tmp_path: Path) -> None:
     shutil.copytree(finished_study.directory, tmp_path / "renamed")
     found = find_study("renamed", tmp_path)
     again = reopen(found, found.record().fingerprint, trials=9, time="2h")

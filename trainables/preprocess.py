@@ -126,11 +126,10 @@ def _augment(strengths: Mapping[str, float], shape: Shape) -> list[A.BasicTransf
     strength = strengths["augment_strength"]
     if strength == 0:
         return []
-    return [
-        _flip(p=min(0.5, strength)),
-        _affine(0.2 * strength, 15 * strength, 0.2 * strength),
-        A.Erasing(scale=(0.02, 0.02 + 0.2 * strength), fill="random_uniform", p=0.5 * strength),
-    ]
+    steps = [_flip(p=min(0.5, strength)), _affine(0.2 * strength, 15 * strength, 0.2 * strength)]
+    if min(shape[:2]) * 4 >= max(shape[:2]):  # Albumentations 2.0.8 finds no hole in very oblong images, and fails
+        steps.append(A.Erasing(scale=(0.02, 0.02 + 0.2 * strength), fill="random_uniform", p=0.5 * strength))
+    return steps
 
 
 def _face(strengths: Mapping[str, float], shape: Shape) -> list[A.BasicTransform]:

@@ -157,7 +157,12 @@ def open_dataset(directory: Path) -> Dataset:
     rows, expected = sum(len(batch) for batch in batches), sum(sum(c.values()) for c in info.counts.values())
     if rows != expected or any(len(batch) != RECORD_BATCH_ROWS for batch in batches[:-1]):
         raise DatasetError(f"{path} must hold the {expected} images of {INFO_FILE}. Received: {rows}; import it again.")
-    return Dataset(directory, info, batches)
+    dataset = Dataset(directory, info, batches)
+    if rows and not 0 <= int(dataset.labels.min()) <= int(dataset.labels.max()) < len(info.classes):
+        raise DatasetError(
+            f"{path} must hold labels of the {len(info.classes)} classes of {INFO_FILE}; import it again."
+        )
+    return dataset
 
 
 def read_info(directory: Path) -> DatasetInfo:
@@ -175,6 +180,8 @@ def read_info(directory: Path) -> DatasetInfo:
         )
     try:
         return DatasetInfo.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DatasetError(f"{path} must be readable: {error.strerror}; check its permissions.") from error
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"

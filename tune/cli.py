@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,13 +61,14 @@ def run(
 ) -> None:
     """Run a study: search, stop the losers early, export the best model. Continues a study of that name."""
     from tune.spec import load_study
-    from tune.studies import open_or_create
+    from tune.studies import Study, check_folder, open_or_create
     from tune.study_data import prepare_data
 
     options = {"data": None if data is None else str(data), "trials": trials, "time": time}
     spec = load_study(study_file, overrides or [], options)
     dataset = prepare_data(spec, typer.echo, only_check=check)
     if check:
+        check_folder(Study(Path(spec.storage) / spec.name, spec), dataset.info.fingerprint)
         typer.echo(f"{study_file} is in order: {spec.trials} trials, {len(spec.space.parameters)} parameters")
         return
     _run(open_or_create(spec, dataset.info.fingerprint), dataset, calibrate)
@@ -146,15 +148,17 @@ def predict(
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
     """Classify images with an export: label and probabilities."""
-    from tune.predict import load_export
+    from tune.predict import check_images, load_export
     from tune.report_text import prediction_line
 
+    check_images(images)
     for prediction in load_export(export).predict(images):
         typer.echo(prediction_line(prediction, as_json=json))
 
 
 def main() -> None:
     """Runs the command line; an error that the user can mend is one line and its own exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` cleans up like Ctrl-C
     try:
         status = app(standalone_mode=False)
     except NoArgsIsHelpError as error:
@@ -164,6 +168,10 @@ def main() -> None:
         status = _complain(f"{error.format_message()} See: emotune --help", 2)
     except EmotuneError as error:
         status = _complain(str(error), error.exit_code)
+    except OSError as error:  # a name too long, no permission, a full disk: the machine's, not ours
+        if error.filename is None:
+            raise
+        status = _complain(f"{error.filename}: {error.strerror}. Check path, permissions and disk", 2)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -101,13 +101,15 @@ def show(
 
     dataset = open_dataset(directory)
     report = describe(dataset)
-    written = write_contact_sheet(dataset, sheet or directory / "contact-sheet.png")
     if json:
         typer.echo(report.model_dump_json(indent=2))
+    else:
+        console = Console()
+        console.print(_counts_table(report))
+        console.print(_findings_table(report))
+    written = write_contact_sheet(dataset, sheet or directory / "contact-sheet.png")
+    if json:
         return
-    console = Console()
-    console.print(_counts_table(report))
-    console.print(_findings_table(report))
     console.print(f"Contact sheet: {written}", highlight=False, soft_wrap=True)
 
 

@@ -184,8 +184,9 @@ class Ledger:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
+            pid = replay(path)[0].pid
             raise StudyError(
-                f"study {path.parent} is being run by process {replay(path)[0].pid or 'another'}. "
+                f"study {path.parent} is being run by {f'process {pid}' if pid else 'another process'}. "
                 f"Watch it: emotune show {path.parent}; or stop that process first"
             ) from None
         try:
@@ -225,7 +226,18 @@ def replay(path: Path) -> tuple[StudyRecord, int]:
             record.apply(json.loads(line))
         except (ValueError, LookupError, TypeError, AttributeError):
             raise StudyError(
-                f"{path}, line {number} is damaged. Restore the file from a copy, or remove that line"
+                f"{path}, line {number} is damaged, or of another version of emotune. "
+                "Restore the file from a copy, or use the version that wrote it"
             ) from None
         whole += len(line)
     return record, whole
+
+
+def is_taken(path: Path) -> bool:
+    """Says whether a process has a journal open for writing."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

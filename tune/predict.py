@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +75,7 @@ class Predictor:
             ImageError: A path is missing, a folder, empty, too large or not an image.
         """
         paths = [Path(path) for path in images]
-        for path in paths:
-            _check_file(path)
+        check_images(paths)
         predictions = []
         for batch, pixels in self._batches(paths):
             probabilities = np.asarray(self._model.predict_on_batch(pixels))
@@ -168,12 +167,24 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def check_images(paths: Iterable[Path]) -> None:
+    """Refuses paths that cannot be images, without reading them.
+
+    Raises:
+        ImageError: A path is missing, a folder, a device or empty.
+    """
+    for path in paths:
+        _check_file(Path(path))
+
+
 def _check_file(path: Path) -> None:
     if path.is_dir():
         raise ImageError(f"An image must be a file. Received: {path}, a folder. Name the images in it: {path}/*.png.")
     if not path.exists():
         raise ImageError(f"An image must exist. Received: {path}, which does not. Check the spelling.")
-    if path.is_file() and not path.stat().st_size:
+    if not path.is_file():
+        raise ImageError(f"An image must be a regular file. Received: {path}. Name a file.")
+    if not path.stat().st_size:
         raise ImageError(f"An image must have content. Received: {path}, an empty file. Copy it again.")
 
 

@@ -26,7 +26,7 @@ _RAY_OWN = "training_iteration"
 
 
 class Recorder(Unsaved, Callback):
-    """Passes each of Ray's events on; keeps no state of its own."""
+    """Passes each of Ray's events on."""
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Recorder(Unsaved, Callback):
         self._searcher = searcher
         self._logs = logs
         self._live = live
+        self._told_stopping = False
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A process has taken up a trial."""
@@ -119,6 +120,9 @@ class Recorder(Unsaved, Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Ray's loop has turned once more."""
+        if self._searcher.stopping == "interrupted" and not self._told_stopping:
+            self._told_stopping = True
+            self._live.line("stopping: running trials finish their epoch and save it; Ctrl-C again stops at once")
         self._live.refresh()
 
 

@@ -141,10 +141,12 @@ def print_studies(storage: Path) -> None:
         try:
             study = load_study_folder(folder)
             record = study.record()
-        except EmotuneError as error:
+        except (EmotuneError, OSError) as error:
             console.print(f"{folder.name}: {error}", markup=False, soft_wrap=True)
             continue
-        state = (record.ended_by or "finished") if record.finished else "unfinished"
+        state = "running" if study.running else "unfinished"
+        if record.finished:
+            state = record.ended_by or "finished"
         console.print(
             f"{folder.name:24} {state:12} {states(record):36} {best_line(study, record)}", markup=False, soft_wrap=True
         )
@@ -168,7 +170,9 @@ def print_study(study: Study) -> None:
     if study.export.exists():
         console.print(export_lines(study.export), markup=False, soft_wrap=True)
     console.print(f"compare      tensorboard --logdir {study.tensorboard}", markup=False, soft_wrap=True)
-    if not record.finished:
+    if study.running:
+        console.print(f"running in process {record.pid}", markup=False)
+    elif not record.finished:
         console.print(f"unfinished; go on with: emotune resume {study.directory}", markup=False, soft_wrap=True)
 
 

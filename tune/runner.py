@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -43,8 +44,19 @@ def run_study(study: Study, dataset: Dataset, *, calibrate: bool, announce: Call
 
     ledger = Ledger(study.journal)
     try:
-        with quiet_terminal(study.ray_log) as terminal, joined_ray():
-            outcome = _run(study, dataset, ledger, terminal, calibrate, announce)
+        if ledger.record.finished and study.export.exists() and not _left(study, ledger.record):
+            return Outcome(ledger.record.ended_by, study.export)
+        with quiet_terminal(study.ray_log) as terminal:
+            print("starting Ray", file=terminal, flush=True)
+            with joined_ray():
+                outcome = _run(study, dataset, ledger, terminal, calibrate, announce)
+    except StudyError:
+        if not ledger.record.sessions:  # refused before anything was run: leave nothing behind
+            for path in (study.journal, study.ray_log, study.study_file):
+                path.unlink(missing_ok=True)
+            with suppress(OSError):
+                study.directory.rmdir()
+        raise
     finally:
         ledger.close()
     if outcome.export is None and outcome.ended_by != "interrupted":
@@ -71,13 +83,14 @@ def _run(
 
     spec, record = study.spec, ledger.record
     context = trial_context(spec, dataset)
-    left = max(spec.trials, len(record.trials)) - sum(t.state in ENDED for t in record.trials.values())
+    left = _left(study, record)
     time_left_s = None if spec.time is None else spec.time - record.search_s
     live = LiveStudy(terminal, spec, record, max(spec.trials, len(record.trials)))
     plan = make_plan(spec, ray.cluster_resources(), len(ray.nodes()), left, None)
     ended_by = "finished"
     if left and (time_left_s is None or time_left_s > 0):
         if calibrate:
+            live.line("measuring an epoch's time on the default configuration")
             config = {
                 "parameters": spec.trial_config(spec.space.defaults()).model_dump(),
                 "study": context.model_dump(),
@@ -95,6 +108,11 @@ def _run(
         live.line("exporting the best model")
         export = _export(study, dataset, ledger)
     return Outcome(ended_by, export)
+
+
+def _left(study: Study, record: StudyRecord) -> int:
+    """Returns how many trials are still to be ended."""
+    return max(study.spec.trials, len(record.trials)) - sum(t.state in ENDED for t in record.trials.values())
 
 
 def _export(study: Study, dataset: Dataset, ledger: Ledger) -> Path | None:

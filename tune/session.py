@@ -97,7 +97,7 @@ def search(
                 verbose=0,
             ),
         )
-        with _interruptible(searcher, live):
+        with _interruptible(searcher):
             tuner.fit()
         if searcher.stopping == "time":
             searcher.end_unfinished()
@@ -146,14 +146,13 @@ class _EndOfSession(Unsaved, Stopper):
 
 
 @contextmanager
-def _interruptible(searcher: OptunaSearcher, live: LiveStudy) -> Iterator[None]:
+def _interruptible(searcher: OptunaSearcher) -> Iterator[None]:
     """Turns the first Ctrl-C or SIGTERM into a graceful stop; a second one ends at once."""
 
     def on_signal(number: int, frame: Any) -> None:
         if searcher.stopping == "interrupted":
             raise KeyboardInterrupt
-        searcher.stopping = "interrupted"
-        live.line("stopping: running trials finish their epoch and save it; press Ctrl-C again to stop at once")
+        searcher.stopping = "interrupted"  # no printing here: the main thread may be in the middle of it
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

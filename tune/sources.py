@@ -142,6 +142,8 @@ def fingerprint_source(path: Path) -> str:
 def _readable(path: Path) -> Iterator[None]:
     if not path.exists():
         raise SourceError(f"A source must exist. Received: {path}; check the path.")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise SourceError(f"A source must be a regular file or a folder. Received: {path}; name one of these.")
     try:
         yield
     except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tune.errors import StudyError, nearest
-from tune.ledger import StudyRecord, TrialRecord, replay
+from tune.ledger import StudyRecord, TrialRecord, is_taken, replay
 from tune.spec import StudySpec
 from tune.study_file import read_yaml, write_yaml
 
@@ -53,6 +53,11 @@ class Study:
         """The resolved study file: the search space in place, overrides applied."""
         return self.directory / "study.yaml"
 
+    @property
+    def running(self) -> bool:
+        """Whether a process has the study now."""
+        return self.journal.exists() and is_taken(self.journal)
+
     def record(self) -> StudyRecord:
         """Replays the journal.
 
@@ -86,18 +91,33 @@ def open_or_create(spec: StudySpec, fingerprint: str) -> Study:
         StudyError: a study of that name exists and differs in what its scores mean, or the folder is something else or
             cannot be written.
     """
-    directory = Path(spec.storage) / spec.name
-    study = Study(directory, spec)
+    study = Study(Path(spec.storage) / spec.name, spec)
+    check_folder(study, fingerprint)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if not study.study_file.exists() and any(directory.iterdir()):
+        study.directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_storage(study.directory, error) from None
+    _write(study)
+    return study
+
+
+def check_folder(study: Study, fingerprint: str) -> None:
+    """Refuses a folder that cannot become this study's, or is another's; writes nothing.
+
+    Raises:
+        StudyError: as in `open_or_create`.
+    """
+    directory, spec = study.directory, study.spec
+    try:
+        blocking = next((p for p in (directory, *directory.parents) if p.exists() and not p.is_dir()), None)
+        if blocking is not None:
+            raise NotADirectoryError(0, "a file stands there", str(blocking))
+        if not study.study_file.exists() and directory.exists() and any(directory.iterdir()):
             raise StudyError(
                 f"{directory} is no study. Give the study another name or storage, or move that folder away"
             )
     except OSError as error:
-        raise StudyError(
-            f"storage must be a folder that can be written. Received: {directory}: {error.strerror}. Name another"
-        ) from None
+        raise _no_storage(directory, error) from None
     if study.study_file.exists():
         record = study.record()
         changed = _changes(load_study_folder(directory).spec, spec) if record.trials else []
@@ -107,15 +127,19 @@ def open_or_create(spec: StudySpec, fingerprint: str) -> Study:
                 f"Choose another name (--set name=...), or go on with it as it is: emotune resume {directory}"
             )
         check_data(study, record, fingerprint)
-    _write(study)
-    return study
+
+
+def _no_storage(directory: Path, error: OSError) -> StudyError:
+    return StudyError(
+        f"storage must be a folder that can be written. Received: {directory}: {error.strerror}. Name another"
+    )
 
 
 def reopen(study: Study, fingerprint: str, *, trials: int | None, time: str | None) -> Study:
     """Returns a study from its folder, to go on with, perhaps with more trials or time.
 
     Raises:
-        StudyError: the data set is not the one it was begun on, or a value is out of range.
+        StudyError: the data set is not the one it was begun on, or a value is out of range or used up already.
     """
     changes = {name: value for name, value in {"trials": trials, "time": time}.items() if value is not None}
     try:
@@ -123,8 +147,15 @@ def reopen(study: Study, fingerprint: str, *, trials: int | None, time: str | No
     except ValidationError as error:
         first = error.errors()[0]
         raise StudyError(f"--{first['loc'][0]}: {first['msg']}. Received: {first['input']!r}") from None
-    reopened = Study(study.directory, spec)
-    check_data(study, study.record(), fingerprint)
+    reopened, record = Study(study.directory, spec), study.record()
+    check_data(study, record, fingerprint)
+    if trials is not None and trials < len(record.trials):
+        raise StudyError(f"--trials must be at least the {len(record.trials)} that the study has. Received: {trials}")
+    if time is not None and spec.time is not None and spec.time <= record.search_s:
+        raise StudyError(
+            f"--time counts from the study's beginning and must be above the {record.search_s:.0f} s used so far. "
+            f"Received: {time}. Give more"
+        )
     _write(reopened)
     return reopened
 

@@ -142,6 +142,8 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         if not isinstance(inner, dict):
             raise StudyFileError(f"--set cannot reach into {key!r}, which is no mapping. Received: {override!r}")
         place = inner
+    if not override.partition("=")[2].strip():
+        raise StudyFileError(f"--set takes a value after the =, or null to remove a key. Received: {override!r}")
     value = _value(override)
     if value is None:
         place.pop(keys[-1], None)
