@@ -18,7 +18,7 @@ from tests.checkpoints import write_checkpoint
 from trainables.faces import find_faces
 from trainables.records import TEST, Dataset
 from tune.errors import ExportError, ImageError
-from tune.export import export_checkpoint
+from tune.export import evaluate_sealed, export_checkpoint
 from tune.predict import Predictor, load_export
 from tune.synth import write_faces
 
@@ -41,7 +41,8 @@ def exports(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Calla
             if method == "face":
                 find_faces(dataset)
             checkpoint = write_checkpoint(root / f"checkpoint-{method}", dataset, preprocessing=method)
-            export_checkpoint(checkpoint, dataset, root / method, study_yaml="", selection={})
+            sealed = evaluate_sealed(checkpoint, dataset)
+            export_checkpoint(checkpoint, dataset, root / method, study_yaml="", selection={}, sealed=sealed)
         return root / method
 
     return make
