@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from trainables.alexnet import build_alexnet
+from trainables.classifier import compiled_model
 from trainables.config import TrialConfig
-from trainables.optimizers import build_optimizer
 from trainables.records import TRAIN, Dataset
 
 
@@ -22,17 +21,7 @@ def write_checkpoint(folder: Path, dataset: Dataset, *, steps: int = 40, **confi
     )
     info = dataset.info
     keras.utils.set_random_seed(0)
-    model = build_alexnet(
-        height_px=info.height_px,
-        width_px=info.width_px,
-        channels=info.channels,
-        classes=len(info.classes),
-        config=chosen,
-        mean=info.train_mean,
-        std=info.train_std,
-    )
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    model.compile(build_optimizer(chosen), loss, metrics=["accuracy"])
+    model = compiled_model(dataset, chosen)
     rows = np.random.default_rng(0).permutation(np.flatnonzero(dataset.splits == TRAIN))[:64]
     for _ in range(steps):
         model.train_on_batch(dataset.images(rows), np.eye(len(info.classes))[dataset.labels[rows]])
