@@ -27,7 +27,7 @@ setup: $(RUNTIME)
 develop: $(DEVELOPMENT)
 
 quickstart: setup
-	$(BIN)/emotune run studies/quickstart.yaml
+	$(BIN)/emotune run studies/quickstart.yaml || test $$? -eq 3  # on a slow machine its time is over first
 	$(BIN)/emotune predict runs/quickstart/export studies/happy.png
 
 test: develop

@@ -186,9 +186,7 @@ def timed(run: Callable[..., int], *arguments: Any) -> float:
     return run(*arguments) / (time.perf_counter() - start)
 
 
-def report(
-    dataset: Dataset, rates: dict[str, list[float]], ratios: dict[str, Pairs], images: int, load: float
-) -> str:
+def report(dataset: Dataset, rates: dict[str, list[float]], ratios: dict[str, Pairs], images: int, load: float) -> str:
     """Returns the result page: medians with their range, ratios, machine and its load before, and versions."""
     medians = {name: statistics.median(values) for name, values in rates.items()}
     _, _, threads, processes, spread, resized = medians.values()

@@ -129,6 +129,7 @@ class CategoricalParameter(_Parameter, frozen=True):
         return value in self.choices
 
 
+_AnyParameter = FloatParameter | IntParameter | CategoricalParameter
 Parameter = Annotated[FloatParameter | IntParameter | CategoricalParameter, Field(discriminator="type")]
 
 
@@ -145,7 +146,7 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
     def _check(self) -> Self:
         if not self.root:
             raise ValueError("a search space needs at least one parameter. Received: none")
-        above: dict[str, FloatParameter | IntParameter | CategoricalParameter] = {}
+        above: dict[str, _AnyParameter] = {}
         for name, parameter in self.root.items():
             for other, wanted in parameter.conditions().items():
                 if other not in above:
@@ -162,7 +163,7 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
         return self
 
     @property
-    def parameters(self) -> dict[str, FloatParameter | IntParameter | CategoricalParameter]:
+    def parameters(self) -> dict[str, _AnyParameter]:
         """The parameters by name, in order."""
         return self.root
 
@@ -193,10 +194,53 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
         """Returns Optuna's distribution of each parameter named in `values`."""
         return {name: self.root[name].distribution() for name in values}
 
+    def breaks(self, wider: SearchSpace) -> list[str]:
+        """Returns why a study with this space cannot go on with another; nothing when the other only widens it.
+
+        Bounds may be wider and choices added; a parameter may be added that only counts under an added choice. Then
+        every value tried so far is still one that could be proposed.
+
+        Args:
+            wider: the other space.
+        """
+        reasons = [f"{name} is gone" for name in self.root if name not in wider.root]
+        for name, new in wider.root.items():
+            old = self.root.get(name)
+            if old is None:
+                if not any(self._all_new(other, wanted) for other, wanted in new.conditions().items()):
+                    reasons.append(f"{name} is new, and earlier trials have no value of it")
+            else:
+                reasons += [f"{name}: {reason}" for reason in _breaks(old, new)]
+        return reasons
+
+    def _all_new(self, name: str, wanted: Sequence[Value]) -> bool:
+        return name in self.root and not any(self.root[name].contains(value) for value in wanted)
+
     def digest(self) -> str:
         """Returns 12 hex digits that change when any parameter changes and stay the same across versions of Python."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def _breaks(old: _AnyParameter, new: _AnyParameter) -> list[str]:
+    if isinstance(old, CategoricalParameter) and isinstance(new, CategoricalParameter):
+        gone = [choice for choice in old.choices if choice not in new.choices]
+        reasons = [f"its choices lose {', '.join(map(str, gone))}"] if gone else []
+    elif isinstance(old, CategoricalParameter) or isinstance(new, CategoricalParameter) or old.type != new.type:
+        return [f"its type changes from {old.type} to {new.type}"]
+    else:
+        reasons = []
+        if new.low > old.low or new.high < old.high:
+            reasons.append(f"its bounds shrink from {old.low:g}-{old.high:g} to {new.low:g}-{new.high:g}")
+        if (new.log, new.step) != (old.log, old.step):
+            reasons.append("its scale changes")
+        elif new.step and not math.isclose((shift := (old.low - new.low) / new.step), round(shift), abs_tol=1e-6):
+            reasons.append("its steps fall elsewhere")
+    if new.default != old.default:
+        reasons.append(f"its default changes from {old.default} to {new.default}, and trial 0 has run with the former")
+    if new.conditions() != old.conditions():
+        reasons.append("its conditions change")
+    return reasons
 
 
 def _check_range(low: float, high: float, default: float, log: bool, stepped: bool) -> None:

@@ -17,6 +17,7 @@ TINY: dict[str, Any] = {
     "trials": 6,
     "startup_trials": 6,
     "asha": {"max_epochs": 4, "grace_epochs": 1, "reduction_factor": 2},
+    "confirm": {"top": 0},
 }
 
 

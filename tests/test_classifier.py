@@ -10,6 +10,7 @@ import pytest
 
 from trainables.classifier import Classifier
 from trainables.config import TrialConfig, TrialContext
+from trainables.faults import TrialFault
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +37,7 @@ def config(faces: Path, trial: int = 0, *, context: dict[str, Any] | None = None
     )
     small = {"image_size_px": 48, "width": 0.0625, "batch_norm": True, "batch_size": 32, "preprocessing": "augment"}
     values = TrialConfig.model_validate({**small, **parameters})
-    return {"trial": trial, "parameters": values.model_dump(), "study": study.model_dump(), "resume_from": None}
+    return {"trial": trial, "parameters": values.model_dump(), "study": study.model_dump(), "resume_from": []}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_a_trial_taken_up_from_its_checkpoint_goes_on_as_if_nothing_had_happened
     straight.save_checkpoint(str(tmp_path))
     expected = [straight.train() for _ in range(2)]
 
-    resumed = Classifier({**config(faces, **parameters), "resume_from": str(tmp_path)})
+    resumed = Classifier({**config(faces, **parameters), "resume_from": [str(tmp_path)]})
     found = [resumed.train() for _ in range(2)]
     assert [r["epoch"] for r in results + found] == [1, 2, 3, 4]
     for one, other in zip(expected, found, strict=True):
@@ -92,7 +93,7 @@ def test_checkpoints_are_asked_for_at_a_best_epoch_and_at_rungs_only(faces: Path
 def test_a_fold_can_be_limited_and_stays_the_same(faces: Path) -> None:
     one = Classifier(config(faces, 0, context={"max_images_per_fold": 40}))
     other = Classifier(config(faces, 1, context={"max_images_per_fold": 40}))
-    result = one.step()
+    result, _ = one.step(), other.step()
     assert sum(map(sum, result["selection_confusion"])) == 40
     assert (one._selection == other._selection).all()
 
@@ -111,7 +112,66 @@ def test_a_trial_stops_by_itself_when_its_inner_validation_stalls(faces: Path) -
     assert results[-1]["stalled"] and len(results) < 4
 
 
-def test_a_trial_that_cannot_begin_in_a_warm_process_is_left_to_a_fresh_one(faces: Path, tmp_path: Path) -> None:
-    trial = Classifier(config(faces, 0))
-    assert trial.reset_config({**config(faces, 1), "resume_from": str(tmp_path / "gone")})
-    assert trial._retire
+def test_a_checkpoint_that_cannot_be_read_gives_way_to_the_one_before(faces: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    trial = Classifier(config(faces))
+    trial.train()
+    trial.save_checkpoint(str(tmp_path / "one"))
+    expected = trial.train()
+    trial.save_checkpoint(str(tmp_path / "two"))
+    (tmp_path / "two/model.keras").write_bytes(b"torn")
+    again = Classifier({**config(faces), "resume_from": [str(tmp_path / "two"), str(tmp_path / "one")]}).train()
+    assert {name: again[name] for name in SAME} == {name: expected[name] for name in SAME}
+    assert len(again["unreadable"]) == 1 and "two cannot be read" in again["unreadable"][0]
+
+
+def test_without_a_readable_checkpoint_a_trial_begins_anew(faces: Path, tmp_path: Path) -> None:
+    result = Classifier({**config(faces), "resume_from": [str(tmp_path / "gone")]}).train()
+    assert (result["epoch"], len(result["unreadable"])) == (1, 1)
+
+
+def test_batches_in_pieces_make_the_same_steps(faces: Path, tmp_path: Path) -> None:
+    plain = config(faces, 0, batch_norm=False, dropout=0.0, preprocessing="none")
+    whole, pieces = Classifier(plain), Classifier({**plain, "micro_batches": 4})
+    for _ in range(2):
+        one, other = whole.train(), pieces.train()
+        for name in ("training_loss", "validation_loss", "selection_loss"):
+            assert other[name] == pytest.approx(one[name], rel=1e-4)
+    assert int(whole._model.optimizer.iterations) == int(pieces._model.optimizer.iterations)
+
+
+def test_a_trial_goes_on_with_its_batches_in_pieces_from_a_checkpoint_of_whole_ones(
+    faces: Path, tmp_path: Path
+) -> None:
+    plain = config(faces, 0, batch_norm=False, dropout=0.0, preprocessing="none")
+    whole = Classifier(plain)
+    whole.train()
+    whole.save_checkpoint(str(tmp_path))
+    pieces = Classifier({**plain, "micro_batches": 2, "resume_from": [str(tmp_path)]})
+    one, other = whole.train(), pieces.train()
+    assert other["training_loss"] == pytest.approx(one["training_loss"], rel=1e-4)
+    assert other["epoch"] == 2
+
+
+def test_the_final_fit_trains_on_every_image_and_keeps_its_last_epoch(faces: Path) -> None:
+    trial = Classifier({**config(faces), "refit_epochs": 2})
+    first, last = trial.train(), trial.train()
+    assert len(trial._fit) == len({*trial._fit.tolist()})
+    assert {*trial._validation.tolist(), *trial._selection.tolist()} <= {*trial._fit.tolist()}
+    assert (first["should_checkpoint"], last["should_checkpoint"], last["done"]) == (False, True, True)
+    assert first["checkpoint_score"] == -math.inf < last["checkpoint_score"]
+
+
+def test_what_goes_wrong_is_named_in_words_that_need_no_tensorflow(faces: Path) -> None:
+    import pickle
+
+    import tensorflow as tf
+
+    trial = Classifier(config(faces))
+    trial._train = lambda rows, rate: tf.zeros([2**50])  # type: ignore[method-assign, assignment]
+    with pytest.raises(TrialFault) as caught:
+        trial.train()
+    assert caught.value.kind == "model_memory"
+    assert caught.value.__cause__ is None
+    assert pickle.loads(pickle.dumps(caught.value)).kind == "model_memory"

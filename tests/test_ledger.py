@@ -78,10 +78,10 @@ def test_trials_that_ran_to_their_end_rank_before_those_that_were_stopped(tmp_pa
 def test_only_a_checkpoint_that_is_still_whole_counts(tmp_path: Path) -> None:
     ledger = grown(tmp_path / "journal.jsonl")
     trial = ledger.record.trials[0]
-    assert trial.latest_checkpoint(tmp_path) is None
+    assert trial.whole_checkpoints(tmp_path) == []
     (tmp_path / "trials/a").mkdir(parents=True)
     (tmp_path / "trials/a/state.json").write_text("{}")
-    assert trial.latest_checkpoint(tmp_path) == tmp_path / "trials/a"
+    assert trial.whole_checkpoints(tmp_path) == [tmp_path / "trials/a"]
     ledger.close()
 
 

@@ -11,6 +11,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from trainables.faults import FaultKind, TrialFault
 from tune.ledger import Ledger, RungDecision
 from tune.search import OptunaSearcher, rebuild_optuna_study
 from tune.spec import StudySpec
@@ -36,7 +37,7 @@ class Driver:
     def __init__(self, folder: Path) -> None:
         self.ledger = Ledger(folder / "journal.jsonl")
         self.study = rebuild_optuna_study(folder / "optuna.log", SPEC, self.ledger.record.trials.values())
-        self.searcher = OptunaSearcher(self.study, SPEC.space, SPEC, self.ledger, SPEC.trials)
+        self.searcher = OptunaSearcher(self.study, SPEC, self.ledger)
 
     def begin(self, ray_id: str) -> dict[str, Any]:
         config = self.searcher.suggest(ray_id)
@@ -68,7 +69,7 @@ def driver(tmp_path: Path) -> Iterator[Driver]:
 def test_trial_0_is_the_default_and_the_configuration_is_complete(driver: Driver) -> None:
     config = driver.begin("x")
     assert driver.ledger.record.trials[0].values == {"optimizer": "adam", "dropout": 0.25}
-    assert (config["trial"], config["resume_from"]) == (0, None)
+    assert (config["trial"], config["resume_from"]) == (0, [])
     assert config["parameters"]["batch_size"] == 32
 
 
@@ -96,16 +97,72 @@ def test_a_trial_whose_loss_is_not_finite_is_told_fail(driver: Driver) -> None:
     assert driver.ledger.record.trials[0].reason == "the loss was not finite in epoch 1"
 
 
-def test_a_trial_whose_process_died_for_good_is_told_fail(driver: Driver) -> None:
+def break_off(driver: Driver, ray_id: str, number: int, kind: FaultKind) -> None:
+    """One attempt that ends with a fault, in Ray's order."""
+    driver.begin(ray_id)
+    driver.searcher.note_fault(number, TrialFault(kind, "why"))
+    driver.searcher.on_trial_complete(ray_id, error=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attempts"),
+    [("process_died", 4), ("host_memory", 3), ("model_memory", 2), ("exception", 2), ("hung", 2), ("storage", 4)],
+)
+def test_every_kind_of_fault_has_retries_of_its_own_and_then_the_trial_fails(
+    driver: Driver, kind: FaultKind, attempts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune.trial_queue.RETRY_PAUSES_S", {})
+    for attempt in range(attempts):
+        assert driver.ledger.record.trials.get(0) is None or driver.ledger.record.trials[0].state == "waiting"
+        break_off(driver, f"x{attempt}", 0, kind)
+    trial = driver.ledger.record.trials[0]
+    assert (trial.state, trial.restarts, len(trial.faults)) == ("failed", attempts - 1, attempts)
+    assert trial.reason == f"why ({attempts} times)"
+    # What did not fit in memory teaches the sampler something; a process that died does not.
+    assert driver.states() == [TrialState.PRUNED if kind == "model_memory" else TrialState.FAIL]
+
+
+@pytest.mark.parametrize("kind", ["preempted", "replaced"])
+def test_what_is_not_the_trials_doing_never_counts(driver: Driver, kind: FaultKind) -> None:
+    for attempt in range(20):
+        break_off(driver, f"x{attempt}", 0, kind)
+    assert driver.ledger.record.trials[0].state == "waiting"
+    assert driver.states() == [TrialState.RUNNING]
+
+
+def test_a_trial_that_did_not_fit_in_memory_starts_again_with_its_batches_in_pieces(driver: Driver) -> None:
+    break_off(driver, "x", 0, "model_memory")
+    assert driver.begin("y")["micro_batches"] == 4
+
+
+def test_the_study_ends_itself_after_too_many_failures_in_a_row(driver: Driver) -> None:
+    for number in range(2):
+        driver.begin(str(number))
+        driver.report(str(number), number, 1, math.nan, last=True)
+        assert not driver.searcher.stopping
+    driver.begin("good")
+    driver.report("good", 2, 3, 0.5, last=True)  # one that does not fail begins the count anew
+    assert driver.searcher._failures_in_a_row == 0
+    driver.searcher._failures_in_a_row = SPEC.faults.in_a_row - 1
+    driver.begin("bad")
+    driver.report("bad", 3, 1, math.nan, last=True)
+    assert driver.searcher.stopping == "failures"
+
+
+def test_a_trial_that_breaks_off_while_the_study_is_being_interrupted_has_not_failed(driver: Driver) -> None:
     driver.begin("x")
-    driver.report("x", 0, 1, 0.4)
+    driver.searcher.stopping = "interrupted"
     driver.searcher.on_trial_complete("x", error=True)
-    assert driver.states() == [TrialState.FAIL]
+    assert driver.states() == [TrialState.RUNNING]
+    assert not driver.ledger.record.trials[0].faults
 
 
 def test_the_search_ends_after_the_studys_trials(driver: Driver) -> None:
     for number in range(4):
         assert driver.begin(str(number))["trial"] == number
+    assert driver.searcher.suggest("more") is None  # one that is running may have to start again
+    for number in range(4):
+        driver.report(str(number), number, 3, 0.5, last=True)
     assert driver.searcher.suggest("more") == "FINISHED"
 
 
@@ -125,7 +182,7 @@ def test_an_interrupted_trial_is_told_nothing_and_comes_first_the_next_time(driv
     again = Driver(tmp_path)
     first, second, third = (again.begin(name) for name in "xyz")
     assert [c["trial"] for c in (first, second, third)] == [0, 1, 2]
-    assert [c["resume_from"] for c in (first, second)] == [str(tmp_path / "trials/c"), None]
+    assert [c["resume_from"] for c in (first, second)] == [[str(tmp_path / "trials/c")], []]
     again.report("x", 0, 1, 0.9)  # reported before: Optuna keeps the first value and does not warn
     again.report("x", 0, 2, 0.6)
     assert again.study.get_trials()[0].intermediate_values == {1: 0.4, 2: 0.6}
@@ -137,10 +194,10 @@ def test_when_the_time_is_over_every_open_trial_is_ended_by_its_score(driver: Dr
         driver.begin(name)
     driver.report("x", 0, 1, 0.4)
     driver.searcher.stopping = "time"
-    driver.searcher.end_unfinished()
+    driver.searcher.end_unfinished("the study ended: its time was over")
     assert driver.states() == [TrialState.COMPLETE, TrialState.FAIL]
     assert driver.study.best_value == 0.4
-    assert driver.ledger.record.trials[1].reason == "the study's time was over; it has no score"
+    assert driver.ledger.record.trials[1].reason == "the study ended: its time was over; it has no score"
 
 
 def test_optunas_file_made_again_from_the_journal_says_the_same(driver: Driver, tmp_path: Path) -> None:
@@ -151,7 +208,7 @@ def test_optunas_file_made_again_from_the_journal_says_the_same(driver: Driver, 
     driver.ledger.append("rung", **vars(RungDecision(1, 1, 0.2, 0.3, 2, 2, stopped=True)))
     driver.report("y", 1, 1, 0.2, last=True)
     driver.begin("z")
-    driver.searcher.on_trial_complete("z", error=True)
+    driver.report("z", 2, 1, math.nan, last=True)
     before = driver.study.get_trials()
 
     rebuilt = rebuild_optuna_study(tmp_path / "again.log", SPEC, driver.ledger.record.trials.values())
@@ -172,7 +229,7 @@ def test_a_resumed_search_proposes_on_instead_of_over_again(tmp_path: Path) -> N
     for name in "xy":
         number = first.begin(name)["trial"]
         values.append(first.ledger.record.trials[number].values)
-        first.searcher.on_trial_complete(name, error=True)
+        first.report(name, number, 1, math.nan, last=True)
     first.ledger.close()
     again = Driver(tmp_path)
     for name in "zw":

@@ -86,3 +86,41 @@ PICK = {"type": "categorical", "choices": ["a", "b"], "default": "a"}
 def test_a_space_that_breaks_a_rule_is_refused(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         SearchSpace.model_validate(parameters)
+
+
+NARROW = {
+    "dropout": {"type": "float", "low": 0.1, "high": 0.4, "step": 0.1, "default": 0.2},
+    "optimizer": {"type": "categorical", "choices": ["adam", "lion"], "default": "adam"},
+    "beta_1": {"type": "float", "low": 0.5, "high": 0.9, "default": 0.9, "when": {"optimizer": ["adam"]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, None),
+        ({"dropout": {"low": 0.0, "high": 0.5}}, None),
+        ({"optimizer": {"choices": ["sgd", "adam", "lion"]}}, None),
+        ({"dropout": {"high": 0.3}}, "dropout: its bounds shrink from 0.1-0.4 to 0.1-0.3"),
+        ({"dropout": {"low": 0.05, "high": 0.45, "default": 0.25}}, "dropout: its steps fall elsewhere"),
+        ({"dropout": {"step": None}}, "dropout: its scale changes"),
+        ({"dropout": {"default": 0.3}}, "dropout: its default changes from 0.2 to 0.3"),
+        ({"optimizer": {"choices": ["adam", "sgd"]}}, "optimizer: its choices lose lion"),
+        ({"beta_1": {"when": {}}}, "beta_1: its conditions change"),
+        ({"beta_1": None}, "beta_1 is gone"),
+        ({"width": {"type": "float", "low": 0.5, "high": 1.0, "default": 1.0}}, "width is new"),
+    ],
+    ids=str,
+)
+def test_a_space_goes_on_as_a_wider_one_and_as_no_other(change: dict[str, Any], reason: str | None) -> None:
+    changed = {name: {**values, **(change.get(name) or {})} for name, values in NARROW.items()}
+    changed |= {name: values for name, values in change.items() if name not in NARROW and values}
+    changed = {name: values for name, values in changed.items() if change.get(name, values) is not None}
+    reasons = SearchSpace.model_validate(NARROW).breaks(SearchSpace.model_validate(changed))
+    assert (not reasons) if reason is None else any(found.startswith(reason) for found in reasons)
+
+
+def test_a_parameter_that_only_counts_under_an_added_choice_may_be_added() -> None:
+    changed: dict[str, Any] = {**NARROW, "optimizer": {**NARROW["optimizer"], "choices": ["adam", "lion", "sgd"]}}
+    changed["momentum"] = {"type": "float", "low": 0.5, "high": 0.9, "default": 0.9, "when": {"optimizer": "sgd"}}
+    assert not SearchSpace.model_validate(NARROW).breaks(SearchSpace.model_validate(changed))

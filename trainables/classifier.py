@@ -11,7 +11,7 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ import psutil
 from ray.tune import Trainable
 
 from trainables.config import TrialConfig, TrialContext, chooser_of
+from trainables.faults import TrialFault, named
 from trainables.folds import trial_rows
 from trainables.metrics import evaluate
 from trainables.optimizers import PlateauState, build_optimizer, learning_rate_at, restore_optimizer
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     import keras
 
 EVALUATION_BATCH = 256
-RETIRED = 75
-"""Exit status of a process that made room for a fresh one."""
+STORAGE_PAUSES_S = (1, 2, 4, 8, 15, 30)
+"""Seconds between attempts to save a checkpoint on storage that errors."""
 
 _MODEL_FILE, _STATE_FILE = "model.keras", "state.json"
 _DROPOUT_STREAM, _WEIGHTS_STREAM = 3, 4
@@ -40,11 +41,17 @@ _DROPOUT_STREAM, _WEIGHTS_STREAM = 3, 4
 class Classifier(Trainable):
     """Trains one AlexNet and reports every epoch.
 
-    Ray passes `{"trial": number, "parameters": TrialConfig, "study": TrialContext, "resume_from": folder or None}`.
+    Ray passes `{"trial": number, "parameters": TrialConfig, "study": TrialContext, "resume_from": [folder, ...],
+    "micro_batches": n, "refit_epochs": n or None}`: checkpoints to go on from, the latest first; into how many pieces
+    each batch is cut, their gradients summed up, where a whole batch does not fit in memory; and, for the final fit on
+    all training images, its epochs.
+
+    What goes wrong is raised as a `TrialFault`, from `step` or `save`; setting up and resetting only note what to do.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Prepares the process, then the first trial."""
+        """Prepares the process; the trial itself begins with its first step."""
+        self._model: Any = None  # a keras.Model while there is a trial
         self._retire = False
         self._context = TrialContext.model_validate(config["study"])
         prepare_process(self._context)
@@ -56,20 +63,16 @@ class Classifier(Trainable):
         gc.freeze()  # TensorFlow's own million objects are not looked at again between trials
         self._dataset = open_dataset(Path(self._context.dataset))
         self._feed = Feed(self._dataset, "none", {}, workers=self._context.feed_workers)
-        self._start(config)
+        self._waiting: dict[str, Any] | None = config
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Drops the old trial's model and starts the new trial in the same process."""
-        release(self._model)
+        """Drops the old trial's model; the new trial begins with its first step, in the same process."""
+        if self._model is not None:
+            release(self._model)
+            self._model = None
         # Ray 2.60 hangs when this returns False and drops the trial when it raises: note it, leave at the first step.
         self._retire = process_memory_mib() > self._context.process_memory_mib
-        if not self._retire:
-            try:
-                self._start(new_config)
-            except Exception:
-                # Here Ray would drop the trial for good. A fresh process tries again, and there the retries count.
-                traceback.print_exc()
-                self._retire = True
+        self._waiting = new_config
         return True
 
     def _start(self, config: dict[str, Any]) -> None:
@@ -85,21 +88,50 @@ class Classifier(Trainable):
         self._fit, self._validation, self._selection = (
             limited(part, self._context) for part in (rows.fit, rows.validation, rows.selection)
         )
+        self._refit_epochs: int | None = config.get("refit_epochs")
+        if self._refit_epochs:  # what is scored has been trained on: nobody may read anything into these scores
+            self._fit = np.sort(np.concatenate([self._fit, self._validation, self._selection]))
         self._feed.reconfigure(self._config.preprocessing, self._config.model_dump())
         keras.utils.set_random_seed(draw((self._context.seed, self._trial, _WEIGHTS_STREAM)))
-        self._model: keras.Model = compiled_model(self._dataset, self._config)
-        if config.get("resume_from"):
-            self.load_checkpoint(config["resume_from"])
+        self._micro_batches = int(config.get("micro_batches", 1))
+        self._model = compiled_model(self._dataset, self._config, self._micro_batches)
+        self._unreadable = self._take_up(config.get("resume_from") or [])
+
+    def _take_up(self, checkpoints: Sequence[str]) -> list[str]:
+        """Goes on from the first checkpoint that can be read; returns what was wrong with those before it."""
+        unreadable = []
+        for checkpoint in checkpoints:
+            try:
+                self.load_checkpoint(checkpoint)
+                break
+            except Exception as error:  # Keras raises whatever its zip, HDF5 and layer readers raise
+                unreadable.append(f"{checkpoint} cannot be read: {named(error)}")
+        return unreadable
 
     def step(self) -> dict[str, Any]:
         """Trains, validates and scores one epoch.
 
         Returns:
             `epoch`, `training_*`, `validation_*` and `selection_*` figures, `learning_rate`, `images_per_s` (training),
-            `wait_s` (for data), `epoch_s`, `process_memory_mib`; `should_checkpoint` at a best epoch and at rungs.
+            `wait_s` (for data), `epoch_s`, `process_memory_mib`; `should_checkpoint` at a best epoch and at rungs;
+            `unreadable`, checkpoints that had to be passed over, in the first epoch.
+
+        Raises:
+            TrialFault: whatever went wrong.
         """
-        if self._retire:
-            os._exit(RETIRED)
+        try:
+            if self._retire:
+                raise TrialFault("replaced", f"its process had grown to {process_memory_mib():.0f} MiB")
+            if self._waiting is not None:
+                config, self._waiting = self._waiting, None
+                self._start(config)
+            return self._epoch_of_trial()
+        except Exception as error:
+            traceback.print_exc()
+            # Without its cause: the driver would have to load TensorFlow to read it.
+            raise named(error) from None
+
+    def _epoch_of_trial(self) -> dict[str, Any]:
         started = time.perf_counter()
         rate = learning_rate_at(self._config, self._epoch, self._context.max_epochs, self._plateau)
         training = self._train(self._fit, rate)
@@ -118,7 +150,9 @@ class Classifier(Trainable):
             "epoch_s": time.perf_counter() - started,
             "process_memory_mib": process_memory_mib(),
             "process": os.getpid(),
+            "unreadable": self._unreadable,
         }
+        self._unreadable = []
         return {**result, **self._verdict(result)}
 
     def _train(self, rows: Rows, rate: float) -> dict[str, float]:
@@ -130,10 +164,11 @@ class Classifier(Trainable):
         images, loss, hits = 0, 0.0, 0.0
         started = time.perf_counter()
         for pixels, labels in self._feed.training_batches(rows, config.batch_size, seed, self._epoch):
-            logs = model.train_on_batch(pixels, one_hot[labels], return_dict=True)
-            images += len(labels)
-            loss += float(logs["loss"]) * len(labels)
-            hits += float(logs["accuracy"]) * len(labels)
+            for part, part_labels in _pieces(pixels, labels, self._micro_batches):
+                logs = model.train_on_batch(part, one_hot[part_labels], return_dict=True)
+                images += len(part_labels)
+                loss += float(logs["loss"]) * len(part_labels)
+                hits += float(logs["accuracy"]) * len(part_labels)
         seconds = time.perf_counter() - started
         self._images_seen += images
         return {
@@ -144,7 +179,8 @@ class Classifier(Trainable):
         }
 
     def _evaluate(self, rows: Rows) -> dict[str, Any]:
-        logits = predict_logits(self._model, self._feed.evaluation_batches(rows, EVALUATION_BATCH))
+        batch = EVALUATION_BATCH // self._micro_batches
+        logits = predict_logits(self._model, self._feed.evaluation_batches(rows, batch), batch)
         return evaluate(logits, self._dataset.labels[rows], len(self._dataset.info.classes))
 
     def _verdict(self, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,19 +191,41 @@ class Classifier(Trainable):
         diverged = not all(map(math.isfinite, numbers))
         sign = 1.0 if context.mode == "max" else -1.0
         best = self._best["value"]
+        wanted = self._refit_epochs or context.max_epochs
         is_best = not diverged and (best is None or sign * value > sign * best)
+        if self._refit_epochs:
+            is_best = not diverged and self._epoch == wanted
         if is_best:
             self._best = {"epoch": self._epoch, "value": value}
         patience = self._config.early_stop_patience
-        stalled = bool(patience) and self._epoch - self._best["epoch"] >= patience
+        stalled = bool(patience) and not self._refit_epochs and self._epoch - self._best["epoch"] >= patience
         return {
             "should_checkpoint": is_best or (self._epoch in context.rungs and not diverged),
             # Ray keeps the checkpoint with the highest of these and the latest; equal scores must not replace the best.
             "checkpoint_score": sign * value if is_best else -math.inf,
             "diverged": diverged,
             "stalled": stalled,
-            "done": diverged or stalled or self._epoch >= context.max_epochs,
+            "done": diverged or stalled or self._epoch >= wanted,
         }
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Saves a checkpoint and hands it to the study's storage; storage that errors is tried for a minute.
+
+        Raises:
+            TrialFault: the disk is full, or the storage still errors.
+        """
+        for pause_s in (*STORAGE_PAUSES_S, None):
+            try:
+                return super().save(checkpoint_dir)
+            except Exception as error:
+                traceback.print_exc()
+                fault = named(error)
+                if not isinstance(error, OSError) or fault.kind == "disk_full":
+                    raise fault from None
+                if pause_s is None:
+                    raise TrialFault("storage", fault.message) from None
+                time.sleep(pause_s)
+        return None
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes `model.keras` (weights and optimizer) and `state.json`, the latter last and under a temporary name."""
@@ -188,15 +246,15 @@ class Classifier(Trainable):
 
     def load_checkpoint(self, checkpoint: str) -> None:  # type: ignore[override]
         """Takes up a trial where a checkpoint folder left it."""
-        if self._retire:
-            return
         import keras
 
         folder = Path(checkpoint)
         state = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))
-        release(self._model)
         saved = keras.saving.load_model(folder / _MODEL_FILE)
-        optimizer = restore_optimizer(self._config, saved.optimizer, saved.trainable_variables)
+        release(self._model)
+        optimizer = restore_optimizer(
+            self._config, saved.optimizer, saved.trainable_variables, micro_batches=self._micro_batches
+        )
         self._model = compiled(saved, self._config, optimizer)
         self._epoch = state["epoch"]
         self._best = state["best"]
@@ -231,8 +289,16 @@ def limited(rows: Rows, context: TrialContext) -> Rows:
     return np.sort(np.random.default_rng(context.seed).permutation(rows)[:limit])
 
 
-def compiled_model(dataset: Dataset, config: TrialConfig) -> keras.Model:
-    """Returns a fresh AlexNet for the data set, ready to train."""
+def _pieces(pixels: Any, labels: Any, n: int) -> Iterator[tuple[Any, Any]]:
+    """Cuts a batch into n equal pieces; a batch that cannot be cut so stays whole."""
+    if n == 1 or len(labels) % n:
+        yield pixels, labels
+    else:
+        yield from zip(np.split(pixels, n), np.split(labels, n), strict=True)
+
+
+def compiled_model(dataset: Dataset, config: TrialConfig, micro_batches: int = 1) -> keras.Model:
+    """Returns a fresh AlexNet for the data set, ready to train; the optimizer sums the gradients of `micro_batches`."""
     from trainables.alexnet import build_alexnet
 
     info = dataset.info
@@ -245,7 +311,7 @@ def compiled_model(dataset: Dataset, config: TrialConfig) -> keras.Model:
         mean=info.train_mean,
         std=info.train_std,
     )
-    return compiled(model, config, build_optimizer(config))
+    return compiled(model, config, build_optimizer(config, micro_batches=micro_batches))
 
 
 def compiled(model: keras.Model, config: TrialConfig, optimizer: keras.optimizers.Optimizer) -> keras.Model:
@@ -267,13 +333,15 @@ def compiled(model: keras.Model, config: TrialConfig, optimizer: keras.optimizer
     return model
 
 
-def predict_logits(model: keras.Model, batches: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+def predict_logits(
+    model: keras.Model, batches: Any, batch: int = EVALUATION_BATCH
+) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Returns the logits of all batches, float32, (n, classes); every batch has the same shape for the graph."""
     logits = []
     for pixels, labels in batches:
         n = len(labels)
-        if n < EVALUATION_BATCH:
-            pixels = np.concatenate([pixels, np.zeros((EVALUATION_BATCH - n, *pixels.shape[1:]), pixels.dtype)])
+        if n < batch:
+            pixels = np.concatenate([pixels, np.zeros((batch - n, *pixels.shape[1:]), pixels.dtype)])
         logits.append(np.asarray(model.predict_on_batch(pixels))[:n])
     return np.concatenate(logits)
 

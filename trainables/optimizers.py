@@ -78,10 +78,11 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 
 
-def build_optimizer(config: TrialConfig) -> keras.optimizers.Optimizer:
+def build_optimizer(config: TrialConfig, *, micro_batches: int = 1) -> keras.optimizers.Optimizer:
     """Returns the Keras optimizer that `config.optimizer` names, at `config.learning_rate`.
 
-    Biases and normalisation scales are left out of weight decay. A nesterov step without momentum is plain SGD.
+    Biases and normalisation scales are left out of weight decay. A nesterov step without momentum is plain SGD. With
+    `micro_batches` above 1 it makes one step of the mean gradient of so many calls.
 
     Raises:
         EmotuneError: The name is not in `OPTIMIZERS`.
@@ -92,11 +93,17 @@ def build_optimizer(config: TrialConfig) -> keras.optimizers.Optimizer:
     optimizer = entry.build(config)
     if "weight_decay" in entry.parameters:
         optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
+    if micro_batches > 1:
+        optimizer.gradient_accumulation_steps = micro_batches
     return optimizer
 
 
 def restore_optimizer(
-    config: TrialConfig, saved: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]
+    config: TrialConfig,
+    saved: keras.optimizers.Optimizer,
+    variables: Sequence[keras.Variable],
+    *,
+    micro_batches: int = 1,
 ) -> keras.optimizers.Optimizer:
     """Returns `build_optimizer(config)` with the step, learning rate and slots of an optimizer that a file held.
 
@@ -104,13 +111,21 @@ def restore_optimizer(
         config: The configuration that `saved` was built from.
         saved: Optimizer of a model from `keras.saving.load_model`.
         variables: That model's `trainable_variables`.
+        micro_batches: as in `build_optimizer`.
     """
     # Keras 3.15 does not save exclude_from_weight_decay: the loaded optimizer itself would decay biases.
-    optimizer = build_optimizer(config)
+    optimizer = build_optimizer(config, micro_batches=micro_batches)
     optimizer.build(variables)
-    for own, value in zip(optimizer.variables, saved.variables, strict=True):
+    for own, value in zip(_slots(optimizer), _slots(saved), strict=True):
         own.assign(value)
+    optimizer.variables[0].assign(saved.iterations * micro_batches)  # Keras counts the pieces of a batch
     return optimizer
+
+
+def _slots(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """Returns an optimizer's variables without the sums of gradients, which are empty between two batches."""
+    sums = {id(variable) for variable in getattr(optimizer, "_accumulated_gradients", ())}
+    return [variable for variable in optimizer.variables if id(variable) not in sums]
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 
+Events = Annotated[Path | None, typer.Option(help="Append a JSON line per event to this file, for CI systems.")]
 Storage = Annotated[Path, typer.Option(help="Folder of all studies.", show_default=True)]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or its name in the storage folder.")]
 
@@ -56,6 +57,10 @@ def run(
     data: Annotated[Path | None, typer.Option(help="Data set folder, in place of the study file's.")] = None,
     trials: Annotated[int | None, typer.Option(help="Number of trials, in place of the study file's.")] = None,
     time: Annotated[str | None, typer.Option(help="Wall time of the search, as in 90s, 30m or 2h.")] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(help="Money to spend, with budget.node_hour_price in the study file.")
+    ] = None,
+    events: Events = None,
     check: Annotated[bool, typer.Option("--check", help="Only check the study file and its data.")] = False,
     calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = True,
 ) -> None:
@@ -65,13 +70,14 @@ def run(
     from tune.study_data import prepare_data
 
     options = {"data": None if data is None else str(data), "trials": trials, "time": time}
-    spec = load_study(study_file, overrides or [], options)
+    cost = [] if max_cost is None else [f"budget.cost={max_cost}"]
+    spec = load_study(study_file, [*(overrides or []), *cost], options)
     dataset = prepare_data(spec, typer.echo, only_check=check)
     if check:
         check_folder(Study(Path(spec.storage) / spec.name, spec), dataset.info.fingerprint)
         typer.echo(f"{study_file} is in order: {spec.trials} trials, {len(spec.space.parameters)} parameters")
         return
-    _run(open_or_create(spec, dataset.info.fingerprint), dataset, calibrate)
+    _run(open_or_create(spec, dataset.info.fingerprint), dataset, calibrate, events)
 
 
 @app.command()
@@ -80,6 +86,7 @@ def resume(
     storage: Storage = Path("runs"),
     trials: Annotated[int | None, typer.Option(help="Extend the study to this many trials.")] = None,
     time: Annotated[str | None, typer.Option(help="Extend the study to this wall time, as in 2h.")] = None,
+    events: Events = None,
     calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = False,
 ) -> None:
     """Go on with a study that was interrupted, or extend one that has ended."""
@@ -88,10 +95,10 @@ def resume(
 
     found = find_study(study, storage)
     dataset = prepare_data(found.spec, typer.echo)
-    _run(reopen(found, dataset.info.fingerprint, trials=trials, time=time), dataset, calibrate)
+    _run(reopen(found, dataset.info.fingerprint, trials=trials, time=time), dataset, calibrate, events)
 
 
-def _run(study: Study, dataset: Dataset, calibrate: bool) -> None:
+def _run(study: Study, dataset: Dataset, calibrate: bool, events: Path | None) -> None:
     from tune.report_text import interrupted_line, outcome_lines, plan_lines
     from tune.runner import run_study
 
@@ -99,13 +106,15 @@ def _run(study: Study, dataset: Dataset, calibrate: bool) -> None:
         return plan_lines(study, dataset, plan)
 
     try:
-        outcome: Outcome | None = run_study(study, dataset, calibrate=calibrate, announce=announce)
+        outcome: Outcome | None = run_study(study, dataset, calibrate=calibrate, announce=announce, events=events)
     except KeyboardInterrupt:
         outcome = None
     if outcome is None or outcome.ended_by == "interrupted":
         typer.echo(interrupted_line(study))
         raise typer.Exit(130)
     typer.echo(outcome_lines(study, outcome))
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
 
 
 @app.command(name="list")
@@ -123,6 +132,41 @@ def show(study: StudyName, storage: Storage = Path("runs")) -> None:
     from tune.studies import find_study
 
     print_study(find_study(study, storage))
+
+
+@app.command()
+def why(
+    study: StudyName,
+    trial: Annotated[int | None, typer.Argument(metavar="[TRIAL]", help="A trial's number.", min=0)] = None,
+    storage: Storage = Path("runs"),
+) -> None:
+    """Tell why a trial ended where it did, and whether the study's rungs judged well."""
+    from tune.report_text import why_lines
+    from tune.studies import find_study
+
+    typer.echo(why_lines(find_study(study, storage), trial))
+
+
+@app.command()
+def replay(
+    study: StudyName,
+    trial: Annotated[int, typer.Argument(metavar="TRIAL", help="A trial's number.", min=0)],
+    epochs: Annotated[int | None, typer.Option(help="Only the first epochs.", min=1)] = None,
+    storage: Storage = Path("runs"),
+) -> None:
+    """Train a trial again from its seeds and compare every epoch with what it reported."""
+    from tune.replay import replay_trial
+    from tune.report_text import replay_lines
+    from tune.studies import check_data, find_study
+    from tune.study_data import open_study_data
+
+    found = find_study(study, storage)
+    dataset = open_study_data(found.spec)
+    check_data(found, found.record(), dataset.info.fingerprint)
+    replayed = replay_trial(found, dataset, trial, epochs)
+    typer.echo(replay_lines(replayed))
+    if replayed.different:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -6,6 +6,7 @@ EmotuneError                 exit code 2
 ├── PreprocessingError       an unknown method or a strength out of range           (trainables)
 ├── StudyFileError           a study file or search space breaks a rule
 ├── StudyError               a study on disk is missing, damaged or not the one meant
+├── DiskFull                 no space is left for a study; it can be resumed
 ├── ExportError              an export cannot be written or read
 ├── ImageError               an image to classify cannot be read
 └── EveryTrialFailed         exit code 5
@@ -13,10 +14,13 @@ EmotuneError                 exit code 2
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from trainables.errors import DatasetError, EmotuneError, PreprocessingError, nearest
 
 __all__ = [
     "DatasetError",
+    "DiskFull",
     "EmotuneError",
     "EveryTrialFailed",
     "ExportError",
@@ -25,6 +29,7 @@ __all__ = [
     "SourceError",
     "StudyError",
     "StudyFileError",
+    "disk_full",
     "nearest",
 ]
 
@@ -39,6 +44,18 @@ class StudyFileError(EmotuneError):
 
 class StudyError(EmotuneError):
     """A study on disk is missing, damaged, or not the one that is meant."""
+
+
+class DiskFull(EmotuneError):
+    """No space is left for a study; it can be resumed when there is."""
+
+
+def disk_full(study: Path) -> DiskFull:
+    """Returns the error for a study's folder."""
+    return DiskFull(
+        f"no space is left on the disk of {study}; everything written so far is kept. Free some, then: "
+        f"emotune resume {study}"
+    )
 
 
 class ExportError(EmotuneError):

@@ -72,6 +72,7 @@ def export_checkpoint(
     study_yaml: str,
     selection: Mapping[str, Any],
     sealed: Mapping[str, Any] | None = None,
+    confirmation: Mapping[str, Any] | None = None,
 ) -> ExportSummary:
     """Writes the export of a checkpoint; the folder is there whole or not at all, and an earlier export gives way last.
 
@@ -82,6 +83,7 @@ def export_checkpoint(
         study_yaml: The resolved study file's text.
         selection: The trial's metrics on the selection fold at the checkpoint's epoch.
         sealed: What `evaluate_sealed` returned for this checkpoint; None leaves the test split sealed.
+        confirmation: What repeated trainings showed of this configuration, None without any.
 
     Raises:
         ExportError: The checkpoint is damaged or does not fit the data set, the destination is in the way or being
@@ -102,6 +104,7 @@ def export_checkpoint(
                 "epoch": state["epoch"],
                 "best": state["best"],
                 "selection": dict(selection),
+                "confirmation": confirmation,
                 "test": sealed,
                 "config": config.model_dump(),
                 "parameters": parameters,

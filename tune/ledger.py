@@ -11,17 +11,22 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from search_spaces import Value
 from trainables.config import chooser_of
+from trainables.faults import FaultKind
 from tune.errors import StudyError
 
 TrialState = Literal["waiting", "running", "complete", "pruned", "cut", "failed"]
 ENDED: frozenset[TrialState] = frozenset({"complete", "pruned", "cut", "failed"})
+SEED_STRIDE = 1_000_000
+"""The confirmation of trial n with seed s has the number n + s x SEED_STRIDE, s from 1."""
+REFIT_SEED = 900
+"""Seed of the final fit on all training images."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,23 @@ class RungDecision:
     stopped: bool
 
 
+@dataclass(frozen=True)
+class FaultRecord:
+    """Something that held a trial up.
+
+    Attributes:
+        kind: see `trainables.faults`.
+        reason: what is known of it, in one line.
+        epoch: epochs that the trial had reported by then.
+        retried: whether it was started again (a checkpoint that could not be read: whether it went on at all).
+    """
+
+    kind: FaultKind
+    reason: str
+    epoch: int
+    retried: bool
+
+
 @dataclass
 class TrialRecord:
     """One trial as the journal tells it.
@@ -53,7 +75,8 @@ class TrialRecord:
         epochs: the metrics reported after each epoch (from 1).
         checkpoints: folder of each checkpoint that was written, by epoch, relative to the study's.
         reason: why it ended, in words.
-        restarts: times its process was started again.
+        faults: what held it up, in order.
+        session: number of the session that began it.
     """
 
     number: int
@@ -63,7 +86,13 @@ class TrialRecord:
     rungs: list[RungDecision] = field(default_factory=list)
     checkpoints: dict[int, str] = field(default_factory=dict)
     reason: str = ""
-    restarts: int = 0
+    faults: list[FaultRecord] = field(default_factory=list)
+    session: int = 0
+
+    @property
+    def restarts(self) -> int:
+        """Times that it was started again after a fault."""
+        return sum(fault.retried and fault.kind != "checkpoint" for fault in self.faults)
 
     def best_epoch(self, objective: str, mode: str) -> int | None:
         """Returns the epoch that inner validation found best (the first of equals), or None; see `chooser_of`."""
@@ -80,12 +109,10 @@ class TrialRecord:
         epoch = self.best_epoch(objective, mode)
         return None if epoch is None else float(self.epochs[epoch][objective])
 
-    def latest_checkpoint(self, study: Path) -> Path | None:
-        """Returns the folder of the latest checkpoint that is still there, or None."""
-        for epoch in sorted(self.checkpoints, reverse=True):
-            if checkpoint := self.checkpoint(study, epoch):
-                return checkpoint
-        return None
+    def whole_checkpoints(self, study: Path) -> list[Path]:
+        """Returns the folders of the checkpoints that are still there, the latest first."""
+        found = (self.checkpoint(study, epoch) for epoch in sorted(self.checkpoints, reverse=True))
+        return [checkpoint for checkpoint in found if checkpoint is not None]
 
     def checkpoint(self, study: Path, epoch: int | None) -> Path | None:
         """Returns the folder of the checkpoint of one epoch, if it is still there."""
@@ -93,57 +120,169 @@ class TrialRecord:
         return folder if folder is not None and (folder / "state.json").exists() else None
 
 
+@dataclass(frozen=True)
+class Rates:
+    """How fast an open session uses things up: machines, GPUs of each running trial, price of a machine's hour."""
+
+    nodes: int = 1
+    gpus_per_trial: float = 0.0
+    node_hour_price: float = 0.0
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a study has used so far: epochs trained, GPU hours, cost in the study's currency."""
+
+    epochs: int
+    gpu_hours: float
+    cost: float
+
+
+def run_name(number: int) -> str:
+    """Returns `trial-0003`, or `trial-0003-seed-2` for a confirmation."""
+    seed, trial = divmod(number, SEED_STRIDE)
+    return f"trial-{trial:04d}" + (f"-seed-{seed}" if seed else "")
+
+
+def run_words(number: int) -> str:
+    """Returns `trial 3`, or `trial 3 seed 2` for a confirmation."""
+    seed, trial = divmod(number, SEED_STRIDE)
+    return f"trial {trial}" + (f" seed {seed}" if seed else "")
+
+
 @dataclass
 class StudyRecord:
-    """All that happened in a study, in memory."""
+    """All that happened in a study, in memory.
+
+    Attributes:
+        trials: the search's trials, by number.
+        confirmations: repeated trainings of the search's best, by number; see `run_name`.
+        ended: numbers of the search's trials in the order in which they ended.
+        running: numbers of the trials and confirmations that a process is training.
+        epochs_trained: every epoch that was reported, also those that a crash made necessary again.
+        gpu_s: seconds for which trials held their GPUs, times their share.
+        node_s: seconds times machines.
+        cost: what the machines cost, in the study's currency.
+        confirmed: what `tune.confirm` found, None before; more trials make it None again.
+        sealed: figures of the sealed test by checkpoint.
+        provenance: what each session ran on, by its number.
+    """
 
     trials: dict[int, TrialRecord] = field(default_factory=dict)
+    confirmations: dict[int, TrialRecord] = field(default_factory=dict)
+    ended: list[int] = field(default_factory=list)
+    running: set[int] = field(default_factory=set)
     sessions: int = 0
     fingerprint: str = ""
     closed_s: float = 0.0
     open_since: float | None = None
+    searching: bool = False
     last_event: float = 0.0
     finished: bool = False
     ended_by: str = ""
     pid: int = 0
+    epochs_trained: int = 0
+    gpu_s: float = 0.0
+    node_s: float = 0.0
+    cost: float = 0.0
+    rates: Rates = Rates()
+    confirmed: dict[str, Any] | None = None
     sealed: dict[str, dict[str, Any]] = field(default_factory=dict)
     export: str = ""
+    provenance: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def search_s(self) -> float:
         """Seconds searched so far; a session that was killed counts up to its last event."""
-        return self.closed_s + (0.0 if self.open_since is None else self.last_event - self.open_since)
+        open_s = self.last_event - self.open_since if self.open_since is not None and self.searching else 0.0
+        return self.closed_s + open_s
+
+    def run(self, number: int) -> TrialRecord:
+        """Returns a trial or a confirmation."""
+        return self.trials[number] if number < SEED_STRIDE else self.confirmations[number]
+
+    def spent(self, now: float) -> Spent:
+        """Returns what was used up to a time (seconds since 1970); between sessions nothing is."""
+        seconds = max(0.0, now - self.last_event) if self.open_since is not None else 0.0
+        nodes_s = seconds * self.rates.nodes
+        return Spent(
+            epochs=self.epochs_trained,
+            gpu_hours=(self.gpu_s + seconds * self.rates.gpus_per_trial * len(self.running)) / 3600,
+            cost=self.cost + nodes_s * self.rates.node_hour_price / 3600,
+        )
 
     def apply(self, event: Mapping[str, Any]) -> None:
         """Adds one event. Events of a kind that this version does not know are passed over."""
-        trial = self.trials.get(event.get("trial", -1))
-        match event["event"]:
+        number, kind = event.get("trial", -1), event["event"]
+        if self.open_since is not None and kind != "session":  # between a killed session and the next nothing is used
+            self._use(max(0.0, event["time"] - self.last_event))
+        match kind:
             case "session":
-                self.closed_s, self.open_since = self.search_s, event["time"]
-                self.sessions, self.finished, self.pid = event["number"], False, event["pid"]
-                self.fingerprint = event["fingerprint"]
+                self._open_session(event)
             case "session_end":
-                self.closed_s, self.open_since = self.closed_s + event["search_s"], None
-                self.finished, self.ended_by = event["finished"], event["ended_by"]
+                if self.searching:
+                    self.closed_s += event["search_s"]
+                    self.finished, self.ended_by = event["finished"], event["ended_by"]
+                self.open_since = None
+                self.running.clear()
+            case "nodes":
+                self.rates = replace(self.rates, nodes=event["count"])
             case "trial":
-                self.trials[event["trial"]] = TrialRecord(event["trial"], dict(event["values"]))
+                runs = self.trials if number < SEED_STRIDE else self.confirmations
+                runs[number] = TrialRecord(number, dict(event["values"]), session=self.sessions)
+            case "confirmed":
+                self.confirmed = dict(event["findings"])
             case "sealed":
                 self.sealed[event["checkpoint"]] = dict(event["metrics"])
             case "export":
                 self.export = event["path"]
-            case _ if trial is not None:
-                _apply_to_trial(trial, event)
+            case _ if number in self.trials or number in self.confirmations:
+                self._apply_to_run(number, event)
         self.last_event = max(self.last_event, event["time"])
 
+    def _open_session(self, event: Mapping[str, Any]) -> None:
+        self.closed_s, self.searching = self.search_s, event.get("phase", "search") == "search"
+        self.open_since, self.sessions, self.pid = event["time"], event["number"], event["pid"]
+        self.fingerprint = event["fingerprint"]
+        self.rates = Rates(event.get("nodes", 1), event.get("gpus_per_trial", 0.0), event.get("node_hour_price", 0.0))
+        self.provenance[self.sessions] = dict(event.get("provenance", {}))
+        self.running.clear()
+        if self.searching:
+            self.finished, self.confirmed = False, None
+
+    def _use(self, seconds: float) -> None:
+        self.gpu_s += seconds * self.rates.gpus_per_trial * len(self.running)
+        self.node_s += seconds * self.rates.nodes
+        self.cost += seconds * self.rates.nodes * self.rates.node_hour_price / 3600
+
+    def _apply_to_run(self, number: int, event: Mapping[str, Any]) -> None:
+        _apply_to_trial(self.run(number), event)
+        match event["event"]:
+            case "started":
+                self.running.add(number)
+            case "epoch":
+                self.epochs_trained += 1
+            case "end":
+                self.running.discard(number)
+                if number in self.trials:
+                    self.ended.append(number)
+            case "fault" if event["kind"] != "checkpoint":
+                self.running.discard(number)
+
     def ranked(self, objective: str, mode: str) -> list[TrialRecord]:
-        """Returns the trials with a score, best first: those that ran to their end before those that were stopped."""
-        sign = 1 if mode == "max" else -1
-        scored = [
-            (t.state not in ("complete", "cut"), -sign * value, t.number)
-            for t in self.trials.values()
-            if t.state != "failed" and (value := t.best_value(objective, mode)) is not None
-        ]
-        return [self.trials[number] for _, _, number in sorted(scored)]
+        """Returns the search's trials with a score, best first; see `rank`."""
+        return rank(self.trials.values(), objective, mode)
+
+
+def rank(trials: Iterable[TrialRecord], objective: str, mode: str) -> list[TrialRecord]:
+    """Returns the trials with a score, best first: those that ran to their end before those that were stopped."""
+    sign = 1 if mode == "max" else -1
+    scored = [
+        (t.state not in ("complete", "cut"), -sign * value, t.number, t)
+        for t in trials
+        if t.state != "failed" and (value := t.best_value(objective, mode)) is not None
+    ]
+    return [trial for *_, trial in sorted(scored, key=lambda entry: entry[:3])]
 
 
 def _apply_to_trial(trial: TrialRecord, event: Mapping[str, Any]) -> None:
@@ -159,14 +298,14 @@ def _apply_to_trial(trial: TrialRecord, event: Mapping[str, Any]) -> None:
             trial.rungs.append(RungDecision(**{name: event[name] for name in names}))
         case "checkpoint":
             trial.checkpoints[event["epoch"]] = event["path"]
-        case "restart":
-            trial.restarts += 1
-            trial.reason = event["reason"]
-        case "error":
-            trial.reason = event["reason"]
+        case "fault":
+            fault = FaultRecord(event["kind"], event["reason"], max(trial.epochs, default=0), event["retried"])
+            trial.faults.append(fault)
+            if fault.retried and fault.kind != "checkpoint":
+                trial.state = "waiting"
         case "end":
             trial.state = event["state"]
-            trial.reason = event["reason"] or trial.reason
+            trial.reason = event["reason"]
 
 
 class Ledger:
@@ -179,7 +318,7 @@ class Ledger:
             StudyError: another process has it, or a line before the last is damaged.
         """
         self.path = path
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -195,15 +334,29 @@ class Ledger:
             self._file.close()
             raise
         self._file.truncate(whole)  # a line torn by a crash is cut off; what it said is told again
-        self._file.seek(whole)
+        self._whole = whole
+        self.listener: Callable[[Mapping[str, Any]], None] | None = None
 
-    def append(self, kind: str, **fields: Any) -> None:
-        """Writes one event through to the disk, then adds it to the record."""
+    def append(self, kind: str, /, **fields: Any) -> None:
+        """Writes one event through to the disk, then adds it to the record and passes it to the listener.
+
+        Raises:
+            OSError: it cannot be written; the journal ends with the event before.
+        """
         event = {"event": kind, "time": round(time.time(), 3), **fields}
-        self._file.write(json.dumps(event, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        line = json.dumps(event, separators=(",", ":")).encode() + b"\n"
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._file.fileno(), line[written:])
+            os.fsync(self._file.fileno())
+        except OSError:
+            os.ftruncate(self._file.fileno(), self._whole)
+            raise
+        self._whole += len(line)
         self.record.apply(event)
+        if self.listener is not None:
+            self.listener(event)
 
     def close(self) -> None:
         """Closes the file."""

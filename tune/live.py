@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from search_spaces import Value
-from tune.ledger import StudyRecord, TrialRecord
+from tune.ledger import TrialRecord, rank, run_words
 from tune.spec import StudySpec
 
 _REFRESH_S = 0.5
@@ -28,13 +28,12 @@ _COLOURS = {
 
 
 class LiveStudy:
-    """Shows a study's record as it grows."""
+    """Shows a study's trials, or its confirmations, as they go on."""
 
-    def __init__(self, terminal: TextIO, spec: StudySpec, record: StudyRecord, trials: int) -> None:
-        """Takes the output, the study, the record that others append to, and the number of trials to expect."""
+    def __init__(self, terminal: TextIO, spec: StudySpec, trials: Mapping[int, TrialRecord], expected: int) -> None:
+        """Takes the output, the study, the trials that others add to, and how many there will be."""
         self._console = Console(file=terminal)
         self._spec = spec
-        self._record = record
         self._trials = trials
         self._shown = 0.0
         self._progress = Progress(
@@ -45,8 +44,12 @@ class LiveStudy:
             TextColumn("{task.fields[best]}"),
             console=self._console,
         )
-        self._task = self._progress.add_task("trials", total=trials, best="")
+        self._task = self._progress.add_task("trials", total=expected, best="")
         self._live: Live | None = None
+
+    def expect(self, trials: int) -> None:
+        """Says how many trials there will be."""
+        self._progress.update(self._task, total=trials)
 
     def __enter__(self) -> LiveStudy:
         if self._console.is_terminal:
@@ -76,18 +79,18 @@ class LiveStudy:
             self._live.update(self._render(), refresh=True)
 
     def _render(self) -> Group:
-        ended = sum(t.state not in ("waiting", "running") for t in self._record.trials.values())
-        ranked = self._record.ranked(self._spec.objective, self._spec.mode)
+        ended = sum(t.state not in ("waiting", "running") for t in self._trials.values())
+        ranked = rank(self._trials.values(), self._spec.objective, self._spec.mode)
         best = ""
         if ranked:
             value = ranked[0].best_value(self._spec.objective, self._spec.mode)
-            best = f"best {self._spec.objective} {value:.4f} (trial {ranked[0].number})"
+            best = f"best {self._spec.objective} {value:.4f} ({run_words(ranked[0].number)})"
         self._progress.update(self._task, completed=ended, best=best)
         return Group(trial_table(self._visible(), self._spec), self._progress)
 
     def _visible(self) -> list[TrialRecord]:
         """The running trials, and the latest of the others."""
-        trials = list(self._record.trials.values())
+        trials = list(self._trials.values())
         running = [t for t in trials if t.state == "running"]
         others = [t for t in trials if t.state != "running"]
         room = max(0, min(_ROWS, self._console.height - 8) - len(running))
@@ -102,7 +105,7 @@ def trial_table(trials: list[TrialRecord], spec: StudySpec) -> Table:
     for trial in trials:
         value = trial.best_value(spec.objective, spec.mode)
         table.add_row(
-            str(trial.number),
+            run_words(trial.number).removeprefix("trial "),
             short_parameters(trial.values),
             f"{max(trial.epochs, default=0)}/{spec.asha.max_epochs}",
             str(trial.rungs[-1].epoch) if trial.rungs else "-",

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import ray
+import ray.cloudpickle
 from ray.tune import Callback
 
-from tune.ledger import ENDED, Ledger, RungDecision
+from tune.budget import BUDGETS
+from tune.faults import Watchdog, fault_of
+from tune.ledger import ENDED, Ledger, RungDecision, TrialRecord, run_words
 from tune.live import LiveStudy, short_parameters
-from tune.search import OptunaSearcher
 from tune.spec import StudySpec
 from tune.tensorboard import TrialLogs
+from tune.trial_queue import TrialQueue
 from tune.unsaved import Unsaved
 
 if TYPE_CHECKING:
@@ -22,6 +27,10 @@ if TYPE_CHECKING:
 
 _METRIC_PREFIXES = ("training_", "validation_", "selection_")
 _METRICS = ("learning_rate", "images_per_s", "wait_s", "epoch_s", "process_memory_mib", "process")
+GRACE_S = 20.0
+"""Seconds that running trials have to finish their epoch after Ctrl-C."""
+
+_COUNT_NODES_S = 30.0
 _RAY_OWN = "training_iteration"
 
 
@@ -34,9 +43,10 @@ class Recorder(Unsaved, Callback):
         spec: StudySpec,
         classes: tuple[str, ...],
         ledger: Ledger,
-        searcher: OptunaSearcher,
+        queue: TrialQueue,
         logs: TrialLogs,
         live: LiveStudy,
+        watchdog: Watchdog,
     ) -> None:
         """Takes the study's folder and those who want to know."""
         super().__init__()
@@ -44,24 +54,32 @@ class Recorder(Unsaved, Callback):
         self._spec = spec
         self._classes = classes
         self._ledger = ledger
-        self._searcher = searcher
+        self._queue = queue
         self._logs = logs
         self._live = live
-        self._told_stopping = False
+        self._watchdog = watchdog
+        self._stopping_since: float | None = None
+        self._counted = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A process has taken up a trial."""
         number = trial.config["trial"]
-        record = self._ledger.record.trials[number]
+        record = self._ledger.record.run(number)
         self._ledger.append("started", trial=number)
+        self._watchdog.heard(trial)
         self._logs.start(number, record.values)
-        self._live.event(f"trial {number} started: {short_parameters(record.values)}")
+        self._live.event(f"{run_words(number)} started: {short_parameters(record.values)}")
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """A trial has reported an epoch."""
         number, epoch = trial.config["trial"], result["epoch"]
+        self._watchdog.heard(trial)
+        for reason in result.get("unreadable", ()):
+            self._ledger.append("fault", trial=number, kind="checkpoint", reason=reason, retried=True)
+            went_on = f"epoch {epoch - 1}" if epoch > 1 else "its beginning"
+            self._live.line(f"{run_words(number)}: {reason}; it went on from {went_on}")
         metrics = {
             name: value
             for name, value in result.items()
@@ -70,11 +88,11 @@ class Recorder(Unsaved, Callback):
         self._ledger.append("epoch", trial=number, epoch=epoch, metrics=metrics)
         self._logs.epoch(number, epoch, metrics, np.array(metrics["selection_confusion"]), self._classes)
         self._live.event(
-            f"trial {number} epoch {epoch}/{self._spec.asha.max_epochs}: "
+            f"{run_words(number)} epoch {epoch}/{self._spec.asha.max_epochs}: "
             f"{self._spec.objective} {metrics[self._spec.objective]:.4f}, "
             f"training loss {metrics['training_loss']:.3f}, {metrics['images_per_s']:.0f} images/s"
         )
-        if self._searcher.stopping and not result["diverged"]:
+        if self._queue.stopping and not result["diverged"]:
             result["should_checkpoint"] = True  # what this epoch cost is not to be lost
 
     def on_rung(self, decision: RungDecision) -> None:
@@ -88,51 +106,65 @@ class Recorder(Unsaved, Callback):
         path = Path(checkpoint.path).resolve().relative_to(self._directory.resolve())
         number, epoch = trial.config["trial"], trial.last_result["epoch"]
         self._ledger.append("checkpoint", trial=number, epoch=epoch, path=str(path))
-        record = self._ledger.record.trials[number]
+        record = self._ledger.record.run(number)
         keep = {epoch, record.best_epoch(self._spec.objective, self._spec.mode)}
         for old, folder in record.checkpoints.items():
             if old not in keep and not Path(folder).is_relative_to(path.parent):  # Ray keeps this session's in bounds
                 shutil.rmtree(self._directory / folder, ignore_errors=True)
 
-    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial's process died and the trial is to be started again."""
-        number, reason = trial.config["trial"], _reason(trial)
-        self._ledger.append("restart", trial=number, reason=reason)
-        self._live.event(f"trial {number} starts again: {reason}")
+    def on_fault(self, trial: Trial) -> None:
+        """A trial broke off; the queue hears why before Ray tells it that it did."""
+        fault = self._watchdog.gone(trial) or fault_of(_error(trial))
+        self._queue.note_fault(trial.config["trial"], fault)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial has ended, or the study is stopping and it goes on another time."""
-        record = self._ledger.record.trials[trial.config["trial"]]
-        if record.state in ENDED:
-            self._logs.end(record.number, "FAILURE" if record.state == "failed" else "SUCCESS")
-            self._live.event(f"trial {record.number} {record.state}: {record.reason}")
-        else:
-            self._live.event(f"trial {record.number} interrupted after epoch {max(record.epochs, default=0)}")
+        self._watchdog.gone(trial)
+        self._tell_end(self._ledger.record.run(trial.config["trial"]))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial has failed for good."""
-        number, reason = trial.config["trial"], _reason(trial)
-        self._ledger.append("error", trial=number, reason=reason)
-        if number in self._ledger.record.trials:
-            self._logs.start(number, self._ledger.record.trials[number].values)
-            self._logs.end(number, "FAILURE")
-        self._live.line(f"trial {number} failed: {reason}")
+        """A trial broke off, and the queue has decided whether it starts again."""
+        if trial.config.get("trial") is not None:
+            self._tell_end(self._ledger.record.run(trial.config["trial"]))
+
+    def _tell_end(self, record: TrialRecord) -> None:
+        words = run_words(record.number)
+        if record.state in ENDED:
+            self._logs.end(record.number, "FAILURE" if record.state == "failed" else "SUCCESS")
+            say = self._live.line if record.state == "failed" else self._live.event
+            say(f"{words} {record.state}: {record.reason}")
+        elif record.state == "waiting" and record.faults and not self._queue.stopping:
+            fault = record.faults[-1]
+            self._live.line(f"{words} starts again ({fault.kind.replace('_', ' ')}): {fault.reason}")
+        else:
+            self._live.event(f"{words} interrupted after epoch {max(record.epochs, default=0)}")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Ray's loop has turned once more."""
-        if self._searcher.stopping == "interrupted" and not self._told_stopping:
-            self._told_stopping = True
-            self._live.line("stopping: running trials finish their epoch and save it; Ctrl-C again stops at once")
+        now = time.monotonic()
+        if self._queue.stopping and self._stopping_since is None:
+            self._stopping_since = now
+            if self._queue.stopping == "interrupted":
+                self._live.line("stopping: running trials finish their epoch and save it; Ctrl-C again stops at once")
+            elif self._queue.stopping in BUDGETS:
+                self._live.line(f"the search ends: {BUDGETS[self._queue.stopping]}; running trials finish their epoch")
+        if self._queue.stopping in ("interrupted", "disk_full") and self._stopping_since is not None:
+            if now - self._stopping_since > GRACE_S:
+                self._watchdog.end_all(trials)  # an epoch may take hours; these go on from their latest checkpoint
+        else:
+            self._watchdog.look(trials)
+        if now - self._counted > _COUNT_NODES_S:
+            self._counted = now
+            nodes = sum(node["Alive"] for node in ray.nodes())
+            if nodes != self._ledger.record.rates.nodes:
+                self._ledger.append("nodes", count=nodes)
         self._live.refresh()
 
 
-def _reason(trial: Trial) -> str:
-    """Returns why a trial's process ended last: the exception it raised, or that it died."""
+def _error(trial: Trial) -> BaseException | None:
+    """Returns what Ray kept of a trial's last error; `get_pickled_error` looks where it is copied to only later."""
     try:
-        text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace") if trial.error_file else ""
-    except OSError:
-        text = ""
-    lines = [line.strip() for line in text.rpartition("Failure # ")[2].splitlines()[1:] if line.strip()]
-    if not lines or any(line.startswith(("The actor died", "The actor is dead")) for line in lines):
-        return "its process died or was replaced"
-    return lines[-1][:300]
+        error = ray.cloudpickle.loads(Path(trial.pickled_error_file or "").read_bytes())
+    except Exception:  # whatever reading or unpickling a foreign exception raises
+        return None
+    return error if isinstance(error, BaseException) else None

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from tune.budget import BUDGETS
 from tune.errors import EmotuneError
-from tune.ledger import StudyRecord, TrialRecord
+from tune.ledger import SEED_STRIDE, StudyRecord, TrialRecord, run_words
 from tune.live import short_parameters, trial_table
 from tune.plan import Plan
 from tune.studies import Study, list_study_folders, load_study_folder
+from tune.why import why_study, why_trial
 
 if TYPE_CHECKING:
     from trainables.records import Dataset
     from tune.predict import Prediction
+    from tune.replay import Replay
     from tune.runner import Outcome
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -69,9 +72,10 @@ def outcome_lines(study: Study, outcome: Outcome) -> str:
     """Returns how a session that was not interrupted ended, and what to do next."""
     record = study.record()
     lines = [
-        f"{'its time is over' if outcome.ended_by == 'time' else 'finished'}: {len(record.trials)} trials "
-        f"({states(record)}) in {duration(record.search_s)}",
+        f"{BUDGETS.get(outcome.ended_by, 'finished')}: {len(record.trials)} trials ({states(record)}) in "
+        f"{duration(record.search_s)}; {spent_words(study, record)}",
         best_line(study, record),
+        *confirmation_lines(study, record),
     ]
     if outcome.export is not None:
         lines += [
@@ -80,6 +84,79 @@ def outcome_lines(study: Study, outcome: Outcome) -> str:
             f"compare      tensorboard --logdir {study.tensorboard}",
             f"look         emotune show {study.directory}",
         ]
+    return "\n".join(lines)
+
+
+def spent_words(study: Study, record: StudyRecord) -> str:
+    """Returns `98 epochs, 1.2 GPU hours, cost 3.40`, as far as they are counted."""
+    spent = record.spent(record.last_event)
+    words = [f"{spent.epochs} epochs"]
+    if spent.gpu_hours:
+        words.append(f"{spent.gpu_hours:.2f} GPU hours")
+    if study.spec.budget.node_hour_price is not None:
+        words.append(f"cost {spent.cost:.2f}")
+    return ", ".join(words)
+
+
+def confirmation_lines(study: Study, record: StudyRecord) -> list[str]:
+    """Returns what training the best again has shown: mean, spread, interval, and how much was luck."""
+    found, spec = record.confirmed, study.spec
+    if found is None:
+        return []
+    if found["winner"] is None:
+        return [f"confirmed    no: {found['skipped']}"]
+    lines: list[str] = []
+    for row in found["repeated"]:
+        low, high = row["interval"]
+        name = f"trial {row['trial']}" + (" (default)" if row["trial"] == 0 else "")
+        lines.append(
+            f"{'confirmed' if not lines else '':12} {name}: mean {row['mean']:.4f}, spread {row['spread']:.4f}, "
+            f"95 % interval {low:.4f} to {high:.4f}, {len(row['scores'])} seeds"
+        )
+    trial, value = found["search_best"]
+    low, high = found["luck_interval"]
+    lines.append(
+        f"luck         the search's best, trial {trial} with {value:.4f}, is worse by {found['luck']:+.4f} "
+        f"({low:+.4f} to {high:+.4f}) when trained again"
+    )
+    gain = (
+        "" if found["gain"] is None else "{:+.4f} ({:+.4f} to {:+.4f})".format(found["gain"], *found["gain_interval"])
+    )
+    lines.append(
+        {
+            "better": f"tuning       gained {gain} over the default configuration: more than chance",
+            "luck": f"tuning       {gain} over the default configuration: no more than luck",
+            "default": "tuning       found nothing better than the default configuration",
+            "unknown": "tuning       its gain is unknown: the default configuration could not be trained again",
+        }[found["verdict"]]
+    )
+    if spec.confirm.refit:
+        lines.append("final fit    the winner, on all training images; that model is exported")
+    return lines
+
+
+def why_lines(study: Study, trial: int | None) -> str:
+    """Returns why a trial ended, or how well the study's rungs judged."""
+    record = study.record()
+    return "\n".join(why_study(study.spec, record) if trial is None else why_trial(study.spec, record, trial))
+
+
+def replay_lines(replayed: Replay) -> str:
+    """Returns whether a trial repeated to the last digit, and what is not as it was."""
+    lines = [f"not as it was: {mismatch}" for mismatch in replayed.mismatches]
+    if not replayed.different:
+        return "\n".join(
+            [*lines, f"trial {replayed.trial}: all {replayed.epochs} epochs are identical to the last digit"]
+        )
+    for epoch, metrics in replayed.different.items():
+        scalars = [f"{name} {a!r} then, {b!r} now" for name, (a, b) in metrics.items() if not isinstance(a, list)]
+        more = len(metrics) - len(scalars)
+        lines.append(f"epoch {epoch}: {'; '.join(scalars)}" + (f"; {more} tables" if more else ""))
+    lines.append(f"trial {replayed.trial}: {len(replayed.different)} of {replayed.epochs} epochs differ")
+    if not replayed.mismatches:
+        lines.append(
+            "nothing known of code, versions and machine has changed: on a GPU, sums may differ in their order"
+        )
     return "\n".join(lines)
 
 
@@ -100,7 +177,7 @@ def best_line(study: Study, record: StudyRecord) -> str:
     found, ranked, spec = study.best(record), study.ranked(record), study.spec
     if not ranked:
         return "best         none yet"
-    best = found[0] if found else ranked[0]
+    best = record.trials[found[0].number % SEED_STRIDE] if found else ranked[0]
     return (
         f"best         trial {best.number}: {spec.objective} {best.best_value(spec.objective, spec.mode):.4f} "
         f"in epoch {best.best_epoch(spec.objective, spec.mode)}; {short_parameters(best.values)}"
@@ -118,6 +195,11 @@ def export_lines(export: Path) -> str:
         lines.append(
             f"sealed test  accuracy {_with_interval(test)}, macro F1 {test['macro_f1']:.4f}, {test['images']} images"
         )
+        if test.get("by_seed"):
+            figures = [one["accuracy"] for one in test["by_seed"]]
+            mean = sum(figures) / len(figures)
+            spread = math.sqrt(sum((f - mean) ** 2 for f in figures) / (len(figures) - 1))
+            lines.append(f"             mean {mean:.4f}, spread {spread:.4f} over its {len(figures)} seeds")
         if test.get("untwinned"):
             alone = test["untwinned"]
             lines.append(
@@ -155,18 +237,36 @@ def print_studies(storage: Path) -> None:
 def print_study(study: Study) -> None:
     """Prints a study: its trials, how each ended, the best, its curves, its export."""
     console, record, spec = _console(), study.record(), study.spec
-    console.print(f"{spec.name}: {states(record)}, {duration(record.search_s)} of search", markup=False)
+    console.print(
+        f"{spec.name}: {states(record)}, {duration(record.search_s)} of search, {spent_words(study, record)}",
+        markup=False,
+    )
     console.print(trial_table(list(record.trials.values()), spec))
     console.print()
     console.print("how each trial ended", style="bold")
     for trial in record.trials.values():
         console.print(f"{trial.number:5}  {trial.state:9} {trial.reason}", markup=False, soft_wrap=True)
+    faulted = [t for t in [*record.trials.values(), *record.confirmations.values()] if t.faults]
+    if faulted:
+        console.print()
+        console.print("what held trials up", style="bold")
+    for trial in faulted:
+        for fault in trial.faults:
+            again = "went on" if fault.retried else "not tried again"
+            console.print(
+                f"{run_words(trial.number).removeprefix('trial '):>5}  {fault.kind.replace('_', ' ')} after epoch "
+                f"{fault.epoch}: {fault.reason}; {again}",
+                markup=False,
+                soft_wrap=True,
+            )
     console.print()
     console.print(f"{spec.objective} by epoch", style="bold")
     for trial in study.ranked(record):
         console.print(f"{trial.number:5}  {curve(trial, spec.objective)}", markup=False, soft_wrap=True)
     console.print()
     console.print(best_line(study, record), markup=False, soft_wrap=True)
+    for line in confirmation_lines(study, record):
+        console.print(line, markup=False, soft_wrap=True)
     if study.export.exists():
         console.print(export_lines(study.export), markup=False, soft_wrap=True)
     console.print(f"compare      tensorboard --logdir {study.tensorboard}", markup=False, soft_wrap=True)

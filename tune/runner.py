@@ -2,69 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from trainables.config import TrialContext
+from trainables.faults import is_disk_full
 from trainables.records import Dataset, open_dataset
-from tune.errors import EveryTrialFailed, StudyError
-from tune.ledger import ENDED, Ledger, StudyRecord, TrialRecord
+from tune.budget import BUDGETS, exit_code, fired
+from tune.confirm import candidates, judge, numbers, scores
+from tune.errors import EveryTrialFailed, StudyError, disk_full
+from tune.event_stream import EventStream
+from tune.ledger import ENDED, REFIT_SEED, SEED_STRIDE, Ledger, StudyRecord, TrialRecord
 from tune.live import LiveStudy
 from tune.plan import Plan, make_plan
 from tune.studies import Study, check_data
 from tune.study_data import open_study_data, trial_context
 from tune.terminal import quiet_terminal
 
+if TYPE_CHECKING:
+    from tune.session import Desk
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a session ended: `finished`, `time` or `interrupted`; `export` is None when nothing could be exported."""
+    """How a session ended: `finished`, `interrupted` or a budget's name; `export` is None when there is nothing."""
 
     ended_by: str
     export: Path | None
 
+    @property
+    def exit_code(self) -> int:
+        """What the command exits with."""
+        return exit_code(self.ended_by)
 
-def run_study(study: Study, dataset: Dataset, *, calibrate: bool, announce: Callable[[Plan], str]) -> Outcome:
-    """Runs or continues a study to its end, and exports the best model.
+
+def run_study(
+    study: Study,
+    dataset: Dataset,
+    *,
+    calibrate: bool,
+    announce: Callable[[Plan], str],
+    events: Path | None = None,
+) -> Outcome:
+    """Runs or continues a study to its end, confirms the search's best, and exports it.
 
     Args:
         study: the study; its journal says what was done before.
         dataset: its data set.
         calibrate: whether to measure an epoch's time first.
         announce: turns the plan into the lines that are printed before the first trial.
+        events: a file that gets a JSON line per event.
 
     Raises:
         StudyError: no trial can be placed.
+        DiskFull: no space is left for the study; it can be resumed.
         EveryTrialFailed: no trial has a score at the end.
     """
+    try:
+        with EventStream(events) as stream, closing(Ledger(study.journal)) as ledger:
+            ledger.listener = stream.write
+            outcome = _run_or_done(study, dataset, ledger, calibrate, announce)
+            if outcome.export is None and outcome.ended_by != "interrupted":
+                raise EveryTrialFailed(
+                    f"no trial of study {study.spec.name!r} ended with a score. See why: emotune show "
+                    f"{study.directory}; Ray's own words are in {study.ray_log}"
+                )
+            stream.ended(outcome.ended_by, outcome.exit_code, outcome.export)
+            return outcome
+    except StudyError:
+        _leave_nothing_unbegun(study)
+        raise
+    except OSError as error:
+        if is_disk_full(error):
+            raise disk_full(study.directory) from None
+        raise
+
+
+def _leave_nothing_unbegun(study: Study) -> None:
+    """Removes what a study that was refused before its first session has written."""
+    if study.running or study.record().sessions:
+        return
+    for path in (study.journal, study.ray_log, study.study_file):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        study.directory.rmdir()
+
+
+def _run_or_done(
+    study: Study, dataset: Dataset, ledger: Ledger, calibrate: bool, announce: Callable[[Plan], str]
+) -> Outcome:
     from tune.compute import joined_ray
 
-    ledger = Ledger(study.journal)
-    try:
-        if ledger.record.finished and study.export.exists() and not _left(study, ledger.record):
-            return Outcome(ledger.record.ended_by, study.export)
-        with quiet_terminal(study.ray_log) as terminal:
-            print("starting Ray", file=terminal, flush=True)
-            with joined_ray():
-                outcome = _run(study, dataset, ledger, terminal, calibrate, announce)
-    except StudyError:
-        if not ledger.record.sessions:  # refused before anything was run: leave nothing behind
-            for path in (study.journal, study.ray_log, study.study_file):
-                path.unlink(missing_ok=True)
-            with suppress(OSError):
-                study.directory.rmdir()
-        raise
-    finally:
-        ledger.close()
-    if outcome.export is None and outcome.ended_by != "interrupted":
-        raise EveryTrialFailed(
-            f"no trial of study {study.spec.name!r} ended with a score. See why: emotune show {study.directory}; "
-            f"Ray's own words are in {study.ray_log}"
-        )
-    return outcome
+    if study.settled(ledger.record) and study.export.exists() and not _may_search(study, ledger.record):
+        return Outcome(ledger.record.ended_by, study.export)
+    with quiet_terminal(study.ray_log) as terminal:
+        print("starting Ray", file=terminal, flush=True)
+        with joined_ray():
+            return _run(study, dataset, ledger, terminal, calibrate, announce)
 
 
 def _run(
@@ -79,16 +117,15 @@ def _run(
 
     from trainables.calibrate import measure_speed
     from tune.compute import run_like_a_trial
-    from tune.session import search
+    from tune.session import Desk, search
 
     spec, record = study.spec, ledger.record
     context = trial_context(spec, dataset)
     left = _left(study, record)
-    time_left_s = None if spec.time is None else spec.time - record.search_s
-    live = LiveStudy(terminal, spec, record, max(spec.trials, len(record.trials)))
+    live = LiveStudy(terminal, spec, record.trials, max(spec.trials, len(record.trials)))
     plan = make_plan(spec, ray.cluster_resources(), len(ray.nodes()), left, None)
-    ended_by = "finished"
-    if left and (time_left_s is None or time_left_s > 0):
+    ended_by, speed = record.ended_by or "finished", None
+    if _may_search(study, record):
         if calibrate:
             live.line("measuring an epoch's time on the default configuration")
             config = {
@@ -98,16 +135,67 @@ def _run(
             speed = run_like_a_trial(spec, measure_speed, config)
             plan = make_plan(spec, ray.cluster_resources(), len(ray.nodes()), left, speed)
         live.line(announce(plan))
-        ended_by = search(study, dataset, ledger, live, context, at_once=plan.at_once, time_left_s=time_left_s)
-    elif left:
-        ended_by = "time"
-    if not record.finished and ended_by != "interrupted":  # a driver died between the last trial and this
-        ledger.append("session_end", search_s=0.0, finished=True, ended_by=ended_by)
-    export = None
-    if ended_by != "interrupted":
-        live.line("exporting the best model")
-        export = _export(study, dataset, ledger)
-    return Outcome(ended_by, export)
+        ended_by = search(Desk(study, dataset, ledger, live, context, plan.at_once, speed and speed.epoch_s))
+    elif not record.finished:  # a driver died between the last trial and this
+        ended_by = _spent(study, record) or "finished"
+        open_s = record.search_s - record.closed_s
+        ledger.append("session_end", search_s=round(open_s, 3), finished=True, ended_by=ended_by)
+    if ended_by == "interrupted":
+        return Outcome(ended_by, None)
+    if record.confirmed is None and spec.confirm.top and study.best(record) is not None:
+        confirming = LiveStudy(terminal, spec, record.confirmations, 0)
+        if not _confirm(Desk(study, dataset, ledger, confirming, context, plan.at_once, speed and speed.epoch_s)):
+            return Outcome("interrupted", None)
+    live.line("exporting the best model")
+    return Outcome(ended_by, _export(study, dataset, ledger))
+
+
+def _confirm(desk: Desk) -> bool:
+    """Trains the search's best again, journals what that showed, and fits the winner; False when interrupted."""
+    from tune.session import confirm
+
+    study, ledger, spec, record = desk.study, desk.ledger, desk.study.spec, desk.ledger.record
+    spent = _spent(study, record)
+    if spent in ("gpu_hours", "epochs", "cost"):
+        words = f"the best trials were not trained again: {BUDGETS[spent]}"
+        desk.live.line(words)
+        ledger.append("confirmed", findings={"winner": None, "skipped": words})
+        return True
+    trials = candidates(spec, record)
+    runs = numbers(spec, trials)
+    desk.live.expect(len(runs))
+    desk.live.line(
+        f"confirming: {len(trials)} configurations (trials {', '.join(map(str, trials))}) with {spec.confirm.seeds} "
+        "fresh seeds each"
+    )
+    if any(n not in record.confirmations or record.confirmations[n].state not in ENDED for n in runs):
+        if confirm(desk, runs) == "interrupted":
+            return False
+    best = study.ranked(record)[0]
+    value = best.best_value(spec.objective, spec.mode) or 0.0
+    findings = judge(scores(spec, record, trials), (best.number, value), spec.mode)
+    if findings is not None and spec.confirm.refit:
+        repeats = [record.confirmations[n] for n in numbers(spec, [findings.winner]) if n in record.confirmations]
+        epochs = [e for run in repeats if (e := run.best_epoch(spec.objective, spec.mode)) is not None]
+        number = findings.winner + REFIT_SEED * SEED_STRIDE
+        refit_epochs = max(1, round(sum(epochs) / len(epochs)))
+        desk.live.line(f"fitting trial {findings.winner} on all training images for {refit_epochs} epochs")
+        if confirm(desk, [number], refit_epochs) == "interrupted":
+            return False
+    skipped = {"winner": None, "skipped": "no configuration could be trained again twice: see their faults"}
+    ledger.append("confirmed", findings=skipped if findings is None else findings.plain())
+    return True
+
+
+def _spent(study: Study, record: StudyRecord) -> str:
+    return fired(study.spec, record, time.time(), record.search_s)
+
+
+def _may_search(study: Study, record: StudyRecord) -> bool:
+    """Says whether trials are left and no budget is spent; unfinished trials go on even so if none has a score."""
+    if not _left(study, record):
+        return False
+    return not _spent(study, record) or study.best(record) is None
 
 
 def _left(study: Study, record: StudyRecord) -> int:
@@ -140,7 +228,7 @@ def export_to(study: Study, destination: Path) -> None:
     ledger = Ledger(study.journal)
     try:
         check_data(study, ledger.record, dataset.info.fingerprint)
-        if ledger.record.finished:
+        if study.settled(ledger.record):
             _open_sealed_test(study, context, ledger, lambda function, *arguments: function(*arguments))
         export_best(study, ledger.record, context, destination)
     finally:
@@ -148,18 +236,35 @@ def export_to(study: Study, destination: Path) -> None:
 
 
 def _open_sealed_test(study: Study, context: TrialContext, ledger: Ledger, call: Callable[..., Any]) -> None:
-    """Scores the best checkpoint on the test split, unless the journal has that score, and notes it at once."""
-    _, checkpoint = _best(study, ledger.record)
+    """Scores the run that is exported, and its sister runs, on the test split, unless the journal has that already."""
+    run, checkpoint = _best(study, ledger.record)
     name = str(checkpoint.relative_to(study.directory))
-    if name not in ledger.record.sealed:
-        metrics = call(score_sealed, checkpoint, context)
-        if metrics is not None:
-            opening = len(ledger.record.sealed) + 1
-            ledger.append("sealed", checkpoint=name, metrics={**metrics, "opening": opening})
+    if name in ledger.record.sealed:
+        return
+    metrics = call(score_sealed, [checkpoint, *_sisters(study, ledger.record, run)], context)
+    if metrics is not None:
+        opening = len(ledger.record.sealed) + 1
+        ledger.append("sealed", checkpoint=name, metrics={**metrics, "opening": opening})
 
 
-def score_sealed(checkpoint: Path, context: TrialContext) -> dict[str, Any] | None:
-    """Returns a checkpoint's figures on the sealed test split; None for a data set that has no test split."""
+def _sisters(study: Study, record: StudyRecord, run: TrialRecord) -> list[Path]:
+    """Returns the checkpoints of the same configuration's other confirmations."""
+    spec, seed = study.spec, run.number // SEED_STRIDE
+    if not seed:
+        return []
+    others = (
+        record.confirmations.get(number) for number in numbers(spec, [run.number % SEED_STRIDE]) if number != run.number
+    )
+    found = (o.checkpoint(study.directory, o.best_epoch(spec.objective, spec.mode)) for o in others if o is not None)
+    return [checkpoint for checkpoint in found if checkpoint is not None]
+
+
+def score_sealed(checkpoints: Sequence[Path], context: TrialContext) -> dict[str, Any] | None:
+    """Returns the first checkpoint's figures on the sealed test split; None for a data set that has no test split.
+
+    With further checkpoints of the same configuration, `by_seed` holds the accuracy of each, in the same order, on all
+    images and on those without a twin in training.
+    """
     from trainables.classifier import prepare_process
 
     prepare_process(context)
@@ -167,7 +272,13 @@ def score_sealed(checkpoint: Path, context: TrialContext) -> dict[str, Any] | No
     from tune.export import evaluate_sealed
 
     dataset = open_dataset(Path(context.dataset))
-    return evaluate_sealed(checkpoint, dataset) if len(test_rows(dataset)) else None
+    if not len(test_rows(dataset)):
+        return None
+    every = [evaluate_sealed(checkpoint, dataset) for checkpoint in checkpoints]
+    by_seed = [
+        {"accuracy": one["accuracy"], "untwinned": one["untwinned"] and one["untwinned"]["accuracy"]} for one in every
+    ]
+    return {**every[0], "by_seed": by_seed} if len(every) > 1 else every[0]
 
 
 def export_best(study: Study, record: StudyRecord, context: TrialContext, destination: Path) -> None:
@@ -184,12 +295,16 @@ def export_best(study: Study, record: StudyRecord, context: TrialContext, destin
 
     trial, checkpoint = _best(study, record)
     epoch = trial.best_epoch(study.spec.objective, study.spec.mode)
+    refitted = trial.number // SEED_STRIDE == REFIT_SEED  # its selection fold is among what it was trained on
     export_checkpoint(
         checkpoint,
         open_dataset(Path(context.dataset)),
         destination,
         study_yaml=study.study_file.read_text(encoding="utf-8"),
-        selection={name: value for name, value in trial.epochs[epoch or 0].items() if name.startswith("selection_")},
+        selection={}
+        if refitted
+        else {name: value for name, value in trial.epochs[epoch or 0].items() if name.startswith("selection_")},
+        confirmation=record.confirmed,
         sealed=record.sealed.get(str(checkpoint.relative_to(study.directory))),
     )
 

@@ -77,13 +77,20 @@ class Asha(Unsaved, FIFOScheduler):
         objective: str,
         on_decision: Callable[[RungDecision], None],
         stopping: Callable[[], str],
+        on_fault: Callable[[Trial], None] = lambda trial: None,
     ) -> None:
-        """Takes the rungs, who is to hear of each new decision, and who says that the whole study is stopping."""
+        """Takes the rungs, who is to hear of each new decision and of each fault (Ray tells the scheduler first), and
+        who says that the whole study is stopping."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._stopping = stopping
         self._rungs = rungs
         self._objective = objective
         self._on_decision = on_decision
+        self._on_fault = on_fault
+
+    def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
+        """Passes on that a trial broke off."""
+        self._on_fault(trial)
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Accepts what Ray passes on; the objective was given to the constructor."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +17,11 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState as OptunaState
-from ray.tune.search import Searcher
 
-from search_spaces import SearchSpace
+from search_spaces import Value
 from tune.ledger import ENDED, Ledger, TrialRecord, TrialState
 from tune.spec import StudySpec
-from tune.unsaved import Unsaved
+from tune.trial_queue import TrialQueue
 
 _STATES = {
     "complete": OptunaState.COMPLETE,
@@ -78,7 +77,7 @@ def _frozen(record: TrialRecord, spec: StudySpec) -> optuna.trial.FrozenTrial:
         for epoch, metrics in sorted(record.epochs.items())
         if math.isfinite(metrics[spec.objective])
     }
-    state = _STATES.get(record.state, OptunaState.RUNNING)
+    state = optuna_state(record, record.state)
     value = record.best_value(spec.objective, spec.mode) if state == OptunaState.COMPLETE else None
     if state == OptunaState.PRUNED and values:
         value = values[max(values)]
@@ -92,117 +91,54 @@ def _frozen(record: TrialRecord, spec: StudySpec) -> optuna.trial.FrozenTrial:
     )
 
 
-class OptunaSearcher(Unsaved, Searcher):
+class OptunaSearcher(TrialQueue):
     """Proposes configurations to Ray Tune and tells Optuna how each trial ended."""
 
-    def __init__(self, study: optuna.Study, space: SearchSpace, spec: StudySpec, ledger: Ledger, trials: int) -> None:
-        """Prepares the queue: unfinished trials of an earlier session first, then new ones.
-
-        Args:
-            study: Optuna's study, in step with the ledger.
-            space: what may vary.
-            spec: the study.
-            ledger: where starts and ends are recorded.
-            trials: how many trials the study may have altogether.
-        """
-        super().__init__(metric=spec.objective, mode=spec.mode)
-        self._study = study
-        self._space = space
-        self._spec = spec
-        self._ledger = ledger
-        self._objective = (spec.objective, spec.mode)
-        self._trials = trials
-        self._numbers: dict[str, int] = {}
-        self._asked: dict[int, optuna.trial.Trial] = {}
-        self._reported = {t.number: set(t.epochs) for t in ledger.record.trials.values()}
+    def __init__(self, study: optuna.Study, spec: StudySpec, ledger: Ledger) -> None:
+        """Takes Optuna's study, in step with the ledger; unfinished trials of an earlier session come first."""
         records = ledger.record.trials.values()
-        self._unfinished = [t.number for t in records if t.state in ("waiting", "running")]
-        self.stopping = ""
-        """Why the search is ending early: "", "interrupted" or "time"."""
-        if not ledger.record.trials:
-            study.enqueue_trial(space.defaults())
+        super().__init__(spec, ledger, [trial for trial in records if trial.state not in ENDED])
+        self._study = study
+        self._asked: dict[int, optuna.trial.Trial] = {}
+        self._reported = {trial.number: set(trial.epochs) for trial in records}
+        if not records:
+            study.enqueue_trial(spec.space.defaults())
 
-    @property
-    def running(self) -> int:
-        """Trials of this session that a process is training now."""
-        numbers = set(self._numbers.values())
-        return sum(self._ledger.record.trials[number].state == "running" for number in numbers)
+    def more(self) -> bool:
+        """Says whether the study may have further trials."""
+        return len(self._ledger.record.trials) < self._spec.trials
 
-    def suggest(self, trial_id: str) -> Any:
-        """Returns the next trial's configuration, or Ray's word for the end of the search."""
-        if self.stopping:
-            return str(Searcher.FINISHED)
-        if self._unfinished:
-            record = self._ledger.record.trials[self._unfinished.pop(0)]
-            number, values = record.number, record.values
-            checkpoint = record.latest_checkpoint(self._ledger.path.parent)
+    def new_trial(self) -> tuple[int, Mapping[str, Value]]:
+        """Asks Optuna."""
+        asked = self._study.ask()
+        self._asked[asked.number] = asked
+        return asked.number, self._spec.space.suggest(asked)
+
+    def begun(self, number: int) -> None:
+        """Takes up Optuna's trial again where an earlier session left it."""
+        if number not in self._asked:
             self._asked[number] = optuna.trial.Trial(self._study, self._study.trials[number]._trial_id)
-        elif len(self._ledger.record.trials) < self._trials:
-            asked = self._study.ask()
-            number, values, checkpoint = asked.number, self._space.suggest(asked), None
-            self._asked[number] = asked
-            self._ledger.append("trial", trial=number, values=values)
-        else:
-            return str(Searcher.FINISHED)
-        self._numbers[trial_id] = number
-        config = self._spec.trial_config(values).model_dump()
-        return {"trial": number, "parameters": config, "resume_from": str(checkpoint) if checkpoint else None}
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Reports an epoch's objective at its step."""
-        self._report(self._numbers[trial_id], result)
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tells Optuna the trial's end. An interrupted trial is told nothing: it goes on with the next session."""
-        number = self._numbers.pop(trial_id)
-        record = self._ledger.record.trials[number]
-        if result and "epoch" in result:  # Ray withholds the stopping report from on_trial_result (2.60)
-            self._report(number, result)
-        state, reason = self._ending(record, result or {}, error)
-        if state is not None:
-            self._tell(record, state, reason)
-
-    def end_unfinished(self) -> None:
-        """Ends every trial that is still open, when the study's time is over: by its score if it has one."""
-        for record in self._ledger.record.trials.values():
-            if record.state not in ENDED:
-                self._tell(record, "cut", "the study's time was over")
-
-    def _tell(self, record: TrialRecord, state: TrialState, reason: str) -> None:
-        value = record.best_value(*self._objective)
-        if state in ("complete", "cut") and value is None:
-            state, reason = "failed", f"{reason}; it has no score"
-        told = value if _STATES[state] == OptunaState.COMPLETE else None
-        self._study.tell(record.number, values=told, state=_STATES[state])
-        self._ledger.append("end", trial=record.number, state=state, reason=reason)
-
-    def _ending(self, record: TrialRecord, result: dict[str, Any], error: bool) -> tuple[TrialState | None, str]:
-        if error:
-            return "failed", record.reason
-        if result.get("diverged"):
-            return "failed", f"the loss was not finite in epoch {result['epoch']}"
-        last = record.rungs[-1] if record.rungs else None
-        if last is not None and last.stopped:
-            return "pruned", (
-                f"stopped at rung {last.epoch}: {last.value:.4f} misses the cutoff {last.cutoff:.4f}, "
-                f"rank {last.rank} of {last.among}"
-            )
-        if result.get("epoch", 0) >= self._spec.asha.max_epochs:
-            return "complete", "trained all its epochs"
-        if result.get("stalled"):
-            return "complete", f"its inner validation found no better epoch than {record.best_epoch(*self._objective)}"
-        if self.stopping == "time":
-            return "cut", "the study's time was over"
-        return None, ""
-
-    def _report(self, number: int, result: dict[str, Any]) -> None:
+    def reported(self, number: int, result: Mapping[str, Any]) -> None:
+        """Reports an epoch's objective at its step, once."""
         value, epoch = float(result[self._spec.objective]), int(result["epoch"])
         if math.isfinite(value) and epoch not in self._reported.setdefault(number, set()):
             self._reported[number].add(epoch)
             self._asked[number].report(value, epoch)
 
-    def save(self, checkpoint_path: str) -> None:
-        """Does nothing: the journal holds the search, and `Tuner.restore` is never used."""
+    def told(self, record: TrialRecord, state: TrialState) -> None:
+        """Tells Optuna a trial's end."""
+        told = optuna_state(record, state)
+        value = record.best_value(self._spec.objective, self._spec.mode) if told == OptunaState.COMPLETE else None
+        self._study.tell(record.number, values=value, state=told)
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Does nothing, like `save`."""
+
+def optuna_state(record: TrialRecord, state: TrialState) -> OptunaState:
+    """Returns what Optuna is to know of a trial's state.
+
+    A trial that did not fit in memory is PRUNED without a value: TPE ranks it below every other, and keeps away from
+    its like. FAIL would teach it nothing.
+    """
+    if state == "failed" and record.faults and record.faults[-1].kind == "model_memory":
+        return OptunaState.PRUNED
+    return _STATES.get(state, OptunaState.RUNNING)

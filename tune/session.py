@@ -1,14 +1,17 @@
-"""One session of a study's search: assembles the Ray Tuner and runs it to its end or to an interruption."""
+"""One session of a study: assembles the Ray Tuner for a search or its confirmation, and runs it to its end."""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import ray
 from ray.tune import (
     CheckpointConfig,
     FailureConfig,
@@ -23,71 +26,161 @@ from ray.tune import (
 from trainables.classifier import Classifier
 from trainables.config import TrialContext, chooser_of
 from trainables.records import Dataset
-from tune.ledger import Ledger, StudyRecord
+from tune.budget import BUDGETS, fired
+from tune.errors import disk_full
+from tune.faults import Watchdog
+from tune.ledger import Ledger, run_name
 from tune.live import LiveStudy
+from tune.provenance import provenance
+from tune.ray_actors import install
 from tune.recorder import Recorder
 from tune.scheduler import Asha, Rungs
 from tune.search import OptunaSearcher, rebuild_optuna_study
 from tune.spec import Resources
 from tune.studies import Study
 from tune.tensorboard import TrialLogs
+from tune.trial_queue import ConfirmationQueue, TrialQueue
 from tune.unsaved import Unsaved
 
+_UNLIMITED = 10**9
+"""Ray trials of a session: a trial that starts again is a new one for Ray; the queue knows when to end."""
 
-def search(
-    study: Study,
-    dataset: Dataset,
-    ledger: Ledger,
-    live: LiveStudy,
-    context: TrialContext,
-    *,
-    at_once: int,
-    time_left_s: float | None,
-) -> str:
-    """Runs the search from where the journal stands.
 
-    Args:
+@dataclass(frozen=True)
+class Desk:
+    """What a session works with.
+
+    Attributes:
         study: the study.
         dataset: its data set.
-        ledger: its journal; unfinished trials in it go on from their latest checkpoints.
+        ledger: its journal.
         live: shows what happens.
         context: what every trial is told.
         at_once: trials that run at the same time.
-        time_left_s: wall time after which running trials finish their epoch and the search ends, None for no limit.
+        epoch_s: the time that calibration found for an epoch, None without one.
+    """
+
+    study: Study
+    dataset: Dataset
+    ledger: Ledger
+    live: LiveStudy
+    context: TrialContext
+    at_once: int
+    epoch_s: float | None = None
+
+
+def search(desk: Desk) -> str:
+    """Runs the search from where the journal stands; unfinished trials go on from their latest checkpoints.
 
     Returns:
-        What ended it: `finished`, `time` or `interrupted`.
+        What ended it: `finished`, `interrupted`, or the budget that is spent.
+
+    Raises:
+        DiskFull: no space is left for the study.
     """
-    spec, record, wanted = study.spec, ledger.record, study.spec.resources
-    session, started = record.sessions + 1, time.monotonic()
-    ledger.append("session", number=session, pid=os.getpid(), at_once=at_once, fingerprint=dataset.info.fingerprint)
+    study, record, spec = desk.study, desk.ledger.record, desk.study.spec
+    before_s, started = record.search_s, _begin(desk, "search")
     optuna_study = rebuild_optuna_study(study.optuna_file, spec, record.trials.values())
-    searcher = OptunaSearcher(optuna_study, spec.space, spec, ledger, spec.trials)
+    queue = OptunaSearcher(optuna_study, spec, desk.ledger)
+    queue.end_settled()
     past = [decision for trial in record.trials.values() for decision in trial.rungs]
     rungs = Rungs(spec.asha.rungs, spec.asha.reduction_factor, spec.mode, past)
-    with TrialLogs(study.tensorboard, spec.objective, spec.mode, chooser_of(spec.objective)) as logs, live:
+
+    def spent() -> str:
+        # However small the budget, a study ends with an export: one trial gets as far as its first score.
+        if not any(trial.epochs or trial.state == "failed" for trial in record.trials.values()):
+            return ""
+        return fired(spec, record, time.time(), before_s + time.monotonic() - started)
+
+    _fit(desk, queue, rungs, spent)
+    if queue.stopping in BUDGETS:
+        queue.end_unfinished(f"the study ended: {BUDGETS[queue.stopping]}")
+    return _end(desk, started, queue.stopping or "finished")
+
+
+def confirm(desk: Desk, numbers: Sequence[int], refit_epochs: int | None = None) -> str:
+    """Trains configurations of the search again, each to its end.
+
+    Args:
+        desk: what the session works with.
+        numbers: of the confirmations, see `tune.ledger.SEED_STRIDE`; those that have ended are left as they are.
+        refit_epochs: train so many epochs, on all training images; None for trials like any other.
+
+    Returns:
+        `finished`, `interrupted` or `failures`.
+
+    Raises:
+        DiskFull: no space is left for the study.
+    """
+    started = _begin(desk, "confirm")
+    queue = ConfirmationQueue(desk.study.spec, desk.ledger, numbers, refit_epochs)
+    queue.end_settled()
+    _fit(desk, queue, Rungs([], desk.study.spec.asha.reduction_factor, desk.study.spec.mode), lambda: "")
+    return _end(desk, started, queue.stopping or "finished")
+
+
+def _begin(desk: Desk, phase: str) -> float:
+    spec = desk.study.spec
+    desk.ledger.append(
+        "session",
+        number=desk.ledger.record.sessions + 1,
+        phase=phase,
+        pid=os.getpid(),
+        at_once=desk.at_once,
+        fingerprint=desk.dataset.info.fingerprint,
+        nodes=sum(node["Alive"] for node in ray.nodes()),
+        gpus_per_trial=spec.resources.gpus_per_trial,
+        node_hour_price=spec.budget.node_hour_price or 0.0,
+        provenance=provenance(desk.study.directory),
+    )
+    return time.monotonic()
+
+
+def _end(desk: Desk, started: float, ended_by: str) -> str:
+    finished = ended_by not in ("interrupted", "disk_full")
+    search_s = round(time.monotonic() - started, 3)
+    desk.ledger.append("session_end", search_s=search_s, finished=finished, ended_by=ended_by)
+    if ended_by == "disk_full":
+        raise disk_full(desk.study.directory)
+    return ended_by
+
+
+def _fit(desk: Desk, queue: TrialQueue, rungs: Rungs, spent: Callable[[], str]) -> None:
+    """Lets Ray Tune work through the queue.
+
+    Raises:
+        DiskFull: the driver itself can no longer write.
+    """
+    if queue.idle:
+        return
+    study, spec, record, wanted = desk.study, desk.study.spec, desk.ledger.record, desk.study.spec.resources
+    install()
+    watchdog = Watchdog(spec, record, desk.epoch_s)
+    with TrialLogs(study.tensorboard, spec.objective, spec.mode, chooser_of(spec.objective)) as logs, desk.live:
         logs.experiment(spec.space, spec.fixed)
-        recorder = Recorder(study.directory, spec, dataset.info.classes, ledger, searcher, logs, live)
+        recorder = Recorder(
+            study.directory, spec, desk.dataset.info.classes, desk.ledger, queue, logs, desk.live, watchdog
+        )
         tuner = Tuner(
             with_resources(Classifier, _placement(wanted)),
-            param_space={"study": context.model_dump()},
+            param_space={"study": desk.context.model_dump()},
             tune_config=TuneConfig(
-                search_alg=searcher,
-                scheduler=Asha(rungs, spec.objective, recorder.on_rung, lambda: searcher.stopping),
+                search_alg=queue,
+                scheduler=Asha(rungs, spec.objective, recorder.on_rung, lambda: queue.stopping, recorder.on_fault),
                 metric=spec.objective,
                 mode=spec.mode,
-                num_samples=spec.trials + len(record.trials),
-                max_concurrent_trials=at_once,
+                num_samples=_UNLIMITED,
+                max_concurrent_trials=desk.at_once,
                 reuse_actors=wanted.reuse_processes,
                 trial_dirname_creator=trial_name,
                 trial_name_creator=trial_name,
             ),
             run_config=RunConfig(
-                name=f"session-{session:03d}",
+                name=f"session-{record.sessions:03d}",
                 storage_path=str((study.directory / "trials").resolve()),
-                stop=_EndOfSession(searcher, record, None if time_left_s is None else started + time_left_s),
+                stop=_EndOfSession(queue, spent),
                 callbacks=[recorder],
-                failure_config=FailureConfig(max_failures=wanted.retries),
+                failure_config=FailureConfig(max_failures=0),  # the queue starts faulted trials again
                 checkpoint_config=CheckpointConfig(
                     num_to_keep=1,  # and the latest: Ray counts that one apart
                     checkpoint_score_attribute="checkpoint_score",
@@ -97,23 +190,21 @@ def search(
                 verbose=0,
             ),
         )
-        with _interruptible(searcher):
-            tuner.fit()
-        if searcher.stopping == "time":
-            searcher.end_unfinished()
-    ended_by = searcher.stopping or "finished"
-    ledger.append(
-        "session_end",
-        search_s=round(time.monotonic() - started, 3),
-        finished=ended_by != "interrupted",
-        ended_by=ended_by,
-    )
-    return ended_by
+        try:
+            with _interruptible(queue):
+                tuner.fit()
+        except Exception as error:  # Ray turns what a callback raises into a TuneError that holds its traceback
+            if queue.stopping == "disk_full":
+                return  # Ray could not write its own files either
+            if os.strerror(errno.ENOSPC) in str(error) or os.strerror(errno.EDQUOT) in str(error):
+                raise disk_full(study.directory) from None
+            raise
 
 
 def trial_name(trial: Any) -> str:
-    """Names a Ray trial and its folder after our number."""
-    return f"trial-{trial.config['trial']:04d}"
+    """Names a Ray trial and its folder after our number, and after how often it has been started again."""
+    attempt = trial.config["attempt"]
+    return run_name(trial.config["trial"]) + (f"-again-{attempt}" if attempt else "")
 
 
 def _placement(wanted: Resources) -> PlacementGroupFactory:
@@ -124,35 +215,32 @@ def _placement(wanted: Resources) -> PlacementGroupFactory:
 
 
 class _EndOfSession(Unsaved, Stopper):
-    """Notices that the time is over, and ends the session when no trial is running any more.
+    """Notices that a budget is spent, and ends the session when no trial is running any more.
 
     Running trials are stopped by the scheduler at the end of their epoch, so that what they did is saved.
     """
 
-    def __init__(self, searcher: OptunaSearcher, record: StudyRecord, deadline: float | None) -> None:
-        self._searcher = searcher
-        self._record = record
-        self._deadline = deadline
+    def __init__(self, queue: TrialQueue, spent: Callable[[], str]) -> None:
+        self._queue = queue
+        self._spent = spent
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        if not self._searcher.stopping and self._deadline is not None and time.monotonic() > self._deadline:
-            # However short the time, a study ends with an export: one trial gets as far as its first score.
-            if any(trial.epochs or trial.state == "failed" for trial in self._record.trials.values()):
-                self._searcher.stopping = "time"
-        return bool(self._searcher.stopping) and not self._searcher.running
+        if not self._queue.stopping:
+            self._queue.stopping = self._spent()
+        return bool(self._queue.stopping) and not self._queue.running
 
 
 @contextmanager
-def _interruptible(searcher: OptunaSearcher) -> Iterator[None]:
+def _interruptible(queue: TrialQueue) -> Iterator[None]:
     """Turns the first Ctrl-C or SIGTERM into a graceful stop; a second one ends at once."""
 
     def on_signal(number: int, frame: Any) -> None:
-        if searcher.stopping == "interrupted":
+        if queue.stopping == "interrupted":
             raise KeyboardInterrupt
-        searcher.stopping = "interrupted"  # no printing here: the main thread may be in the middle of it
+        queue.stopping = "interrupted"  # no printing here: the main thread may be in the middle of it
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

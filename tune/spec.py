@@ -82,7 +82,6 @@ class Resources(BaseModel, frozen=True, extra="forbid"):
     process_memory_mib: int = Field(
         8192, ge=256, description="a trial process past it is replaced before its next trial"
     )
-    retries: int = Field(3, ge=1, le=1000, description="restarts of a trial whose process died or was replaced")
     reuse_processes: bool = True
 
     @model_validator(mode="after")
@@ -90,6 +89,47 @@ class Resources(BaseModel, frozen=True, extra="forbid"):
         if self.gpus_per_trial > 1 and self.gpus_per_trial != int(self.gpus_per_trial):
             raise ValueError(f"gpus_per_trial above 1 must be whole. Received: {self.gpus_per_trial:g}")
         return self
+
+
+class Budget(BaseModel, frozen=True, extra="forbid"):
+    """What ends the search early, beside `trials` and `time`; the first that fires."""
+
+    gpu_hours: float | None = Field(None, gt=0, allow_inf_nan=False, description="hours of GPUs held by trials")
+    epochs: int | None = Field(None, ge=1, description="epochs of all trials together")
+    cost: float | None = Field(None, gt=0, allow_inf_nan=False, description="needs node_hour_price")
+    node_hour_price: float | None = Field(None, ge=0, allow_inf_nan=False, description="price of one machine's hour")
+    target: float | None = Field(None, allow_inf_nan=False, description="objective that is good enough")
+    stagnation: int | None = Field(None, ge=1, description="trials ended in a row without a better best")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.cost is not None and self.node_hour_price is None:
+            raise ValueError("cost needs node_hour_price, the price of one machine's hour. Add it to the budget")
+        return self
+
+
+class Faults(BaseModel, frozen=True, extra="forbid"):
+    """How often a trial starts again after each kind of fault (`trainables/faults.py`), and what counts as hung."""
+
+    process_died: int = Field(3, ge=0, le=1000)
+    host_memory: int = Field(2, ge=0, le=1000)
+    model_memory: int = Field(1, ge=0, le=1, description="again with each batch in pieces, their gradients summed up")
+    exception: int = Field(1, ge=0, le=1000)
+    hung: int = Field(1, ge=0, le=1000)
+    storage: int = Field(3, ge=0, le=1000)
+    silence_factor: float = Field(20, gt=1, description="hung: no report for so many of its usual epochs...")
+    silence_min_s: Annotated[float, BeforeValidator(seconds)] = Field(
+        300, gt=0, allow_inf_nan=False, description="...and for at least so long"
+    )
+    in_a_row: int = Field(6, ge=1, description="failed trials in a row that end the study")
+
+
+class Confirm(BaseModel, frozen=True, extra="forbid"):
+    """Training the search's best again with fresh seeds, before the sealed test is opened."""
+
+    top: int = Field(3, ge=0, le=100, description="configurations that are trained again; 0 leaves this out")
+    seeds: int = Field(3, ge=2, le=100, description="fresh seeds for each of them and for the default configuration")
+    refit: bool = Field(False, description="train the winner on all training images for its best number of epochs")
 
 
 class StudySpec(BaseModel, frozen=True, extra="forbid"):
@@ -108,6 +148,9 @@ class StudySpec(BaseModel, frozen=True, extra="forbid"):
     startup_trials: int = Field(8, ge=0, description="random trials before TPE's model is used")
     asha: Asha = Asha()
     folds: Folds = Folds()
+    budget: Budget = Budget()
+    confirm: Confirm = Confirm()
+    faults: Faults = Faults()
     resources: Resources = Resources()
     storage: str = Field("runs", min_length=1, description="folder of all studies")
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from trainables.config import chooser_of
 from tune.errors import StudyError, nearest
-from tune.ledger import StudyRecord, TrialRecord, is_taken, replay
+from tune.ledger import REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRecord, is_taken, replay
 from tune.spec import StudySpec
 from tune.study_file import read_yaml, write_yaml
 
-_CHANGEABLE = {"trials", "time", "resources", "storage", "data"}
+_CHANGEABLE = {"trials", "time", "budget", "confirm", "faults", "resources", "storage", "data"}
 """Keys of a study file that may differ when a study goes on: none changes what a score means (data goes by content)."""
 
 
@@ -71,13 +72,36 @@ class Study:
         return record.ranked(self.spec.objective, self.spec.mode)
 
     def best(self, record: StudyRecord) -> tuple[TrialRecord, Path] | None:
-        """Returns the best trial and the checkpoint of its best epoch, or None while there is no such pair."""
-        for trial in self.ranked(record):
-            epoch = trial.best_epoch(self.spec.objective, self.spec.mode)
-            checkpoint = trial.checkpoint(self.directory, epoch)
+        """Returns the run to export and its checkpoint, or None while there is no such pair.
+
+        After a confirmation it is the winner's: its final fit, or the repetition that its inner validation found best.
+        Before, the best trial of the search.
+        """
+        for run in [*self._winners_runs(record), *self.ranked(record)]:
+            if run.number // SEED_STRIDE == REFIT_SEED:
+                checkpoints = run.whole_checkpoints(self.directory)
+                checkpoint = checkpoints[0] if checkpoints and run.state == "complete" else None
+            else:
+                checkpoint = run.checkpoint(self.directory, run.best_epoch(self.spec.objective, self.spec.mode))
             if checkpoint is not None:
-                return trial, checkpoint
+                return run, checkpoint
         return None
+
+    def _winners_runs(self, record: StudyRecord) -> list[TrialRecord]:
+        winner = (record.confirmed or {}).get("winner")
+        runs = [run for run in record.confirmations.values() if run.number % SEED_STRIDE == winner]
+        sign, chooser = (1 if self.spec.mode == "max" else -1), chooser_of(self.spec.objective)
+
+        def key(run: TrialRecord) -> tuple[bool, float]:
+            epoch = run.best_epoch(self.spec.objective, self.spec.mode)
+            value = float("-inf") if epoch is None else sign * float(run.epochs[epoch][chooser])
+            return run.number // SEED_STRIDE == REFIT_SEED, value
+
+        return sorted((run for run in runs if run.state == "complete"), key=key, reverse=True)
+
+    def settled(self, record: StudyRecord) -> bool:
+        """Says whether search and confirmation are over, so that the sealed test may be opened."""
+        return record.finished and (not self.spec.confirm.top or record.confirmed is not None)
 
 
 def open_or_create(spec: StudySpec, fingerprint: str) -> Study:
@@ -123,7 +147,7 @@ def check_folder(study: Study, fingerprint: str) -> None:
         changed = _changes(load_study_folder(directory).spec, spec) if record.trials else []
         if changed:
             raise StudyError(
-                f"study {spec.name!r} exists in {directory} with another {', '.join(changed)}. "
+                f"study {spec.name!r} exists in {directory} with another {'; '.join(changed)}. "
                 f"Choose another name (--set name=...), or go on with it as it is: emotune resume {directory}"
             )
         check_data(study, record, fingerprint)
@@ -186,9 +210,11 @@ def _write(study: Study) -> None:
 
 
 def _changes(old: StudySpec, new: StudySpec) -> list[str]:
-    return [
-        name for name in StudySpec.model_fields if name not in _CHANGEABLE and getattr(old, name) != getattr(new, name)
-    ]
+    """Returns what makes new scores incomparable with old ones, or old trials no part of the new space."""
+    fixed = _CHANGEABLE | {"space"}
+    names = [name for name in StudySpec.model_fields if name not in fixed and getattr(old, name) != getattr(new, name)]
+    breaks = old.space.breaks(new.space)
+    return [*([", ".join(names)] if names else []), *([f"space ({', '.join(breaks)})"] if breaks else [])]
 
 
 def load_study_folder(directory: Path) -> Study:

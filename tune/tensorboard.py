@@ -22,6 +22,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 
 from search_spaces import CategoricalParameter, SearchSpace, Value
 from tune.event_files import EventFile, has_events, image, read_events, scalar
+from tune.ledger import run_name
 from tune.plots import confusion_figure
 
 Status = Literal["SUCCESS", "FAILURE"]
@@ -109,7 +110,7 @@ class TrialLogs:
             trial: its number in the study.
             parameters: what the HParams table shows of it, by name.
         """
-        folder = self._directory / f"trial-{trial:04d}"
+        folder = self._directory / run_name(trial)
         self._close(trial)
         begun = has_events(folder)
         earlier = _best_at(folder) if begun else {}

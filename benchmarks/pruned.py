@@ -1,0 +1,261 @@
+"""Does telling Optuna PRUNED pay? Our searcher and rungs against Ray's OptunaSearch and ASHA on simulated curves.
+
+    python -m benchmarks.pruned [--seeds 40] [--epochs 600] [--output FILE]
+
+Nothing is trained: scores come from a formula (see `Curve`), everything that decides is the real object. Four trials
+run at once; both sides get the same number of epochs, the same first configuration and the same noise for the same
+configuration and epoch. What counts is the noise-free score of the epoch that a side would choose, the best that it
+saw. Three sides:
+
+ours       OptunaSearcher and Asha: a trial stopped at a rung is PRUNED with all its values, the others count by their
+           best epoch
+stock      ray.tune's OptunaSearch with its default sampler, and ASHAScheduler: every trial COMPLETE with its last value
+stock-tpe  the same with our sampler, so that only what is told differs
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import importlib.metadata
+import logging
+import math
+import statistics
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import numpy as np
+import optuna
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.search.optuna import OptunaSearch
+from scipy import stats
+
+from tune.ledger import Ledger
+from tune.scheduler import Asha, Rungs
+from tune.search import OptunaSearcher, make_sampler, rebuild_optuna_study
+from tune.spec import StudySpec
+
+AT_ONCE = 4
+SPEC = StudySpec.model_validate(
+    {
+        "name": "simulated",
+        "data": "none",
+        "trials": 1_000_000,
+        "startup_trials": 10,
+        "asha": {"max_epochs": 27, "grace_epochs": 1, "reduction_factor": 3},
+        "space": {
+            "learning_rate": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True, "default": 1e-3},
+            "batch_size": {"type": "categorical", "choices": [16, 32, 64, 128], "default": 32},
+            "dropout": {"type": "float", "low": 0.0, "high": 0.8, "default": 0.5},
+            "optimizer": {"type": "categorical", "choices": ["sgd", "adam", "adamw", "rmsprop"], "default": "adam"},
+            "momentum": {"type": "float", "low": 0.0, "high": 0.99, "default": 0.9, "when": {"optimizer": ["sgd"]}},
+            "label_smoothing": {"type": "float", "low": 0.0, "high": 0.5, "default": 0.0},
+        },
+    }
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A made-up learning curve: score(e) = final x (1 - exp(-e / pace)), noisy.
+
+    The final score falls off with the distance from an optimum that depends on optimizer and batch size; a small
+    learning rate and much dropout are slow, so that what leads at the first rung need not lead at the end. `noise` is
+    the spread of one epoch's score, as of a selection fold of some thousand images.
+    """
+
+    world: int
+    noise: float = 0.01
+
+    def score(self, values: dict[str, Any], epoch: int) -> float:
+        """Returns the noise-free score after an epoch (from 1)."""
+        rng = np.random.default_rng(self.world)
+        centre = dict(zip(("sgd", "adam", "adamw", "rmsprop"), rng.uniform(-4.2, -1.8, 4), strict=True))
+        worth = dict(zip(("sgd", "adam", "adamw", "rmsprop"), rng.uniform(0.0, 0.06, 4), strict=True))
+        dropout, smoothing, momentum = rng.uniform(0.1, 0.6), rng.uniform(0.0, 0.3), rng.uniform(0.5, 0.95)
+        shift = 0.3 * math.log2(values["batch_size"] / 32)
+        distance = math.log10(values["learning_rate"]) - centre[values["optimizer"]] - 0.3 * shift
+        final = 0.70 - worth[values["optimizer"]] - 0.06 * distance**2
+        final -= 0.25 * (values["dropout"] - dropout) ** 2 + 0.3 * (values["label_smoothing"] - smoothing) ** 2
+        if values["optimizer"] == "sgd":
+            final -= 0.1 * (values["momentum"] - momentum) ** 2
+        pace = 3.0 * 10 ** (-0.25 * min(distance, 0.0)) * (1 + values["dropout"])
+        return float(max(0.14, final * (1 - math.exp(-epoch / pace))))
+
+    def observed(self, values: dict[str, Any], epoch: int) -> float:
+        """Returns the score with the noise that this configuration has in this epoch."""
+        key = zlib.crc32(repr((self.world, sorted(values.items()), epoch)).encode())
+        return self.score(values, epoch) + float(np.random.default_rng(key).normal(0, self.noise))
+
+
+class Side(Protocol):
+    """One of the peers."""
+
+    def begin(self, name: str) -> dict[str, Any]:
+        """Returns the next configuration."""
+
+    def report(self, name: str, epoch: int, value: float) -> bool:
+        """Takes an epoch's score; returns whether the trial ends with it."""
+
+
+class Ours:
+    """Our searcher and rungs, with a real journal."""
+
+    def __init__(self, seed: int, folder: Path) -> None:
+        spec = SPEC.model_copy(update={"seed": seed})
+        self._ledger = Ledger(folder / "journal.jsonl")
+        self._queue = OptunaSearcher(rebuild_optuna_study(folder / "optuna.log", spec, []), spec, self._ledger)
+        rungs = Rungs(spec.asha.rungs, spec.asha.reduction_factor, "max")
+        self._asha = Asha(rungs, spec.objective, lambda d: self._ledger.append("rung", **vars(d)), lambda: "")
+        self._trials: dict[str, int] = {}
+
+    def begin(self, name: str) -> dict[str, Any]:
+        """Asks the searcher."""
+        self._trials[name] = self._queue.suggest(name)["trial"]
+        self._ledger.append("started", trial=self._trials[name])
+        return dict(self._ledger.record.trials[self._trials[name]].values)
+
+    def report(self, name: str, epoch: int, value: float) -> bool:
+        """Tells scheduler and searcher in Ray's order."""
+        number, last = self._trials[name], epoch >= SPEC.asha.max_epochs
+        metrics = {"selection_accuracy": value, "validation_accuracy": value}
+        result = {"epoch": epoch, "trial": number, **metrics}
+        self._ledger.append("epoch", trial=number, epoch=epoch, metrics=metrics)
+        trial: Any = SimpleNamespace(config={"trial": number})
+        controller: Any = None
+        stop = last or self._asha.on_trial_result(controller, trial, result) == TrialScheduler.STOP
+        if stop:
+            self._queue.on_trial_complete(name, result=result)
+        else:
+            self._queue.on_trial_result(name, result)
+        return stop
+
+
+class Stock:
+    """Ray's own searcher and scheduler."""
+
+    def __init__(self, seed: int, folder: Path, sampler: Callable[[int], optuna.samplers.BaseSampler | None]) -> None:
+        self._search = OptunaSearch(
+            space=lambda trial: SPEC.space.suggest(trial) and None,
+            metric="value",
+            mode="max",
+            points_to_evaluate=[SPEC.space.defaults()],
+            sampler=sampler(seed),
+            **({} if sampler(seed) else {"seed": seed}),
+        )
+        self._asha = ASHAScheduler(
+            metric="value", mode="max", max_t=SPEC.asha.max_epochs, grace_period=1, reduction_factor=3
+        )
+        self._stubs: dict[str, Any] = {}
+
+    def begin(self, name: str) -> dict[str, Any]:
+        """Asks the searcher and adds the trial to the scheduler."""
+        values = dict(self._search.suggest(name) or {})
+        controller: Any = None
+        self._stubs[name] = SimpleNamespace(trial_id=name)
+        self._asha.on_trial_add(controller, self._stubs[name])
+        return values
+
+    def report(self, name: str, epoch: int, value: float) -> bool:
+        """Tells scheduler and searcher in Ray's order."""
+        result = {"training_iteration": epoch, "value": value}
+        controller: Any = None
+        if self._asha.on_trial_result(controller, self._stubs[name], result) == TrialScheduler.CONTINUE:
+            self._search.on_trial_result(name, result)
+            return False
+        self._asha.on_trial_complete(controller, self._stubs[name], result)
+        self._search.on_trial_complete(name, result=result)
+        return True
+
+
+SIDES: dict[str, Callable[[int, Path], Side]] = {
+    "ours": Ours,
+    "stock": lambda seed, folder: Stock(seed, folder, lambda seed: None),
+    "stock-tpe": lambda seed, folder: Stock(seed, folder, lambda seed: make_sampler(seed, SPEC.startup_trials, 0)),
+}
+
+
+def simulate(side: Side, curve: Curve, epochs: int) -> float:
+    """Lets a side search with so many epochs; returns the noise-free score of the epoch it would choose."""
+    running: list[tuple[float, str]] = []
+    trials: dict[str, tuple[dict[str, Any], int]] = {}
+    best = (-math.inf, 0.0)
+    for used in range(epochs):
+        while len(running) < AT_ONCE:
+            name = f"t{len(trials)}"
+            trials[name] = (side.begin(name), 0)
+            heapq.heappush(running, (float(used) + 0.01 * len(running), name))
+        now, name = heapq.heappop(running)
+        values, epoch = trials[name][0], trials[name][1] + 1
+        trials[name] = (values, epoch)
+        value = curve.observed(values, epoch)
+        best = max(best, (value, curve.score(values, epoch)))
+        if not side.report(name, epoch, value):
+            heapq.heappush(running, (now + AT_ONCE, name))
+    return best[1]
+
+
+def compare(seeds: int, epochs: int) -> dict[str, list[float]]:
+    """Returns each side's score for each seed; every seed is another world."""
+    found: dict[str, list[float]] = {name: [] for name in SIDES}
+    for seed in range(seeds):
+        for name, make in SIDES.items():
+            with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+                found[name].append(simulate(make(seed, Path(folder)), Curve(seed), epochs))
+    return found
+
+
+def mean_interval(values: list[float]) -> tuple[float, float, float]:
+    """Returns the mean and its 95 % interval (Student)."""
+    mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * error
+    return mean, mean - half, mean + half
+
+
+def report(found: dict[str, list[float]], epochs: int) -> str:
+    """Returns the page: scores, paired differences with intervals."""
+    seeds = len(found["ours"])
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "optuna"))
+    lines = [
+        f"# PRUNED or COMPLETE, {time.strftime('%Y-%m-%d')}",
+        "",
+        f"`python -m benchmarks.pruned --seeds {seeds} --epochs {epochs}`, {versions}; {AT_ONCE} trials at once.",
+        "",
+        "| side | mean score | 95 % interval |",
+        "|---|---|---|",
+    ]
+    for name, values in found.items():
+        mean, low, high = mean_interval(values)
+        lines.append(f"| {name} | {mean:.4f} | {low:.4f} to {high:.4f} |")
+    lines += ["", "| ours minus | mean difference | 95 % interval | seeds won |", "|---|---|---|---|"]
+    for name in list(found)[1:]:
+        gaps = [a - b for a, b in zip(found["ours"], found[name], strict=True)]
+        mean, low, high = mean_interval(gaps)
+        lines.append(f"| {name} | {mean:+.4f} | {low:+.4f} to {high:+.4f} | {sum(g > 0 for g in gaps)} of {seeds} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs the comparison and prints it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=600)
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    text = report(compare(arguments.seeds, arguments.epochs), arguments.epochs)
+    sys.stdout.write(text + "\n")
+    if arguments.output:
+        arguments.output.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""How a study ends, on real runs of the command: exit codes, event lines, confirmation, replay, why."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures_study import run_here, write_study_file
+from tune.cli import app
+from tune.errors import EveryTrialFailed, StudyError
+from tune.ledger import SEED_STRIDE
+from tune.studies import Study, load_study_folder
+
+pytestmark = pytest.mark.slow
+
+
+def emotune(*words: object) -> int:
+    """Runs the command line in this process, on the Ray that is there; returns its exit code."""
+    return int(app([str(word) for word in words], standalone_mode=False) or 0)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("budget", "ended_by", "code"),
+    [
+        ({"target": 0.01}, "target", 4),
+        ({"stagnation": 1}, "stagnation", 3),
+        ({"cost": 0.01, "node_hour_price": 100}, "cost", 3),
+    ],
+    ids=str,
+)
+def test_a_budget_ends_the_study_with_an_export_and_its_exit_code(
+    ray_cluster: str, faces: Path, tmp_path: Path, budget: dict[str, Any], ended_by: str, code: int
+) -> None:
+    file = write_study_file(tmp_path, faces, trials=50, budget=budget)
+    assert emotune("run", file, "--no-calibrate", "--events", tmp_path / "events.jsonl") == code
+    study = load_study_folder(tmp_path / "runs/tiny")
+    record = study.record()
+    assert (record.ended_by, len(record.trials) < 50) == (ended_by, True)
+    assert (study.export / "model.keras").exists()
+    assert lines(tmp_path / "events.jsonl")[-1] == {
+        "event": "exit",
+        "time": lines(tmp_path / "events.jsonl")[-1]["time"],
+        "ended_by": ended_by,
+        "exit_code": code,
+        "export": str(study.export),
+    }
+    before = study.journal.read_bytes()
+    assert emotune("resume", study.directory) == code  # nothing is left to spend
+    assert study.journal.read_bytes() == before
+
+
+def test_events_are_the_journals_and_a_finished_study_exits_with_0(
+    ray_cluster: str, faces: Path, tmp_path: Path
+) -> None:
+    file = write_study_file(tmp_path, faces, trials=1, asha={"max_epochs": 1})
+    assert emotune("run", file, "--no-calibrate", "--events", tmp_path / "events.jsonl") == 0
+    seen, journal = lines(tmp_path / "events.jsonl"), lines(tmp_path / "runs/tiny/journal.jsonl")
+    assert seen[:-1] == journal
+    documented = (Path(__file__).parents[1] / "docs/events.md").read_text()
+    for event in seen:
+        assert f"| `{event['event']}` |" in documented
+        assert all(f"`{name}`" in documented for name in event if name not in ("event", "time", "at_once"))
+
+
+def test_every_trial_failing_says_so_in_the_events(ray_cluster: str, faces: Path, tmp_path: Path) -> None:
+    steep = {"learning_rate": {"type": "float", "low": 9.0, "high": 10.0, "default": 10.0}}
+    fixed = {"image_size_px": 48, "width": 0.0625, "optimizer": "sgd", "momentum": 0.99, "batch_norm": False}
+    changes = {"space": steep, "fixed": fixed, "faults": {"in_a_row": 3}, "resources": {"max_concurrent": 1}}
+    file = write_study_file(tmp_path, faces, trials=50, **changes)
+    with pytest.raises(EveryTrialFailed) as failed:
+        emotune("run", file, "--no-calibrate", "--events", tmp_path / "events.jsonl")
+    assert failed.value.exit_code == 5
+    assert lines(tmp_path / "events.jsonl")[-1]["exit_code"] == 5
+    record = load_study_folder(tmp_path / "runs/tiny").record()
+    assert (record.ended_by, len(record.trials)) == ("failures", 3)
+    assert [f.kind for t in record.trials.values() for f in t.faults] == ["not_finite"] * 3
+
+
+def test_an_events_file_that_cannot_be_written_is_refused_before_anything_starts(
+    ray_cluster: str, faces: Path, tmp_path: Path
+) -> None:
+    file = write_study_file(tmp_path, faces)
+    with pytest.raises(StudyError, match="--events must be a file that can be written"):
+        emotune("run", file, "--events", tmp_path / "gone/events.jsonl")
+
+
+@pytest.fixture(scope="module")
+def confirmed(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study whose best two configurations and default were trained again twice, the winner on all images."""
+    folder = tmp_path_factory.mktemp("confirmed")
+    confirm = {"top": 2, "seeds": 2, "refit": True}
+    file = write_study_file(folder, faces, trials=3, asha={"max_epochs": 2, "grace_epochs": 2}, confirm=confirm)
+    return run_here(file)
+
+
+def test_the_best_are_trained_again_before_the_sealed_test_is_opened(confirmed: Study) -> None:
+    events = [event["event"] for event in lines(confirmed.journal)]
+    assert events.count("sealed") == 1
+    assert events.index("confirmed") < events.index("sealed") < events.index("export")
+    record = confirmed.record()
+    found = record.confirmed
+    assert found is not None
+    repeated = {row["trial"]: row["scores"] for row in found["repeated"]}
+    assert 0 in repeated and all(len(scores) == 2 for scores in repeated.values())
+    assert found["winner"] == max(repeated, key=lambda trial: sum(repeated[trial]))
+    seeds = {n: [m["training_loss"] for m in run.epochs.values()] for n, run in record.confirmations.items()}
+    assert len({tuple(losses) for losses in seeds.values()}) == len(seeds)  # fresh seeds draw fresh numbers
+
+
+def test_the_final_fit_is_exported_with_its_evidence(confirmed: Study) -> None:
+    record, metrics = confirmed.record(), json.loads((confirmed.export / "metrics.json").read_text())
+    found = confirmed.best(record)
+    assert found is not None and record.confirmed is not None
+    refit, checkpoint = found
+    assert refit.number == record.confirmed["winner"] + 900 * SEED_STRIDE
+    assert json.loads((checkpoint / "state.json").read_text())["epoch"] == max(refit.epochs)
+    assert metrics["selection"] == {}  # it was trained on those images
+    assert metrics["confirmation"] == record.confirmed
+    assert metrics["test"]["opening"] == 1
+
+
+def test_show_tells_mean_spread_interval_and_luck(confirmed: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    assert emotune("show", confirmed.directory) == 0
+    text = capsys.readouterr().out
+    for part in ("confirmed", "mean", "spread", "95 % interval", "luck", "tuning", "final fit", "sealed test"):
+        assert part in text
+
+
+def test_a_confirmed_study_trains_nothing_more(confirmed: Study) -> None:
+    before = confirmed.journal.read_bytes()
+    run_here(confirmed.study_file)
+    assert confirmed.journal.read_bytes() == before
+
+
+def test_the_sealed_test_stays_sealed_between_search_and_confirmation(confirmed: Study, tmp_path: Path) -> None:
+    from tune.runner import export_to
+
+    copied = tmp_path / "unconfirmed"
+    shutil.copytree(confirmed.directory, copied)
+    kept, events = [], lines(copied / "journal.jsonl")
+    for event in events:
+        kept.append(json.dumps(event))
+        if event["event"] == "session_end":
+            break
+    (copied / "journal.jsonl").write_text("\n".join(kept) + "\n")
+    export_to(Study(copied, confirmed.spec), tmp_path / "export")
+    assert json.loads((tmp_path / "export/metrics.json").read_text())["test"] is None
+
+
+def test_a_replayed_trial_is_identical_to_the_last_digit(confirmed: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    assert emotune("replay", confirmed.directory, 1) == 0
+    assert "all 2 epochs are identical to the last digit" in capsys.readouterr().out
+
+
+def test_a_replay_names_what_differs(confirmed: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copied = tmp_path / "changed"
+    shutil.copytree(confirmed.directory, copied)
+    journal, changed = copied / "journal.jsonl", []
+    for event in lines(journal):
+        if event["event"] == "session":
+            event["provenance"]["packages"]["keras"] = "1.0.0"
+        if event["event"] == "epoch" and (event["trial"], event["epoch"]) == (0, 1):
+            event["metrics"]["training_loss"] += 1e-12
+        changed.append(json.dumps(event))
+    journal.write_text("\n".join(changed) + "\n")
+    assert emotune("replay", copied, 0, "--epochs", 1) == 1
+    text = capsys.readouterr().out
+    assert "not as it was: keras: 1.0.0 then" in text
+    assert "epoch 1: training_loss" in text and "1 of 1 epochs differ" in text
+
+
+def test_why_is_answered_for_a_trial_and_for_the_study(
+    finished_study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = finished_study.record()
+    pruned = next(t for t in record.trials.values() if t.state == "pruned")
+    assert emotune("why", finished_study.directory, pruned.number) == 0
+    text = capsys.readouterr().out
+    decision = pruned.rungs[-1]
+    assert f"rung {decision.epoch}: {decision.value:.4f}, below the cutoff {decision.cutoff:.4f}" in text
+    assert f"rank {decision.rank} of the {decision.among}" in text
+    assert emotune("why", finished_study.directory) == 0
+    assert "rung 1:" in capsys.readouterr().out
+
+
+def test_the_space_may_be_widened_between_sessions_and_not_narrowed(
+    ray_cluster: str, faces: Path, tmp_path: Path
+) -> None:
+    space = {
+        "dropout": {"type": "float", "low": 0.1, "high": 0.3, "default": 0.2},
+        "optimizer": {"type": "categorical", "choices": ["adam"], "default": "adam"},
+    }
+    file = write_study_file(tmp_path, faces, trials=2, space=space, asha={"max_epochs": 1})
+    before = run_here(file).record()
+    wider = {
+        "dropout": {"type": "float", "low": 0.0, "high": 0.6, "default": 0.2},
+        "optimizer": {"type": "categorical", "choices": ["sgd", "adam"], "default": "adam"},
+        "momentum": {"type": "float", "low": 0.5, "high": 0.9, "default": 0.9, "when": {"optimizer": "sgd"}},
+    }
+    file = write_study_file(tmp_path, faces, trials=5, space=wider, asha={"max_epochs": 1})
+    after = run_here(file).record()
+    assert {n: after.trials[n] for n in before.trials} == before.trials
+    assert len(after.trials) == 5
+    narrower = {**wider, "dropout": {"type": "float", "low": 0.1, "high": 0.6, "default": 0.2}}
+    file = write_study_file(tmp_path, faces, trials=6, space=narrower, asha={"max_epochs": 1})
+    with pytest.raises(StudyError, match=r"another space \(dropout: its bounds shrink from 0-0.6 to 0.1-0.6\)"):
+        run_here(file)

@@ -1,0 +1,67 @@
+"""Names what went wrong in a trial's process, in words that the driver can read without Keras or TensorFlow."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import Literal
+
+FaultKind = Literal[
+    "preempted",
+    "process_died",
+    "host_memory",
+    "model_memory",
+    "not_finite",
+    "exception",
+    "hung",
+    "checkpoint",
+    "storage",
+    "disk_full",
+    "replaced",
+]
+"""How a trial can be held up:
+
+preempted     its machine was taken away or died
+process_died  its process ended without a word, as after `kill -9`
+host_memory   the machine ran out of memory and Ray ended the process
+model_memory  TensorFlow could not get the memory for a batch, on the device or on the processor
+not_finite    a loss was NaN or infinite
+exception     the model or the feed raised an error
+hung          no report for many times the usual epoch
+checkpoint    a checkpoint could not be read; the one before it was taken
+storage       the study's storage refused a checkpoint for longer than a minute
+disk_full     no space is left where checkpoints go
+replaced      its process had grown past the limit and made room for a fresh one
+"""
+
+
+class TrialFault(Exception):
+    """A named fault of a trial: `kind` and what is known of it in one line."""
+
+    def __init__(self, kind: FaultKind, message: str) -> None:
+        super().__init__(kind, message)
+        self.kind = kind
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Says whether an error means that no space is left on a disk."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def named(error: BaseException) -> TrialFault:
+    """Returns an error that a trial's step raised as a fault."""
+    if isinstance(error, TrialFault):
+        return error
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    message = f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")[:300]
+    if is_disk_full(error):
+        return TrialFault("disk_full", message)
+    tensorflow = sys.modules.get("tensorflow")
+    exhausted = getattr(getattr(tensorflow, "errors", None), "ResourceExhaustedError", MemoryError)
+    if isinstance(error, MemoryError | exhausted) or "RESOURCE_EXHAUSTED" in str(error):
+        return TrialFault("model_memory", message)
+    return TrialFault("exception", message)
