@@ -58,7 +58,7 @@ class FaultyClassifier(Classifier):
 
     def _torn_checkpoint(self) -> None:
         folder = self._dataset.directory.parent / "runs"
-        newest = max(folder.rglob("model.keras"), key=lambda file: file.stat().st_mtime_ns)
+        newest = max(folder.rglob(f"trial-{self._trial:04d}*/*/model.keras"), key=lambda file: file.stat().st_mtime_ns)
         newest.write_bytes(newest.read_bytes()[:1000])
         os.kill(os.getpid(), signal.SIGKILL)
 

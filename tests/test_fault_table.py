@@ -32,7 +32,7 @@ TABLE: dict[int, tuple[str, int, list[tuple[str, bool]], str]] = {
     6: ("torn_checkpoint", 1, [("process_died", True), ("checkpoint", True)], "complete"),
     7: ("none", 0, [], "complete"),
 }
-"""By trial: what it does in its third epoch and how often; each fault to expect, and whether it is tried again; its end."""
+"""By trial: what it does in its third epoch and how often; each fault to expect, and whether it is tried again; end."""
 
 
 def plan(kinds: dict[int, tuple[str, int]], epoch: int = 3) -> str:

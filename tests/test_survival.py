@@ -26,7 +26,7 @@ from tune.studies import Study, load_study_folder
 
 pytestmark = pytest.mark.slow
 
-TRIALS, MAX_EPOCHS = 8, 6
+TRIALS, MAX_EPOCHS = 12, 6
 
 
 def study_file(folder: Path, faces: Path) -> Path:
@@ -102,7 +102,7 @@ def run_with_kills(file: Path, rng: random.Random, *, driver_kills: int, trial_k
     killed_drivers = killed_trials = 0
     while True:
         process = start(file)
-        kill_at = time.monotonic() + rng.uniform(6, 22) if killed_drivers < driver_kills else None
+        kill_at = time.monotonic() + rng.uniform(6, 20) if killed_drivers < driver_kills else None
         next_trial = time.monotonic() + rng.uniform(8, 14)
         while process.poll() is None:
             time.sleep(0.2)
@@ -125,7 +125,7 @@ def run_with_kills(file: Path, rng: random.Random, *, driver_kills: int, trial_k
 def test_a_driver_killed_at_twenty_random_moments_loses_and_repeats_nothing(faces: Path, tmp_path: Path) -> None:
     file = study_file(tmp_path, faces)
     killed, _ = run_with_kills(file, random.Random(1), driver_kills=20, trial_kills=0)
-    assert killed == 20 or load_study_folder(tmp_path / "runs/tiny").record().finished
+    assert killed == 20
     print(json.dumps({"driver kills": killed, "sessions": load_study_folder(tmp_path / "runs/tiny").record().sessions}))
     assert_nothing_was_lost_or_repeated(tmp_path)
 
