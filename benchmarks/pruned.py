@@ -43,6 +43,8 @@ from tune.search import OptunaSearcher, make_sampler, rebuild_optuna_study
 from tune.spec import StudySpec
 
 AT_ONCE = 4
+FADING = 0.01
+"""How much a score falls with each epoch once a trial overfits, in the second of the two worlds."""
 SPEC = StudySpec.model_validate(
     {
         "name": "simulated",
@@ -68,11 +70,13 @@ class Curve:
 
     The final score falls off with the distance from an optimum that depends on optimizer and batch size; a small
     learning rate and much dropout are slow, so that what leads at the first rung need not lead at the end. `noise` is
-    the spread of one epoch's score, as of a selection fold of some thousand images.
+    the spread of one epoch's score, as of a selection fold of some thousand images. With `fading`, a trial overfits:
+    past an epoch that dropout puts off, its score falls by so much an epoch.
     """
 
     world: int
     noise: float = 0.01
+    fading: float = 0.0
 
     def score(self, values: dict[str, Any], epoch: int) -> float:
         """Returns the noise-free score after an epoch (from 1)."""
@@ -87,7 +91,8 @@ class Curve:
         if values["optimizer"] == "sgd":
             final -= 0.1 * (values["momentum"] - momentum) ** 2
         pace = 3.0 * 10 ** (-0.25 * min(distance, 0.0)) * (1 + values["dropout"])
-        return float(max(0.14, final * (1 - math.exp(-epoch / pace))))
+        faded = self.fading * max(0.0, epoch - 4 - 20 * values["dropout"])
+        return float(max(0.14, final * (1 - math.exp(-epoch / pace)) - faded))
 
     def observed(self, values: dict[str, Any], epoch: int) -> float:
         """Returns the score with the noise that this configuration has in this epoch."""
@@ -202,13 +207,13 @@ def simulate(side: Side, curve: Curve, epochs: int) -> float:
     return best[1]
 
 
-def compare(seeds: int, epochs: int) -> dict[str, list[float]]:
+def compare(seeds: int, epochs: int, fading: float) -> dict[str, list[float]]:
     """Returns each side's score for each seed; every seed is another world."""
     found: dict[str, list[float]] = {name: [] for name in SIDES}
     for seed in range(seeds):
         for name, make in SIDES.items():
             with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-                found[name].append(simulate(make(seed, Path(folder)), Curve(seed), epochs))
+                found[name].append(simulate(make(seed, Path(folder)), Curve(seed, fading=fading), epochs))
     return found
 
 
@@ -219,15 +224,10 @@ def mean_interval(values: list[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def report(found: dict[str, list[float]], epochs: int) -> str:
-    """Returns the page: scores, paired differences with intervals."""
+def table(found: dict[str, list[float]]) -> str:
+    """Returns scores and paired differences with their intervals."""
     seeds = len(found["ours"])
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "optuna"))
     lines = [
-        f"# PRUNED or COMPLETE, {time.strftime('%Y-%m-%d')}",
-        "",
-        f"`python -m benchmarks.pruned --seeds {seeds} --epochs {epochs}`, {versions}; {AT_ONCE} trials at once.",
-        "",
         "| side | mean score | 95 % interval |",
         "|---|---|---|",
     ]
@@ -251,7 +251,18 @@ def main() -> None:
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("ray").setLevel(logging.ERROR)
-    text = report(compare(arguments.seeds, arguments.epochs), arguments.epochs)
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "optuna"))
+    text = "\n\n".join(
+        [
+            f"# PRUNED or COMPLETE, {time.strftime('%Y-%m-%d')}",
+            f"`python -m benchmarks.pruned --seeds {arguments.seeds} --epochs {arguments.epochs}`, {versions}; "
+            f"{AT_ONCE} trials at once.",
+            "## Curves that rise",
+            table(compare(arguments.seeds, arguments.epochs, 0.0)),
+            "## Curves that fade: trials overfit",
+            table(compare(arguments.seeds, arguments.epochs, FADING)),
+        ]
+    )
     sys.stdout.write(text + "\n")
     if arguments.output:
         arguments.output.write_text(text + "\n", encoding="utf-8")
