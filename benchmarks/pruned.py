@@ -26,6 +26,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -109,6 +110,9 @@ class Side(Protocol):
     def report(self, name: str, epoch: int, value: float) -> bool:
         """Takes an epoch's score; returns whether the trial ends with it."""
 
+    def close(self) -> None:
+        """Lets its files go."""
+
 
 class Ours:
     """Our searcher and rungs, with a real journal."""
@@ -141,6 +145,10 @@ class Ours:
         else:
             self._queue.on_trial_result(name, result)
         return stop
+
+    def close(self) -> None:
+        """Closes the journal."""
+        self._ledger.close()
 
 
 class Stock:
@@ -179,6 +187,9 @@ class Stock:
         self._search.on_trial_complete(name, result=result)
         return True
 
+    def close(self) -> None:
+        """Does nothing: Ray's searcher holds no file."""
+
 
 SIDES: dict[str, Callable[[int, Path], Side]] = {
     "ours": Ours,
@@ -213,7 +224,8 @@ def compare(seeds: int, epochs: int, fading: float) -> dict[str, list[float]]:
     for seed in range(seeds):
         for name, make in SIDES.items():
             with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-                found[name].append(simulate(make(seed, Path(folder)), Curve(seed, fading=fading), epochs))
+                with closing(make(seed, Path(folder))) as side:
+                    found[name].append(simulate(side, Curve(seed, fading=fading), epochs))
     return found
 
 

@@ -102,7 +102,7 @@ def run_with_kills(file: Path, rng: random.Random, *, driver_kills: int, trial_k
     killed_drivers = killed_trials = 0
     while True:
         process = start(file)
-        kill_at = time.monotonic() + rng.uniform(6, 20) if killed_drivers < driver_kills else None
+        kill_at = time.monotonic() + rng.uniform(5, 15) if killed_drivers < driver_kills else None
         next_trial = time.monotonic() + rng.uniform(8, 14)
         while process.poll() is None:
             time.sleep(0.2)

@@ -64,6 +64,11 @@ def plan_lines(study: Study, dataset: Dataset, plan: Plan) -> str:
             f"(default configuration, one trial alone); about {plan.expected_epochs:.0f} epochs, "
             f"{duration(plan.expected_s)} in all" + (f", at most {duration(spec.time)}" if spec.time else "")
         )
+    if spec.confirm.top:
+        lines.append(
+            f"then      the best {spec.confirm.top} configurations and the default one, trained again with "
+            f"{spec.confirm.seeds} fresh seeds each"
+        )
     lines.append(f"results   {study.directory}; Ray's own words in {study.ray_log}")
     return "\n".join(lines)
 
