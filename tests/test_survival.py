@@ -97,13 +97,20 @@ def rungs_again(found: list[dict[str, Any]], spec: StudySpec) -> list[dict[str, 
     return decided
 
 
-def run_with_kills(file: Path, rng: random.Random, *, driver_kills: int, trial_kills: int) -> tuple[int, int]:
+def run_with_kills(
+    file: Path,
+    rng: random.Random,
+    *,
+    driver_kills: int,
+    trial_kills: int,
+    driver_lives_s: tuple[float, float] = (5, 15),
+) -> tuple[int, int]:
     """Runs a study to its end and kills on the way; returns how many drivers and trials were really killed."""
     killed_drivers = killed_trials = 0
     while True:
         process = start(file)
-        kill_at = time.monotonic() + rng.uniform(5, 15) if killed_drivers < driver_kills else None
-        next_trial = time.monotonic() + rng.uniform(8, 14)
+        kill_at = time.monotonic() + rng.uniform(*driver_lives_s) if killed_drivers < driver_kills else None
+        next_trial = time.monotonic() + rng.uniform(7, 12)
         while process.poll() is None:
             time.sleep(0.2)
             now = time.monotonic()
@@ -142,6 +149,6 @@ def test_trials_killed_at_random_moments_go_on(faces: Path, tmp_path: Path) -> N
 
 def test_drivers_and_trials_killed_at_random_moments(faces: Path, tmp_path: Path) -> None:
     file = study_file(tmp_path, faces)
-    drivers, trials = run_with_kills(file, random.Random(3), driver_kills=4, trial_kills=6)
+    drivers, trials = run_with_kills(file, random.Random(3), driver_kills=4, trial_kills=8, driver_lives_s=(12, 22))
     assert drivers >= 2 and trials >= 1
     assert_nothing_was_lost_or_repeated(tmp_path)
