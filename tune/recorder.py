@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _METRIC_PREFIXES = ("training_", "validation_", "selection_")
 _METRICS = ("learning_rate", "images_per_s", "wait_s", "epoch_s", "process_memory_mib", "process")
-GRACE_S = 20.0
+GRACE_S = 15.0
 """Seconds that running trials have to finish their epoch after Ctrl-C."""
 
 _COUNT_NODES_S = 30.0
