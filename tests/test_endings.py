@@ -57,6 +57,18 @@ def test_a_budget_ends_the_study_with_an_export_and_its_exit_code(
     assert study.journal.read_bytes() == before
 
 
+def test_trials_that_a_budget_cut_go_on_when_it_is_raised(ray_cluster: str, faces: Path, tmp_path: Path) -> None:
+    asha = {"max_epochs": 1000, "grace_epochs": 1000}
+    file = write_study_file(tmp_path, faces, trials=2, asha=asha, budget={"epochs": 4})
+    before = run_here(file).record()
+    assert {t.state for t in before.trials.values()} <= {"cut", "failed"}
+    after = run_here(file, "budget.epochs=14").record()
+    for number, trial in before.trials.items():
+        assert {epoch: after.trials[number].epochs[epoch] for epoch in trial.epochs} == trial.epochs
+    assert sum(len(t.epochs) for t in after.trials.values()) >= 14
+    assert (after.ended_by, after.sessions, sorted(after.ended)) == ("epochs", 2, [0, 1])
+
+
 def test_events_are_the_journals_and_a_finished_study_exits_with_0(
     ray_cluster: str, faces: Path, tmp_path: Path
 ) -> None:

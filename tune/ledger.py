@@ -268,6 +268,8 @@ class StudyRecord:
                     self.ended.append(number)
             case "fault" if event["kind"] != "checkpoint":
                 self.running.discard(number)
+            case "reopened":
+                self.ended.remove(number)
 
     def ranked(self, objective: str, mode: str) -> list[TrialRecord]:
         """Returns the search's trials with a score, best first; see `rank`."""
@@ -306,6 +308,8 @@ def _apply_to_trial(trial: TrialRecord, event: Mapping[str, Any]) -> None:
         case "end":
             trial.state = event["state"]
             trial.reason = event["reason"]
+        case "reopened":
+            trial.state, trial.reason = "waiting", ""
 
 
 class Ledger:

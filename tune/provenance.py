@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ _PACKAGES = ("emotune", "ray", "tensorflow", "keras", "optuna", "albumentations"
 _CODE = Path(__file__).parents[1]
 
 
-def provenance(study: Path) -> dict[str, Any]:
+def provenance(study: Path, resources: Mapping[str, float]) -> dict[str, Any]:
     """Returns Python, packages, git revision, machine; keeps uncommitted changes as `code-<hash>.diff`.
 
     Args:
         study: the study's folder.
+        resources: the cluster's, as Ray counts them; GPU types are among them.
     """
-    found = dict(_describe())
+    gpus = sorted(name.partition(":")[2] for name in resources if name.startswith("accelerator_type:"))
+    found = {**_describe(), "gpus": ", ".join(gpus)}
     diff = found.pop("_diff")
     if diff:
         path = study / f"code-{found['code_changes']}.diff"
@@ -68,7 +71,7 @@ def _processor() -> str:
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Returns a line for everything that differs between two sessions: what it was, and what it is."""
     lines = []
-    for name in ("python", "code", "code_changes", "system", "processor"):
+    for name in ("python", "code", "code_changes", "system", "processor", "gpus"):
         if then.get(name) != now.get(name):
             lines.append(f"{name.replace('_', ' ')}: {then.get(name) or 'none'} then, {now.get(name) or 'none'} now")
     before, after = then.get("packages", {}), now.get("packages", {})

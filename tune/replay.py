@@ -47,6 +47,8 @@ def replay_trial(study: Study, dataset: Dataset, number: int, epochs: int | None
     Raises:
         StudyError: there is no such trial, or it reported nothing.
     """
+    import ray
+
     from tune.compute import joined_ray, run_like_a_trial
     from tune.terminal import quiet_terminal
 
@@ -64,11 +66,12 @@ def replay_trial(study: Study, dataset: Dataset, number: int, epochs: int | None
     }
     with quiet_terminal(study.ray_log), joined_ray():
         found = run_like_a_trial(study.spec, train_again, config, wanted)
+        now = provenance(study.directory, ray.cluster_resources())
     different = {
         epoch: changed for epoch, now in enumerate(found, 1) if (changed := _compare(trial.epochs[epoch], now))
     }
     then = record.provenance.get(trial.session, {})
-    return Replay(number, wanted, tuple(differences(then, provenance(study.directory))), different)
+    return Replay(number, wanted, tuple(differences(then, now)), different)
 
 
 def train_again(config: dict[str, Any], epochs: int) -> list[dict[str, Any]]:

@@ -199,8 +199,9 @@ def _may_search(study: Study, record: StudyRecord) -> bool:
 
 
 def _left(study: Study, record: StudyRecord) -> int:
-    """Returns how many trials are still to be ended."""
-    return max(study.spec.trials, len(record.trials)) - sum(t.state in ENDED for t in record.trials.values())
+    """Returns how many trials are still to be ended; those that a budget has cut are, should it be raised."""
+    ended = sum(trial.state in ENDED and trial.state != "cut" for trial in record.trials.values())
+    return max(study.spec.trials, len(record.trials)) - ended
 
 
 def _export(study: Study, dataset: Dataset, ledger: Ledger) -> Path | None:

@@ -80,6 +80,9 @@ def search(desk: Desk) -> str:
     """
     study, record, spec = desk.study, desk.ledger.record, desk.study.spec
     before_s, started = record.search_s, _begin(desk, "search")
+    for trial in record.trials.values():
+        if trial.state == "cut":  # by a budget that has been raised since
+            desk.ledger.append("reopened", trial=trial.number)
     optuna_study = rebuild_optuna_study(study.optuna_file, spec, record.trials.values())
     queue = OptunaSearcher(optuna_study, spec, desk.ledger)
     queue.end_settled()
@@ -131,7 +134,7 @@ def _begin(desk: Desk, phase: str) -> float:
         nodes=sum(node["Alive"] for node in ray.nodes()),
         gpus_per_trial=spec.resources.gpus_per_trial,
         node_hour_price=spec.budget.node_hour_price or 0.0,
-        provenance=provenance(desk.study.directory),
+        provenance=provenance(desk.study.directory, ray.cluster_resources()),
     )
     return time.monotonic()
 
