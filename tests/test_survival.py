@@ -50,7 +50,7 @@ def trial_processes(process: subprocess.Popen[str]) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
         try:
-            if child.cmdline()[:1] and child.cmdline()[0].startswith("ray::Classifier"):
+            if child.cmdline()[:1] and child.cmdline()[0].startswith(("ray::Classifier", "ray::ResourceTrainable")):
                 found.append(child)
         except psutil.Error:
             continue
