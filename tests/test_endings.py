@@ -54,6 +54,7 @@ def test_a_budget_ends_the_study_with_an_export_and_its_exit_code(
     }
     before = study.journal.read_bytes()
     assert emotune("resume", study.directory) == code  # nothing is left to spend
+    assert emotune("run", file, "--no-calibrate", "--set", "budget={target: 0.01}") == 4  # another budget, met already
     assert study.journal.read_bytes() == before
 
 
@@ -137,6 +138,7 @@ def test_the_final_fit_is_exported_with_its_evidence(confirmed: Study) -> None:
     assert metrics["selection"] == {}  # it was trained on those images
     assert metrics["confirmation"] == record.confirmed
     assert metrics["test"]["opening"] == 1
+    assert len(metrics["test"]["by_seed"]) == 2  # the final fit is no seed
 
 
 def test_show_tells_mean_spread_interval_and_luck(confirmed: Study, capsys: pytest.CaptureFixture[str]) -> None:

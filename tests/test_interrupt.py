@@ -23,12 +23,14 @@ pytestmark = pytest.mark.slow
 def start(study_file: Path, *options: str, module: str = "tune.cli") -> subprocess.Popen[str]:
     """Starts `emotune run` in a session of its own, with a Ray of its own."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])  # for tests.faulty, from the study's folder
     return subprocess.Popen(
         [sys.executable, "-m", module, "run", str(study_file), "--no-calibrate", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env=environment,
+        cwd=study_file.parent,
         start_new_session=True,
     )
 
@@ -66,19 +68,20 @@ def assert_whole(found: list[dict[str, Any]], trials: int, max_epochs: int) -> N
 
 
 def test_ctrl_c_saves_the_running_trials_and_resume_goes_on_where_they_were(faces: Path, tmp_path: Path) -> None:
-    file = write_study_file(tmp_path, faces, trials=3, asha={"max_epochs": 6, "grace_epochs": 6})
+    asha = {"max_epochs": 6, "grace_epochs": 6}
+    file = write_study_file(tmp_path, faces, trials=3, asha=asha, storage="runs")  # relative, as studies usually are
     process = start(file)
     wait_for_line(process, lambda line: "epoch 2/6" in line)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=120)[0]
     assert process.returncode == 130, said
-    assert f"emotune resume {tmp_path / 'runs/tiny'}" in said
+    assert "emotune resume runs/tiny" in said
     assert "Traceback" not in said
 
     interrupted = events(tmp_path)
     done = {trial: max(epochs) for trial, epochs in epochs_by_trial(interrupted).items()}
-    resume = [sys.executable, "-m", "tune.cli", "resume", str(tmp_path / "runs/tiny")]
-    resumed = subprocess.run(resume, capture_output=True, text=True, timeout=300, check=False)
+    resume = [sys.executable, "-m", "tune.cli", "resume", "tiny"]
+    resumed = subprocess.run(resume, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     later = events(tmp_path)[len(interrupted) :]
     assert_whole(interrupted + later, trials=3, max_epochs=6)

@@ -78,8 +78,10 @@ class Recorder(Unsaved, Callback):
         self._watchdog.heard(trial)
         for reason in result.get("unreadable", ()):
             self._ledger.append("fault", trial=number, kind="checkpoint", reason=reason, retried=True)
+            self._live.line(f"{run_words(number)}: {reason}")
+        if result.get("unreadable"):
             went_on = f"epoch {epoch - 1}" if epoch > 1 else "its beginning"
-            self._live.line(f"{run_words(number)}: {reason}; it went on from {went_on}")
+            self._live.line(f"{run_words(number)} goes on from {went_on}")
         metrics = {
             name: value
             for name, value in result.items()

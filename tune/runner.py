@@ -98,7 +98,7 @@ def _run_or_done(
     from tune.compute import joined_ray
 
     if study.settled(ledger.record) and study.export.exists() and not _may_search(study, ledger.record):
-        return Outcome(ledger.record.ended_by, study.export)
+        return Outcome(_ended_by(study, ledger.record), study.export)
     with quiet_terminal(study.ray_log) as terminal:
         print("starting Ray", file=terminal, flush=True)
         with joined_ray():
@@ -124,7 +124,7 @@ def _run(
     left = _left(study, record)
     live = LiveStudy(terminal, spec, record.trials, max(spec.trials, len(record.trials)))
     plan = make_plan(spec, ray.cluster_resources(), len(ray.nodes()), left, None)
-    ended_by, speed = record.ended_by or "finished", None
+    ended_by, speed = _ended_by(study, record), None
     if _may_search(study, record):
         if calibrate:
             live.line("measuring an epoch's time on the default configuration")
@@ -137,7 +137,6 @@ def _run(
         live.line(announce(plan))
         ended_by = search(Desk(study, dataset, ledger, live, context, plan.at_once, speed and speed.epoch_s))
     elif not record.finished:  # a driver died between the last trial and this
-        ended_by = _spent(study, record) or "finished"
         open_s = record.search_s - record.closed_s
         ledger.append("session_end", search_s=round(open_s, 3), finished=True, ended_by=ended_by)
     if ended_by == "interrupted":
@@ -191,6 +190,12 @@ def _spent(study: Study, record: StudyRecord) -> str:
     return fired(study.spec, record, time.time(), record.search_s)
 
 
+def _ended_by(study: Study, record: StudyRecord) -> str:
+    """Returns how the search ended, if it goes on no further: by a budget as it is now, while trials are left."""
+    before = "" if record.ended_by == "interrupted" else record.ended_by
+    return (_spent(study, record) if _left(study, record) else before) or before or "finished"
+
+
 def _may_search(study: Study, record: StudyRecord) -> bool:
     """Says whether trials are left and no budget is spent; unfinished trials go on even so if none has a score."""
     if not _left(study, record):
@@ -242,7 +247,8 @@ def _open_sealed_test(study: Study, context: TrialContext, ledger: Ledger, call:
     name = str(checkpoint.relative_to(study.directory))
     if name in ledger.record.sealed:
         return
-    metrics = call(score_sealed, [checkpoint, *_sisters(study, ledger.record, run)], context)
+    refitted = run.number // SEED_STRIDE == REFIT_SEED
+    metrics = call(score_sealed, [checkpoint, *_sisters(study, ledger.record, run)], context, refitted)
     if metrics is not None:
         opening = len(ledger.record.sealed) + 1
         ledger.append("sealed", checkpoint=name, metrics={**metrics, "opening": opening})
@@ -260,11 +266,11 @@ def _sisters(study: Study, record: StudyRecord, run: TrialRecord) -> list[Path]:
     return [checkpoint for checkpoint in found if checkpoint is not None]
 
 
-def score_sealed(checkpoints: Sequence[Path], context: TrialContext) -> dict[str, Any] | None:
+def score_sealed(checkpoints: Sequence[Path], context: TrialContext, refitted: bool = False) -> dict[str, Any] | None:
     """Returns the first checkpoint's figures on the sealed test split; None for a data set that has no test split.
 
     With further checkpoints of the same configuration, `by_seed` holds the accuracy of each, in the same order, on all
-    images and on those without a twin in training.
+    images and on those without a twin in training. A first one that was fitted on all training images is no seed.
     """
     from trainables.classifier import prepare_process
 
@@ -277,9 +283,10 @@ def score_sealed(checkpoints: Sequence[Path], context: TrialContext) -> dict[str
         return None
     every = [evaluate_sealed(checkpoint, dataset) for checkpoint in checkpoints]
     by_seed = [
-        {"accuracy": one["accuracy"], "untwinned": one["untwinned"] and one["untwinned"]["accuracy"]} for one in every
+        {"accuracy": one["accuracy"], "untwinned": one["untwinned"] and one["untwinned"]["accuracy"]}
+        for one in every[1 if refitted else 0 :]
     ]
-    return {**every[0], "by_seed": by_seed} if len(every) > 1 else every[0]
+    return {**every[0], "by_seed": by_seed} if len(by_seed) > 1 else every[0]
 
 
 def export_best(study: Study, record: StudyRecord, context: TrialContext, destination: Path) -> None:

@@ -165,6 +165,10 @@ class StudySpec(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        target = self.budget.target
+        if target is not None and (target <= 0 or (self.mode == "max" and target > 1)):
+            allowed = "above 0 and at most 1" if self.mode == "max" else "above 0"
+            raise ValueError(f"budget.target of {self.objective} must be {allowed}. Received: {target:g}. Change it")
         known = TrialConfig.model_fields
         for name in self.fixed:
             if name not in known:

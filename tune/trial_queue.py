@@ -89,7 +89,8 @@ class TrialQueue(Unsaved, Searcher):
         self.begun(number)
         self._numbers[trial_id] = number
         record, config = self._ledger.record.run(number), self._spec.trial_config(values)
-        checkpoints = record.whole_checkpoints(self._ledger.path.parent)
+        # Absolute: a trial's process works in a folder of its own.
+        checkpoints = record.whole_checkpoints(self._ledger.path.parent.resolve())
         return {
             "trial": number,
             "attempt": record.restarts,

@@ -92,9 +92,7 @@ def why_study(spec: StudySpec, record: StudyRecord) -> list[str]:
     """Returns how well each rung foretold the final scores, and whether the grace period was too short."""
     reports = rung_reports(spec, record)
     if not reports:
-        return [
-            f"no rungs: asha.max_epochs={spec.asha.max_epochs} ends before asha.grace_epochs={spec.asha.grace_epochs}"
-        ]
+        return [f"no rungs: asha.grace_epochs={spec.asha.grace_epochs} is where a trial ends"]
     lines = []
     for report in reports:
         judged = (
