@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tune.budget import BUDGETS, exit_code, fired, stagnant_for
-from tune.ledger import StudyRecord
+from tune.record import StudyRecord
 from tune.spec import StudySpec
 
 

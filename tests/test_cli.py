@@ -13,8 +13,8 @@ import pytest
 from tests.fixtures_study import write_study_file
 from trainables.records import open_dataset
 from tune.cli import main
-from tune.ledger import StudyRecord
 from tune.live import LiveStudy
+from tune.record import StudyRecord
 from tune.report_text import curve, duration
 from tune.spec import load_study
 from tune.studies import Study

@@ -9,7 +9,7 @@ import pytest
 
 from tests.test_budget import record, session, spec, trial
 from tune.confirm import Findings, candidates, judge, numbers, scores
-from tune.ledger import SEED_STRIDE, run_name, run_words
+from tune.record import SEED_STRIDE, run_name, run_words
 
 
 def searched_and_confirmed(rng: np.random.Generator, spread: float, advantage: float) -> Findings:

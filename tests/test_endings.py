@@ -12,7 +12,7 @@ import pytest
 from tests.fixtures_study import run_here, write_study_file
 from tune.cli import app
 from tune.errors import EveryTrialFailed, StudyError
-from tune.ledger import SEED_STRIDE
+from tune.record import SEED_STRIDE
 from tune.studies import Study, load_study_folder
 
 pytestmark = pytest.mark.slow

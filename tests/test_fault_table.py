@@ -17,7 +17,7 @@ import pytest
 
 from tests.faulty import FaultyClassifier
 from tests.fixtures_study import run_here, write_study_file
-from tune.ledger import StudyRecord, TrialRecord
+from tune.record import StudyRecord, TrialRecord
 from tune.studies import load_study_folder
 
 pytestmark = pytest.mark.slow

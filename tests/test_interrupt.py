@@ -103,7 +103,8 @@ def test_a_clean_stop_takes_half_a_minute_even_if_an_epoch_takes_hours(
     file = write_study_file(tmp_path, data, **changes)
     process = start(file, module="tests.faulty")
     wait_for_line(process, lambda line: "epoch 2/4" in line)
-    time.sleep(1)
+    while not (data / "fault-0").exists():  # the endless epoch has begun
+        time.sleep(0.05)
     signalled = time.monotonic()
     process.send_signal(number)
     said = process.communicate(timeout=60)[0]

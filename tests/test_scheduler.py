@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tune.ledger import RungDecision
+from tune.record import RungDecision
 from tune.scheduler import Rungs
 from tune.spec import Asha as AshaSpec
 

@@ -12,7 +12,8 @@ import pytest
 from optuna.trial import TrialState
 
 from trainables.faults import FaultKind, TrialFault
-from tune.ledger import Ledger, RungDecision
+from tune.ledger import Ledger
+from tune.record import RungDecision
 from tune.search import OptunaSearcher, rebuild_optuna_study
 from tune.spec import StudySpec
 

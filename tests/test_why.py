@@ -8,7 +8,7 @@ import pytest
 
 from tests.test_budget import record, session, spec, trial
 from tune.errors import StudyError
-from tune.ledger import StudyRecord
+from tune.record import StudyRecord
 from tune.why import rung_reports, why_study, why_trial
 
 SPEC = spec(asha={"max_epochs": 9, "grace_epochs": 1, "reduction_factor": 3})

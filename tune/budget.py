@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tune.ledger import StudyRecord
+from tune.record import StudyRecord
 from tune.spec import StudySpec
 
 BUDGETS = {

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from tune.ledger import SEED_STRIDE, StudyRecord
+from tune.record import SEED_STRIDE, StudyRecord
 from tune.spec import StudySpec
 
 CONFIDENCE = 0.95

@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from trainables.faults import TrialFault, named
-from tune.ledger import StudyRecord
+from tune.record import StudyRecord
 from tune.spec import StudySpec
 
 if TYPE_CHECKING:

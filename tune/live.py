@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from search_spaces import Value
-from tune.ledger import TrialRecord, rank, run_words
+from tune.record import TrialRecord, rank, run_words
 from tune.spec import StudySpec
 
 _REFRESH_S = 0.5

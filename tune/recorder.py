@@ -14,8 +14,9 @@ from ray.tune import Callback
 
 from tune.budget import BUDGETS
 from tune.faults import Watchdog, fault_of
-from tune.ledger import ENDED, Ledger, RungDecision, TrialRecord, run_words
+from tune.ledger import Ledger
 from tune.live import LiveStudy, short_parameters
+from tune.record import ENDED, RungDecision, TrialRecord, run_words
 from tune.spec import StudySpec
 from tune.tensorboard import TrialLogs
 from tune.trial_queue import TrialQueue

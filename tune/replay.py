@@ -8,8 +8,8 @@ from typing import Any
 
 from trainables.records import Dataset
 from tune.errors import StudyError
-from tune.ledger import REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRecord
 from tune.provenance import differences, provenance
+from tune.record import REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRecord
 from tune.studies import Study
 from tune.study_data import trial_context
 from tune.trial_queue import micro_batches

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from tune.budget import BUDGETS
 from tune.errors import EmotuneError
-from tune.ledger import SEED_STRIDE, StudyRecord, TrialRecord, run_words
 from tune.live import short_parameters, trial_table
 from tune.plan import Plan
+from tune.record import SEED_STRIDE, StudyRecord, TrialRecord, run_words
 from tune.studies import Study, list_study_folders, load_study_folder
 from tune.why import why_study, why_trial
 

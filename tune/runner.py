@@ -16,9 +16,10 @@ from tune.budget import BUDGETS, exit_code, fired
 from tune.confirm import candidates, judge, numbers, scores
 from tune.errors import EveryTrialFailed, StudyError, disk_full
 from tune.event_stream import EventStream
-from tune.ledger import ENDED, REFIT_SEED, SEED_STRIDE, Ledger, StudyRecord, TrialRecord
+from tune.ledger import Ledger
 from tune.live import LiveStudy
 from tune.plan import Plan, make_plan
+from tune.record import ENDED, REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRecord
 from tune.studies import Study, check_data
 from tune.study_data import open_study_data, trial_context
 from tune.terminal import quiet_terminal

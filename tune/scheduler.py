@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tune.ledger import RungDecision
+from tune.record import RungDecision
 from tune.unsaved import Unsaved
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState as OptunaState
 
 from search_spaces import Value
-from tune.ledger import ENDED, Ledger, TrialRecord, TrialState
+from tune.ledger import Ledger
+from tune.record import ENDED, TrialRecord, TrialState
 from tune.spec import StudySpec
 from tune.trial_queue import TrialQueue
 

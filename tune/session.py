@@ -29,10 +29,11 @@ from trainables.records import Dataset
 from tune.budget import BUDGETS, fired
 from tune.errors import disk_full
 from tune.faults import Watchdog
-from tune.ledger import Ledger, run_name
+from tune.ledger import Ledger
 from tune.live import LiveStudy
 from tune.provenance import provenance
 from tune.ray_actors import install
+from tune.record import run_name
 from tune.recorder import Recorder
 from tune.scheduler import Asha, Rungs
 from tune.search import OptunaSearcher, rebuild_optuna_study
@@ -106,7 +107,7 @@ def confirm(desk: Desk, numbers: Sequence[int], refit_epochs: int | None = None)
 
     Args:
         desk: what the session works with.
-        numbers: of the confirmations, see `tune.ledger.SEED_STRIDE`; those that have ended are left as they are.
+        numbers: of the confirmations, see `tune.record.SEED_STRIDE`; those that have ended are left as they are.
         refit_epochs: train so many epochs, on all training images; None for trials like any other.
 
     Returns:

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from trainables.config import chooser_of
 from tune.errors import StudyError, nearest
-from tune.ledger import REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRecord, is_taken, replay
+from tune.ledger import is_taken, replay
+from tune.record import REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRecord
 from tune.spec import StudySpec
 from tune.study_file import read_yaml, write_yaml
 

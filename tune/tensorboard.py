@@ -22,8 +22,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 
 from search_spaces import CategoricalParameter, SearchSpace, Value
 from tune.event_files import EventFile, has_events, image, read_events, scalar
-from tune.ledger import run_name
 from tune.plots import confusion_figure
+from tune.record import run_name
 
 Status = Literal["SUCCESS", "FAILURE"]
 

@@ -16,7 +16,8 @@ from ray.tune.search import Searcher
 from search_spaces import Value
 from trainables.config import TrialConfig
 from trainables.faults import FaultKind, TrialFault
-from tune.ledger import ENDED, SEED_STRIDE, Ledger, TrialRecord, TrialState
+from tune.ledger import Ledger
+from tune.record import ENDED, SEED_STRIDE, TrialRecord, TrialState
 from tune.spec import StudySpec
 from tune.unsaved import Unsaved
 

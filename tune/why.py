@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 from tune.errors import StudyError
-from tune.ledger import RungDecision, StudyRecord, run_words
+from tune.record import RungDecision, StudyRecord, run_words
 from tune.spec import StudySpec
 
 MIN_PAIRS = 4
