@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
+from tune.cli import app
 from tune.spec import load_study
-from tune.studies import Study, open_or_create
+from tune.studies import Study, load_study_folder, open_or_create
 
 TINY: dict[str, Any] = {
     "space": "quickstart",
@@ -18,6 +23,7 @@ TINY: dict[str, Any] = {
     "startup_trials": 6,
     "asha": {"max_epochs": 4, "grace_epochs": 1, "reduction_factor": 2},
     "confirm": {"top": 0},
+    "resources": {"max_concurrent": 2},  # each process at once imports TensorFlow, a third of a tiny study's time
 }
 
 
@@ -41,7 +47,28 @@ def run_here(study_file: Path, *overrides: str) -> Study:
     return study
 
 
+def emotune(*words: object) -> int:
+    """Runs the command line in this process, on the Ray that is there; returns its exit code."""
+    return int(app([str(word) for word in words], standalone_mode=False) or 0)
+
+
+def optuna_study(study: Study) -> optuna.Study:
+    """Opens what a study has told Optuna."""
+    storage = JournalStorage(JournalFileBackend(str(study.optuna_file)))
+    return optuna.load_study(study_name=None, storage=storage)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """Returns the objects of a file of JSON lines, a journal or the events of `--events`."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 @pytest.fixture(scope="session")
 def finished_study(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study of six trials on the small faces, run to its end, some trials stopped at rungs, exported."""
-    return run_here(write_study_file(tmp_path_factory.mktemp("study"), faces))
+    """A study of six trials on the small faces, run to its end, some trials stopped at rungs, exported.
+
+    `events.jsonl` beside its file holds what `--events` said.
+    """
+    folder = tmp_path_factory.mktemp("study")
+    assert emotune("run", write_study_file(folder, faces), "--no-calibrate", "--events", folder / "events.jsonl") == 0
+    return load_study_folder(folder / "runs/tiny")

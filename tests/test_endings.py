@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
+from optuna.trial import TrialState
 
-from tests.fixtures_study import run_here, write_study_file
-from tune.cli import app
+from tests.fixtures_study import emotune, lines, optuna_study, run_here, write_study_file
 from tune.errors import EveryTrialFailed, StudyError
 from tune.record import SEED_STRIDE
 from tune.studies import Study, load_study_folder
@@ -18,64 +17,46 @@ from tune.studies import Study, load_study_folder
 pytestmark = pytest.mark.slow
 
 
-def emotune(*words: object) -> int:
-    """Runs the command line in this process, on the Ray that is there; returns its exit code."""
-    return int(app([str(word) for word in words], standalone_mode=False) or 0)
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-@pytest.mark.parametrize(
-    ("budget", "ended_by", "code"),
-    [
-        ({"target": 0.01}, "target", 4),
-        ({"stagnation": 1}, "stagnation", 3),
-        ({"cost": 0.01, "node_hour_price": 100}, "cost", 3),
-    ],
-    ids=str,
-)
-def test_a_budget_ends_the_study_with_an_export_and_its_exit_code(
-    ray_cluster: str, faces: Path, tmp_path: Path, budget: dict[str, Any], ended_by: str, code: int
+def test_each_budget_ends_the_study_with_an_export_and_its_exit_code_and_goes_on_when_it_is_raised(
+    ray_cluster: str, faces: Path, tmp_path: Path
 ) -> None:
-    file = write_study_file(tmp_path, faces, trials=50, budget=budget)
-    assert emotune("run", file, "--no-calibrate", "--events", tmp_path / "events.jsonl") == code
+    one = {"max_concurrent": 1}
+    file, events = write_study_file(tmp_path, faces, trials=50, resources=one), tmp_path / "events.jsonl"
+
+    def run(budget: str, *options: str) -> int:
+        return emotune("run", file, "--no-calibrate", "--set", f"budget={budget}", "--events", events, *options)
+
+    assert run("{epochs: 1}") == 3
     study = load_study_folder(tmp_path / "runs/tiny")
-    record = study.record()
-    assert (record.ended_by, len(record.trials) < 50) == (ended_by, True)
+    first = study.record()
+    assert (first.ended_by, "cut" in {t.state for t in first.trials.values()}) == ("epochs", True)
     assert (study.export / "model.keras").exists()
-    assert lines(tmp_path / "events.jsonl")[-1] == {
-        "event": "exit",
-        "time": lines(tmp_path / "events.jsonl")[-1]["time"],
-        "ended_by": ended_by,
-        "exit_code": code,
-        "export": str(study.export),
-    }
+    last = lines(events)[-1]
+    exported = {"ended_by": "epochs", "exit_code": 3, "export": str(study.export)}
+    assert last == {"event": "exit", "time": last["time"], **exported}
+
+    assert run("{cost: 0.01, node_hour_price: 100}") == 3
+    second = study.record()
+    assert second.ended_by == "cost" and "reopened" in {e["event"] for e in lines(study.journal)}
+
+    assert run("{stagnation: 1}") == 3
+    record = study.record()
+    assert (record.ended_by, len(record.trials) < 50, record.sessions) == ("stagnation", True, 3)
+    for earlier in (first, second):
+        for number, trial in earlier.trials.items():  # what was cut went on, and nothing was trained again
+            assert {epoch: record.trials[number].epochs[epoch] for epoch in trial.epochs} == trial.epochs
+    assert optuna_study(study).best_trial.number in record.trials
+    assert TrialState.RUNNING not in {t.state for t in optuna_study(study).trials}
+
     before = study.journal.read_bytes()
-    assert emotune("resume", study.directory) == code  # nothing is left to spend
-    assert emotune("run", file, "--no-calibrate", "--set", "budget={target: 0.01}") == 4  # another budget, met already
+    assert emotune("resume", study.directory) == 3  # nothing is left to spend
+    assert run("{target: 0.01}") == 4  # another budget, met already
+    assert run("{}", "--time", "1s") == 3
     assert study.journal.read_bytes() == before
 
 
-def test_trials_that_a_budget_cut_go_on_when_it_is_raised(ray_cluster: str, faces: Path, tmp_path: Path) -> None:
-    asha = {"max_epochs": 1000, "grace_epochs": 1000}
-    file = write_study_file(tmp_path, faces, trials=2, asha=asha, budget={"epochs": 4})
-    before = run_here(file).record()
-    assert {t.state for t in before.trials.values()} <= {"cut", "failed"}
-    after = run_here(file, "budget.epochs=14").record()
-    for number, trial in before.trials.items():
-        assert {epoch: after.trials[number].epochs[epoch] for epoch in trial.epochs} == trial.epochs
-    assert sum(len(t.epochs) for t in after.trials.values()) >= 14
-    assert (after.ended_by, after.sessions, sorted(after.ended)) == ("epochs", 2, [0, 1])
-
-
-def test_events_are_the_journals_and_a_finished_study_exits_with_0(
-    ray_cluster: str, faces: Path, tmp_path: Path
-) -> None:
-    file = write_study_file(tmp_path, faces, trials=1, asha={"max_epochs": 1})
-    assert emotune("run", file, "--no-calibrate", "--events", tmp_path / "events.jsonl") == 0
-    seen, journal = lines(tmp_path / "events.jsonl"), lines(tmp_path / "runs/tiny/journal.jsonl")
+def test_events_are_the_journals_and_a_finished_study_exits_with_0(finished_study: Study) -> None:
+    seen, journal = lines(finished_study.directory.parents[1] / "events.jsonl"), lines(finished_study.journal)
     assert seen[:-1] == journal
     documented = (Path(__file__).parents[1] / "docs/events.md").read_text()
     for event in seen:
@@ -88,12 +69,15 @@ def test_every_trial_failing_says_so_in_the_events(ray_cluster: str, faces: Path
     fixed = {"image_size_px": 48, "width": 0.0625, "optimizer": "sgd", "momentum": 0.99, "batch_norm": False}
     changes = {"space": steep, "fixed": fixed, "faults": {"in_a_row": 3}, "resources": {"max_concurrent": 1}}
     file = write_study_file(tmp_path, faces, trials=50, **changes)
-    with pytest.raises(EveryTrialFailed) as failed:
+    with pytest.raises(EveryTrialFailed, match="no trial of study 'tiny' ended with a score") as failed:
         emotune("run", file, "--no-calibrate", "--events", tmp_path / "events.jsonl")
     assert failed.value.exit_code == 5
     assert lines(tmp_path / "events.jsonl")[-1]["exit_code"] == 5
-    record = load_study_folder(tmp_path / "runs/tiny").record()
+    study = load_study_folder(tmp_path / "runs/tiny")
+    record = study.record()
     assert (record.ended_by, len(record.trials)) == ("failures", 3)
+    assert all("not finite in epoch 1" in t.reason for t in record.trials.values())
+    assert {t.state for t in optuna_study(study).trials} == {TrialState.FAIL}
     assert [f.kind for t in record.trials.values() for f in t.faults] == ["not_finite"] * 3
 
 
@@ -205,25 +189,27 @@ def test_why_is_answered_for_a_trial_and_for_the_study(
     assert "rung 1:" in capsys.readouterr().out
 
 
-def test_the_space_may_be_widened_between_sessions_and_not_narrowed(
+def test_an_extended_study_may_have_a_wider_space_and_no_narrower_one(
     ray_cluster: str, faces: Path, tmp_path: Path
 ) -> None:
     space = {
         "dropout": {"type": "float", "low": 0.1, "high": 0.3, "default": 0.2},
         "optimizer": {"type": "categorical", "choices": ["adam"], "default": "adam"},
     }
-    file = write_study_file(tmp_path, faces, trials=2, space=space, asha={"max_epochs": 1})
+    quick = {"asha": {"max_epochs": 1}, "resources": {"max_concurrent": 1}}
+    file = write_study_file(tmp_path, faces, trials=2, space=space, **quick)
     before = run_here(file).record()
     wider = {
         "dropout": {"type": "float", "low": 0.0, "high": 0.6, "default": 0.2},
         "optimizer": {"type": "categorical", "choices": ["sgd", "adam"], "default": "adam"},
         "momentum": {"type": "float", "low": 0.5, "high": 0.9, "default": 0.9, "when": {"optimizer": "sgd"}},
     }
-    file = write_study_file(tmp_path, faces, trials=5, space=wider, asha={"max_epochs": 1})
+    file = write_study_file(tmp_path, faces, trials=4, space=wider, **quick)
     after = run_here(file).record()
     assert {n: after.trials[n] for n in before.trials} == before.trials
-    assert len(after.trials) == 5
+    assert [t.state for t in after.trials.values()] == ["complete"] * 4
+    assert after.sessions == 2
     narrower = {**wider, "dropout": {"type": "float", "low": 0.1, "high": 0.6, "default": 0.2}}
-    file = write_study_file(tmp_path, faces, trials=6, space=narrower, asha={"max_epochs": 1})
+    file = write_study_file(tmp_path, faces, trials=5, space=narrower, **quick)
     with pytest.raises(StudyError, match=r"another space \(dropout: its bounds shrink from 0-0.6 to 0.1-0.6\)"):
         run_here(file)

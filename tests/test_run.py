@@ -8,23 +8,17 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-import optuna
 import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from tests.fixtures_study import run_here, write_study_file
-from tune.errors import EveryTrialFailed, StudyError
-from tune.spec import load_study
+from tests.fixtures_study import optuna_study, run_here, write_study_file
+from trainables.records import open_dataset
+from tune.errors import StudyError
+from tune.replay import train_again
 from tune.studies import Study, find_study, reopen
+from tune.study_data import trial_context
 
 pytestmark = pytest.mark.slow
-
-
-def optuna_study(study: Study) -> optuna.Study:
-    storage = JournalStorage(JournalFileBackend(str(study.optuna_file)))
-    return optuna.load_study(study_name=None, storage=storage)
 
 
 def test_every_trial_ends_and_trial_0_is_the_default_configuration(finished_study: Study) -> None:
@@ -122,15 +116,6 @@ def test_running_a_finished_study_again_trains_nothing(finished_study: Study, fa
     assert again.record().trials == before.trials
 
 
-def test_a_finished_study_can_be_extended(ray_cluster: str, faces: Path, tmp_path: Path) -> None:
-    file = write_study_file(tmp_path, faces, trials=2, asha={"max_epochs": 1})
-    before = run_here(file).record()
-    after = run_here(file, "trials=4").record()
-    assert {n: after.trials[n] for n in before.trials} == before.trials
-    assert [t.state for t in after.trials.values()] == ["complete"] * 4
-    assert after.sessions == 2
-
-
 def test_another_study_of_the_same_name_is_refused(finished_study: Study, faces: Path) -> None:
     with pytest.raises(StudyError, match="exists in .* with another seed, asha"):
         run_here(finished_study.study_file, "seed=7", "asha.max_epochs=9")
@@ -144,60 +129,32 @@ def test_a_study_goes_on_only_with_the_data_it_was_begun_on(finished_study: Stud
         run_here(finished_study.study_file, f"data={tmp_path / 'others'}")
 
 
-def test_the_face_method_runs_from_the_boxes_to_the_export(ray_cluster: str, faces: Path, tmp_path: Path) -> None:
+def test_the_face_method_with_a_feed_of_its_own_runs_from_the_boxes_to_the_export(
+    ray_cluster: str, faces: Path, tmp_path: Path
+) -> None:
     shutil.copytree(faces, tmp_path / "faces")  # the boxes are kept beside the data set
     space = {"preprocessing": {"type": "categorical", "choices": ["face"], "default": "face"}}
     fixed = {"image_size_px": 48, "width": 0.0625, "batch_norm": True}
-    file = write_study_file(tmp_path, tmp_path / "faces", trials=1, space=space, fixed=fixed, asha={"max_epochs": 1})
-    study = run_here(file)
+    resources = {"feed_workers": 1, "max_concurrent": 1}
+    changes = {"trials": 1, "space": space, "fixed": fixed, "asha": {"max_epochs": 1}, "resources": resources}
+    study = run_here(write_study_file(tmp_path, tmp_path / "faces", **changes))
     assert (tmp_path / "faces/faces.arrow").exists()
     labels = json.loads((study.export / "labels.json").read_text())
     assert labels["needs_faces"] and labels["expects_preprocessed_images"]
 
-
-def test_a_feed_with_workers_of_its_own_trains_alike(ray_cluster: str, faces: Path, tmp_path: Path) -> None:
-    fixed = {"image_size_px": 48, "width": 0.0625, "batch_norm": True, "preprocessing": "augment"}
-    space = {"dropout": {"type": "float", "low": 0.1, "high": 0.1, "default": 0.1}}
-    losses = []
-    for workers in (0, 1):
-        changes = {"name": f"workers-{workers}", "resources": {"feed_workers": workers, "max_concurrent": 1}}
-        file = write_study_file(tmp_path, faces, trials=1, space=space, fixed=fixed, asha={"max_epochs": 1}, **changes)
-        losses.append(run_here(file).record().trials[0].epochs[1]["training_loss"])
-    assert losses[0] == losses[1]
-
-
-def test_a_diverging_trial_fails_and_a_study_of_nothing_else_says_so(
-    ray_cluster: str, faces: Path, tmp_path: Path
-) -> None:
-    steep = {"learning_rate": {"type": "float", "low": 9.0, "high": 10.0, "default": 10.0}}
-    fixed = {"image_size_px": 48, "width": 0.0625, "optimizer": "sgd", "momentum": 0.99, "batch_norm": False}
-    file = write_study_file(tmp_path, faces, trials=2, space=steep, fixed=fixed)
-    with pytest.raises(EveryTrialFailed, match="no trial of study 'tiny' ended with a score"):
-        run_here(file)
-    study = Study(tmp_path / "runs/tiny", load_study(file))
-    assert {t.state for t in study.record().trials.values()} == {"failed"}
-    assert all("not finite in epoch 1" in t.reason for t in study.record().trials.values())
-    assert {t.state for t in optuna_study(study).trials} == {TrialState.FAIL}
+    alone = study.spec.model_copy(update={"resources": study.spec.resources.model_copy(update={"feed_workers": 0})})
+    context = trial_context(alone, open_dataset(tmp_path / "faces")).model_dump()
+    trial = study.record().trials[0]
+    config = {"trial": 0, "parameters": alone.trial_config(trial.values).model_dump(), "study": context}
+    assert train_again(config, 1)[0]["training_loss"] == trial.epochs[1]["training_loss"]
 
 
 def test_a_process_past_its_memory_limit_is_replaced_without_losing_a_trial(
     ray_cluster: str, faces: Path, tmp_path: Path
 ) -> None:
     resources = {"process_memory_mib": 256, "max_concurrent": 1}  # TensorFlow alone takes more
-    study = run_here(write_study_file(tmp_path, faces, trials=3, asha={"max_epochs": 1}, resources=resources))
+    study = run_here(write_study_file(tmp_path, faces, trials=2, asha={"max_epochs": 1}, resources=resources))
     trials = study.record().trials.values()
-    assert [t.state for t in trials] == ["complete"] * 3
-    assert len({t.epochs[1]["process"] for t in trials}) == 3
-    assert [t.restarts for t in trials] == [0, 1, 1]
-
-
-def test_when_the_time_is_over_running_trials_are_cut_and_the_best_is_exported(
-    ray_cluster: str, faces: Path, tmp_path: Path
-) -> None:
-    file = write_study_file(tmp_path, faces, trials=1000, time=1, asha={"max_epochs": 1000, "grace_epochs": 1000})
-    study = run_here(file)
-    record = study.record()
-    assert record.ended_by == "time"
-    assert {t.state for t in record.trials.values()} == {"cut"}
-    assert TrialState.RUNNING not in {t.state for t in optuna_study(study).trials}
-    assert study.export.is_dir()
+    assert [t.state for t in trials] == ["complete"] * 2
+    assert len({t.epochs[1]["process"] for t in trials}) == 2
+    assert [t.restarts for t in trials] == [0, 1]

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.fixtures_study import write_study_file
+from tests.fixtures_study import optuna_study, write_study_file
 from tests.test_interrupt import assert_whole, events, start
 from tune.scheduler import Rungs
 from tune.search import rebuild_optuna_study
@@ -73,8 +73,6 @@ def assert_nothing_was_lost_or_repeated(folder: Path) -> None:
     assert rungs_again(found, spec) == [e for e in found if e["event"] == "rung"]
 
     told = rebuild_optuna_study(folder / "optuna-again.log", spec, record.trials.values()).get_trials()
-    from tests.test_run import optuna_study
-
     kept = optuna_study(study).get_trials()
     assert [t.state.name for t in kept] == [t.state.name for t in told]
     assert "RUNNING" not in {t.state.name for t in kept}

@@ -38,15 +38,34 @@ def joined_ray() -> Iterator[None]:
         ray.shutdown()
 
 
-def run_like_a_trial(spec: StudySpec, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Runs a function in another process with a trial's resources, and returns what it returns.
+class _Process:
+    """What a process like a trial's runs, one call after another."""
 
-    Raises:
-        Exception: what the function raised.
+    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Calls a function."""
+        return function(*arguments)
+
+
+@contextmanager
+def trial_process(spec: StudySpec) -> Iterator[Callable[..., Any]]:
+    """Starts one other process with a trial's resources; yields what calls a function in it and returns its result.
+
+    The call raises what the function raised. A process that dies is started again, and the call repeated, three times.
     """
     wanted = spec.resources
-    task = ray.remote(num_cpus=wanted.cpus_per_trial, num_gpus=wanted.gpus_per_trial)(function)
+    process: Any = (
+        ray.remote(_Process)
+        .options(num_cpus=wanted.cpus_per_trial, num_gpus=wanted.gpus_per_trial, max_restarts=3, max_task_retries=3)
+        .remote()
+    )
+
+    def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return ray.get(process.call.remote(function, arguments))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause if error.cause is not None else error from None
+
     try:
-        return ray.get(task.remote(*arguments))
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause if error.cause is not None else error from None
+        yield call
+    finally:
+        ray.kill(process)

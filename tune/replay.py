@@ -49,7 +49,7 @@ def replay_trial(study: Study, dataset: Dataset, number: int, epochs: int | None
     """
     import ray
 
-    from tune.compute import joined_ray, run_like_a_trial
+    from tune.compute import joined_ray, trial_process
     from tune.terminal import quiet_terminal
 
     record = study.record()
@@ -64,8 +64,8 @@ def replay_trial(study: Study, dataset: Dataset, number: int, epochs: int | None
         "micro_batches": micro_batches(trial, study.spec.trial_config(trial.values)),
         "refit_epochs": len(known) if number // SEED_STRIDE == REFIT_SEED else None,
     }
-    with quiet_terminal(study.ray_log), joined_ray():
-        found = run_like_a_trial(study.spec, train_again, config, wanted)
+    with quiet_terminal(study.ray_log), joined_ray(), trial_process(study.spec) as call:
+        found = call(train_again, config, wanted)
         now = provenance(study.directory, ray.cluster_resources())
     different = {
         epoch: changed for epoch, now in enumerate(found, 1) if (changed := _compare(trial.epochs[epoch], now))

@@ -117,7 +117,7 @@ def _run(
     import ray
 
     from trainables.calibrate import measure_speed
-    from tune.compute import run_like_a_trial
+    from tune.compute import trial_process
     from tune.session import Desk, search
 
     spec, record = study.spec, ledger.record
@@ -133,7 +133,8 @@ def _run(
                 "parameters": spec.trial_config(spec.space.defaults()).model_dump(),
                 "study": context.model_dump(),
             }
-            speed = run_like_a_trial(spec, measure_speed, config)
+            with trial_process(spec) as call:
+                speed = call(measure_speed, config)
             plan = make_plan(spec, ray.cluster_resources(), len(ray.nodes()), left, speed)
         live.line(announce(plan))
         ended_by = search(Desk(study, dataset, ledger, live, context, plan.at_once, speed and speed.epoch_s))
@@ -212,13 +213,14 @@ def _left(study: Study, record: StudyRecord) -> int:
 
 def _export(study: Study, dataset: Dataset, ledger: Ledger) -> Path | None:
     """Exports the best trial in a process like a trial's, so that a GPU is used where trials use one."""
-    from tune.compute import run_like_a_trial
+    from tune.compute import trial_process
 
     if study.best(ledger.record) is None:
         return None
     context = trial_context(study.spec, dataset)
-    _open_sealed_test(study, context, ledger, lambda *arguments: run_like_a_trial(study.spec, *arguments))
-    run_like_a_trial(study.spec, export_best, study, ledger.record, context, study.export)
+    with trial_process(study.spec) as call:
+        _open_sealed_test(study, context, ledger, call)
+        call(export_best, study, ledger.record, context, study.export)
     ledger.append("export", path=str(study.export.relative_to(study.directory)))
     return study.export
 
