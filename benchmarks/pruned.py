@@ -39,8 +39,9 @@ from ray.tune.search.optuna import OptunaSearch
 from scipy import stats
 
 from tune.ledger import Ledger
+from tune.optuna_study import make_sampler, rebuild_optuna_study
 from tune.scheduler import Asha, Rungs
-from tune.search import OptunaSearcher, make_sampler, rebuild_optuna_study
+from tune.search import OptunaSearcher
 from tune.spec import StudySpec
 
 AT_ONCE = 4

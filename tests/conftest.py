@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.fixtures_data", "tests.fixtures_study"]
+pytest_plugins = ["tests.fixtures_data", "tests.fixtures_study", "tests.servers"]
 
 # Set before TensorFlow, Ray or Albumentations are imported anywhere, here or in a process a test starts.
 _QUIET = {
@@ -17,6 +18,10 @@ _QUIET = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray 2.60 warns at every start until the choice is made
     "RAY_USAGE_STATS_ENABLED": "0",
+    # For the S3 server that tests start.
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_EC2_METADATA_DISABLED": "true",
 }
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -26,8 +31,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """Quietens the libraries, and hides GPUs from everything but `pytest -m gpu`."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    os.environ["EMOTUNE_CACHE"] = tempfile.mkdtemp(prefix="emotune-cache-")
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Removes the cache."""
+    shutil.rmtree(os.environ["EMOTUNE_CACHE"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,6 +56,7 @@ def ray_cluster() -> Iterator[str]:
     import ray
 
     context = ray.init(
+        address="local",
         num_cpus=4,
         num_gpus=0,
         include_dashboard=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from trainables.data_cache import import_folder
 from tune.cli import app
+from tune.optuna_study import study_name
 from tune.spec import load_study
-from tune.studies import Study, load_study_folder, open_or_create
+from tune.studies import Study, find_study, load_study_folder, open_or_create
 
 TINY: dict[str, Any] = {
     "space": "quickstart",
@@ -27,7 +30,7 @@ TINY: dict[str, Any] = {
 }
 
 
-def write_study_file(folder: Path, data: Path, **changes: Any) -> Path:
+def write_study_file(folder: Path, data: Path | str, **changes: Any) -> Path:
     """Writes a tiny study's file; `changes` replace its keys."""
     path = folder / f"{changes.get('name', 'tiny')}.yaml"
     values = {"name": "tiny", "data": str(data), "storage": str(folder / "runs"), **TINY, **changes}
@@ -54,8 +57,10 @@ def emotune(*words: object) -> int:
 
 def optuna_study(study: Study) -> optuna.Study:
     """Opens what a study has told Optuna."""
-    storage = JournalStorage(JournalFileBackend(str(study.optuna_file)))
-    return optuna.load_study(study_name=None, storage=storage)
+    if study.spec.optuna_storage:
+        url = study.spec.optuna_storage.replace("postgresql", "postgresql+psycopg", 1)
+        return optuna.load_study(study_name=study_name(study.spec), storage=url)
+    return optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(study.optuna_file))))
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -72,3 +77,30 @@ def finished_study(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempP
     folder = tmp_path_factory.mktemp("study")
     assert emotune("run", write_study_file(folder, faces), "--no-calibrate", "--events", folder / "events.jsonl") == 0
     return load_study_folder(folder / "runs/tiny")
+
+
+@pytest.fixture(scope="session")
+def bucket_study(ray_cluster: str, bucket: str, faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The same study in a bucket, its data set in a bucket too."""
+    folder = tmp_path_factory.mktemp("bucket")
+    data = bucket.format("faces")
+    with import_folder(data) as imported:
+        shutil.copytree(faces, imported)
+    file = write_study_file(folder, data, storage=bucket.format("runs"))
+    assert emotune("run", file, "--no-calibrate") == 0
+    return find_study(bucket.format("runs/tiny"), "")
+
+
+@pytest.fixture(scope="session")
+def database_study(ray_cluster: str, postgresql: str, faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The same study with Optuna's part of it in PostgreSQL."""
+    folder = tmp_path_factory.mktemp("database")
+    assert emotune("run", write_study_file(folder, faces, optuna_storage=postgresql), "--no-calibrate") == 0
+    return load_study_folder(folder / "runs/tiny")
+
+
+@pytest.fixture(params=["finished_study", "bucket_study", "database_study"])
+def whole_study(request: pytest.FixtureRequest) -> Study:
+    """A study in a folder, one in a bucket, one with PostgreSQL: each run to its end."""
+    study: Study = request.getfixturevalue(request.param)
+    return study

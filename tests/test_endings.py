@@ -118,7 +118,7 @@ def test_the_final_fit_is_exported_with_its_evidence(confirmed: Study) -> None:
     assert found is not None and record.confirmed is not None
     refit, checkpoint = found
     assert refit.number == record.confirmed["winner"] + 900 * SEED_STRIDE
-    assert json.loads((checkpoint / "state.json").read_text())["epoch"] == max(refit.epochs)
+    assert json.loads((confirmed.directory / checkpoint / "state.json").read_text())["epoch"] == max(refit.epochs)
     assert metrics["selection"] == {}  # it was trained on those images
     assert metrics["confirmation"] == record.confirmed
     assert metrics["test"]["opening"] == 1

@@ -95,14 +95,13 @@ def test_the_study_goes_on_through_all_of_them(table: StudyRecord) -> None:
 
 def command(file: Path, word: str = "run", **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs the command line with faulty trials, with a Ray of its own."""
-    names = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     return subprocess.run(
         [sys.executable, "-m", "tests.faulty", word, str(file)],
         capture_output=True,
         text=True,
         timeout=400,
         check=False,
-        env={**names, **environment},
+        env={**os.environ, "RAY_ADDRESS": "local", **environment},
     )
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 def start(study_file: Path, *options: str, module: str = "tune.cli") -> subprocess.Popen[str]:
     """Starts `emotune run` in a session of its own, with a Ray of its own."""
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment = {**os.environ, "RAY_ADDRESS": "local"}
     environment["PYTHONPATH"] = str(Path(__file__).parents[1])  # for tests.faulty, from the study's folder
     return subprocess.Popen(
         [sys.executable, "-m", module, "run", str(study_file), "--no-calibrate", *options],
@@ -81,7 +81,15 @@ def test_ctrl_c_saves_the_running_trials_and_resume_goes_on_where_they_were(face
     interrupted = events(tmp_path)
     done = {trial: max(epochs) for trial, epochs in epochs_by_trial(interrupted).items()}
     resume = [sys.executable, "-m", "tune.cli", "resume", "tiny"]
-    resumed = subprocess.run(resume, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path)
+    resumed = subprocess.run(
+        resume,
+        env={**os.environ, "RAY_ADDRESS": "local"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=tmp_path,
+    )
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     later = events(tmp_path)[len(interrupted) :]
     assert_whole(interrupted + later, trials=3, max_epochs=6)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from trainables.places import Place
 from tune.errors import StudyError
 from tune.ledger import Ledger, is_taken, replay
 
@@ -78,10 +79,10 @@ def test_trials_that_ran_to_their_end_rank_before_those_that_were_stopped(tmp_pa
 def test_only_a_checkpoint_that_is_still_whole_counts(tmp_path: Path) -> None:
     ledger = grown(tmp_path / "journal.jsonl")
     trial = ledger.record.trials[0]
-    assert trial.whole_checkpoints(tmp_path) == []
+    assert trial.whole_checkpoints(Place(str(tmp_path))) == []
     (tmp_path / "trials/a").mkdir(parents=True)
     (tmp_path / "trials/a/state.json").write_text("{}")
-    assert trial.whole_checkpoints(tmp_path) == [tmp_path / "trials/a"]
+    assert trial.whole_checkpoints(Place(str(tmp_path))) == ["trials/a"]
     ledger.close()
 
 

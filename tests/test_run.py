@@ -21,17 +21,17 @@ from tune.study_data import trial_context
 pytestmark = pytest.mark.slow
 
 
-def test_every_trial_ends_and_trial_0_is_the_default_configuration(finished_study: Study) -> None:
-    record = finished_study.record()
+def test_every_trial_ends_and_trial_0_is_the_default_configuration(whole_study: Study) -> None:
+    record = whole_study.record()
     assert sorted(record.trials) == list(range(6))
-    assert record.trials[0].values == finished_study.spec.space.defaults()
+    assert record.trials[0].values == whole_study.spec.space.defaults()
     assert {t.state for t in record.trials.values()} == {"complete", "pruned"}
     assert (record.finished, record.ended_by, record.export) == (True, "finished", "export")
 
 
-def test_stopped_trials_are_pruned_in_optuna_with_all_their_values(finished_study: Study) -> None:
-    told = {t.number: t for t in optuna_study(finished_study).trials}
-    for number, trial in finished_study.record().trials.items():
+def test_stopped_trials_are_pruned_in_optuna_with_all_their_values(whole_study: Study) -> None:
+    told = {t.number: t for t in optuna_study(whole_study).trials}
+    for number, trial in whole_study.record().trials.items():
         reported = {epoch: metrics["selection_accuracy"] for epoch, metrics in trial.epochs.items()}
         assert told[number].intermediate_values == reported
         assert told[number].params == trial.values
@@ -40,24 +40,25 @@ def test_stopped_trials_are_pruned_in_optuna_with_all_their_values(finished_stud
     assert TrialState.RUNNING not in Counter(t.state for t in told.values())
 
 
-def test_the_best_value_is_a_best_epochs_whose_checkpoint_exists(finished_study: Study) -> None:
-    best = optuna_study(finished_study).best_trial
-    found = finished_study.best(finished_study.record())
+def test_the_best_value_is_a_best_epochs_whose_checkpoint_exists(whole_study: Study) -> None:
+    best = optuna_study(whole_study).best_trial
+    found = whole_study.best(whole_study.record())
     assert found is not None
     trial, checkpoint = found
-    state = json.loads((checkpoint / "state.json").read_text())
+    state = json.loads(whole_study.place.read(f"{checkpoint}/state.json") or b"")
     chosen = max(trial.epochs, key=lambda epoch: trial.epochs[epoch]["validation_accuracy"])
     assert (trial.number, trial.epochs[chosen]["selection_accuracy"]) == (best.number, best.value)
     assert state["epoch"] == state["best"]["epoch"] == chosen
 
 
-def test_a_trial_keeps_at_most_two_checkpoints(finished_study: Study) -> None:
-    for trial in (finished_study.directory / "trials").glob("*/trial-*"):
-        assert 1 <= len(list(trial.glob("checkpoint_*"))) <= 2
+def test_a_trial_keeps_at_most_two_checkpoints(whole_study: Study) -> None:
+    states = [file.path for file in whole_study.place.files("trials") if file.path.endswith("/state.json")]
+    by_trial = Counter(path.split("/")[2] for path in states)
+    assert len(by_trial) == 6 and set(by_trial.values()) <= {1, 2}
 
 
-def test_every_epoch_reports_the_whole_set_of_metrics(finished_study: Study) -> None:
-    for trial in finished_study.record().trials.values():
+def test_every_epoch_reports_the_whole_set_of_metrics(whole_study: Study) -> None:
+    for trial in whole_study.record().trials.values():
         for metrics in trial.epochs.values():
             for name in ("loss", "accuracy", "macro_precision", "macro_recall", "macro_f1"):
                 assert math.isfinite(metrics[f"selection_{name}"])
@@ -66,8 +67,8 @@ def test_every_epoch_reports_the_whole_set_of_metrics(finished_study: Study) -> 
             assert metrics["images_per_s"] > 0 <= metrics["wait_s"]
 
 
-def test_processes_are_reused_from_trial_to_trial(finished_study: Study) -> None:
-    trials = finished_study.record().trials.values()
+def test_processes_are_reused_from_trial_to_trial(whole_study: Study) -> None:
+    trials = whole_study.record().trials.values()
     assert len({metrics["process"] for t in trials for metrics in t.epochs.values()}) < len(trials)
 
 

@@ -13,8 +13,9 @@ from optuna.trial import TrialState
 
 from trainables.faults import FaultKind, TrialFault
 from tune.ledger import Ledger
+from tune.optuna_study import rebuild_optuna_study
 from tune.record import RungDecision
-from tune.search import OptunaSearcher, rebuild_optuna_study
+from tune.search import OptunaSearcher
 from tune.spec import StudySpec
 
 SPEC = StudySpec.model_validate(

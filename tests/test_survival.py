@@ -19,8 +19,8 @@ import pytest
 
 from tests.fixtures_study import optuna_study, write_study_file
 from tests.test_interrupt import assert_whole, events, start
+from tune.optuna_study import rebuild_optuna_study
 from tune.scheduler import Rungs
-from tune.search import rebuild_optuna_study
 from tune.spec import StudySpec
 from tune.studies import Study, load_study_folder
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 
@@ -35,14 +34,14 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
 
     from trainables.classifier import EVALUATION_BATCH, compiled_model, limited, prepare_process
     from trainables.config import TrialConfig, TrialContext
+    from trainables.data_cache import open_data
     from trainables.feed import Feed
     from trainables.folds import trial_rows
-    from trainables.records import open_dataset
 
     context = TrialContext.model_validate(config["study"])
     trial = TrialConfig.model_validate(config["parameters"])
     prepare_process(context)
-    dataset = open_dataset(Path(context.dataset))
+    dataset = open_data(context.dataset, fingerprint=context.fingerprint)
     rows = trial_rows(dataset, context.selection_share, trial.split_ratio, context.seed)
     fit, validation, selection = (limited(r, context) for r in (rows.fit, rows.validation, rows.selection))
     model = compiled_model(dataset, trial)

@@ -21,11 +21,14 @@ import psutil
 from ray.tune import Trainable
 
 from trainables.config import TrialConfig, TrialContext, chooser_of
+from trainables.data_cache import open_data
+from trainables.errors import PlaceError
 from trainables.faults import TrialFault, named
 from trainables.folds import trial_rows
 from trainables.metrics import evaluate
 from trainables.optimizers import PlateauState, build_optimizer, learning_rate_at, restore_optimizer
-from trainables.records import Dataset, Rows, open_dataset
+from trainables.places import local_folder
+from trainables.records import Dataset, Rows
 
 if TYPE_CHECKING:
     import keras
@@ -61,7 +64,7 @@ class Classifier(Trainable):
 
         gc.collect()
         gc.freeze()  # TensorFlow's own million objects are not looked at again between trials
-        self._dataset = open_dataset(Path(self._context.dataset))
+        self._dataset = open_data(self._context.dataset, fingerprint=self._context.fingerprint)
         self._feed = Feed(self._dataset, "none", {}, workers=self._context.feed_workers)
         self._waiting: dict[str, Any] | None = config
 
@@ -102,8 +105,11 @@ class Classifier(Trainable):
         unreadable = []
         for checkpoint in checkpoints:
             try:
-                self.load_checkpoint(checkpoint)
+                with local_folder(checkpoint) as folder:
+                    self.load_checkpoint(str(folder))
                 break
+            except PlaceError as error:  # the storage may be back soon, with all that was trained
+                raise TrialFault("storage", str(error)) from None
             except Exception as error:  # Keras raises whatever its zip, HDF5 and layer readers raise
                 unreadable.append(f"{checkpoint} cannot be read: {named(error)}")
         return unreadable

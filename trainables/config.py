@@ -64,7 +64,8 @@ class TrialContext(BaseModel, frozen=True, extra="forbid"):
     """What all trials of a study share; the runner makes it, the trial reads it.
 
     Attributes:
-        dataset: data set folder.
+        dataset: data set folder, or its address in a bucket.
+        fingerprint: of the data set; every process checks that it has opened that one.
         objective: name of the reported metric that scores a trial; `mode` says which way.
         rungs: epochs after which a trial may be stopped; a checkpoint is written at each.
         max_images_per_fold: upper limit on the images of each fold, None for all.
@@ -74,6 +75,7 @@ class TrialContext(BaseModel, frozen=True, extra="forbid"):
     """
 
     dataset: str
+    fingerprint: str = ""
     seed: int
     objective: str
     mode: Literal["min", "max"]

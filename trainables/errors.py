@@ -19,6 +19,10 @@ class DatasetError(EmotuneError):
     """A data set folder is missing, damaged or unfit for what is asked of it."""
 
 
+class PlaceError(EmotuneError):
+    """A bucket cannot be reached, says no, or is misnamed."""
+
+
 class PreprocessingError(EmotuneError):
     """An unknown preprocessing method, or a strength outside its range."""
 

@@ -6,16 +6,14 @@ The detector is MTCNN (Zhang et al. 2016, arXiv:1604.02878); its weights come wi
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import importlib.metadata
 import multiprocessing
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing, contextmanager
-from pathlib import Path
+from contextlib import closing
 from typing import Any, TypeAlias
 
 import cv2
@@ -24,6 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainables.errors import DatasetError
+from trainables.places import only_one_process
 from trainables.records import TRAIN, Dataset, Pixels
 
 Box: TypeAlias = tuple[int, int, int, int]
@@ -59,7 +58,7 @@ def find_faces(dataset: Dataset, progress: Callable[[int, int], None] | None = N
     if boxes is not None:
         return boxes
     try:
-        with _only_one_process(dataset.directory / "faces.lock"):
+        with only_one_process(dataset.directory / "faces.lock"):
             boxes = load_faces(dataset)
             if boxes is None:
                 boxes = _find(dataset, progress or (lambda done, total: None))
@@ -179,14 +178,6 @@ def _write(dataset: Dataset, boxes: Boxes) -> None:
     with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_table(table)
     unfinished.replace(dataset.directory / FACES_FILE)
-
-
-@contextmanager
-def _only_one_process(path: Path) -> Iterator[None]:
-    # The kernel lets go of the lock when its holder dies, so none can be left behind.
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _cores() -> int:

@@ -6,7 +6,6 @@ Knows nothing of where the images come from. `trainables/records.py` defines the
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -28,6 +27,7 @@ from trainables.records import (
     RECORD_BATCH_ROWS,
     SPLITS,
     TRAIN,
+    ContentDigest,
     Dataset,
     DatasetInfo,
     Pixels,
@@ -81,7 +81,7 @@ class DatasetWriter:
         self._shape: tuple[int, int, int] | None = None
         self._pending: dict[str, list[Any]] = {}
         self._groups: dict[bytes, int] = {}
-        self._content = hashlib.blake2b(digest_size=16)
+        self._content = ContentDigest()
         self._counts = np.zeros((len(SPLITS), len(self.classes)), np.int64)
 
     def __enter__(self) -> Self:
@@ -151,7 +151,7 @@ class DatasetWriter:
         for name, value in row.items():
             self._pending[name].append(value)
         self._counts[split, label] += 1
-        self._content.update(pixel_hash + label.to_bytes(4, "little") + bytes([split]))
+        self._content.add(pixel_hash, label, split)
         if len(self._pending["label"]) == RECORD_BATCH_ROWS:
             self._flush()
 
@@ -182,9 +182,7 @@ class DatasetWriter:
                 split: dict(zip(self.classes, counts.tolist(), strict=True))
                 for split, counts in zip(SPLITS, self._counts, strict=True)
             },
-            fingerprint=hashlib.blake2b(
-                self._content.digest() + "\0".join(self.classes).encode(), digest_size=16
-            ).hexdigest(),
+            fingerprint=self._content.fingerprint(self.classes),
             source_fingerprint=source_fingerprint,
             train_mean=mean,
             train_std=std,

@@ -29,8 +29,10 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 
 Events = Annotated[Path | None, typer.Option(help="Append a JSON line per event to this file, for CI systems.")]
-Storage = Annotated[Path, typer.Option(help="Folder of all studies.", show_default=True)]
-StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or its name in the storage folder.")]
+Storage = Annotated[str, typer.Option(help="Folder or bucket of all studies.", show_default=True)]
+StudyName = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study's folder or address, or its name in the storage.")
+]
 
 
 def _version(wanted: bool) -> None:
@@ -54,7 +56,7 @@ def run(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a key, as in asha.max_epochs=8.")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Data set folder, in place of the study file's.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data set folder or address, in place of the study file's.")] = None,
     trials: Annotated[int | None, typer.Option(help="Number of trials, in place of the study file's.")] = None,
     time: Annotated[str | None, typer.Option(help="Wall time of the search, as in 90s, 30m or 2h.")] = None,
     max_cost: Annotated[
@@ -66,15 +68,15 @@ def run(
 ) -> None:
     """Run a study: search, stop the losers early, export the best model. Continues a study of that name."""
     from tune.spec import load_study
-    from tune.studies import Study, check_folder, open_or_create
+    from tune.studies import check_folder, open_or_create, study_of
     from tune.study_data import prepare_data
 
-    options = {"data": None if data is None else str(data), "trials": trials, "time": time}
+    options = {"data": data, "trials": trials, "time": time}
     cost = [] if max_cost is None else [f"budget.cost={max_cost}"]
     spec = load_study(study_file, [*(overrides or []), *cost], options)
     dataset = prepare_data(spec, typer.echo, only_check=check)
     if check:
-        check_folder(Study(Path(spec.storage) / spec.name, spec), dataset.info.fingerprint)
+        check_folder(study_of(spec), dataset.info.fingerprint)
         typer.echo(f"{study_file} is in order: {spec.trials} trials, {len(spec.space.parameters)} parameters")
         return
     _run(open_or_create(spec, dataset.info.fingerprint), dataset, calibrate, events)
@@ -83,7 +85,7 @@ def run(
 @app.command()
 def resume(
     study: StudyName,
-    storage: Storage = Path("runs"),
+    storage: Storage = "runs",
     trials: Annotated[int | None, typer.Option(help="Extend the study to this many trials.")] = None,
     time: Annotated[str | None, typer.Option(help="Extend the study to this wall time, as in 2h.")] = None,
     events: Events = None,
@@ -118,7 +120,7 @@ def _run(study: Study, dataset: Dataset, calibrate: bool, events: Path | None) -
 
 
 @app.command(name="list")
-def list_(storage: Storage = Path("runs")) -> None:
+def list_(storage: Storage = "runs") -> None:
     """List the studies in a storage folder."""
     from tune.report_text import print_studies
 
@@ -126,7 +128,7 @@ def list_(storage: Storage = Path("runs")) -> None:
 
 
 @app.command()
-def show(study: StudyName, storage: Storage = Path("runs")) -> None:
+def show(study: StudyName, storage: Storage = "runs") -> None:
     """Show a study: its trials, the best one, its curves."""
     from tune.report_text import print_study
     from tune.studies import find_study
@@ -138,7 +140,7 @@ def show(study: StudyName, storage: Storage = Path("runs")) -> None:
 def why(
     study: StudyName,
     trial: Annotated[int | None, typer.Argument(metavar="[TRIAL]", help="A trial's number.", min=0)] = None,
-    storage: Storage = Path("runs"),
+    storage: Storage = "runs",
 ) -> None:
     """Tell why a trial ended where it did, and whether the study's rungs judged well."""
     from tune.report_text import why_lines
@@ -152,7 +154,7 @@ def replay(
     study: StudyName,
     trial: Annotated[int, typer.Argument(metavar="TRIAL", help="A trial's number.", min=0)],
     epochs: Annotated[int | None, typer.Option(help="Only the first epochs.", min=1)] = None,
-    storage: Storage = Path("runs"),
+    storage: Storage = "runs",
 ) -> None:
     """Train a trial again from its seeds and compare every epoch with what it reported."""
     from tune.replay import replay_trial
@@ -173,7 +175,7 @@ def replay(
 def export(
     study: StudyName,
     to: Annotated[Path, typer.Option("--to", help="Folder to write; an earlier export there gives way.")],
-    storage: Storage = Path("runs"),
+    storage: Storage = "runs",
 ) -> None:
     """Export the best checkpoint of a study: Keras model, SavedModel, labels, metrics."""
     from tune.report_text import export_lines
@@ -187,17 +189,19 @@ def export(
 
 @app.command()
 def predict(
-    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="Folder of an export.")],
+    export: Annotated[str, typer.Argument(metavar="EXPORT", help="Folder or address of an export.")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images to classify.")],
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
     """Classify images with an export: label and probabilities."""
+    from trainables.places import local_folder
     from tune.predict import check_images, load_export
     from tune.report_text import prediction_line
 
     check_images(images)
-    for prediction in load_export(export).predict(images):
-        typer.echo(prediction_line(prediction, as_json=json))
+    with local_folder(export) as folder:
+        for prediction in load_export(folder).predict(images):
+            typer.echo(prediction_line(prediction, as_json=json))
 
 
 def main() -> None:

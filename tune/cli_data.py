@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="data", help="Import, draw, fetch and look at data sets.", no_args_is_help=True)
 
-Target = Annotated[Path, typer.Option("--to", help="Folder to create.", show_default=False)]
+Target = Annotated[str, typer.Option("--to", help="Folder to create, or a bucket's address.", show_default=False)]
 Replace = Annotated[bool, typer.Option("--replace", help="Let another data set at the target give way.")]
 StoreSize = Annotated[
     int | None, typer.Option(help="Squeeze every image to this side in pixels. Default: their own, if all are equal.")
@@ -41,12 +41,13 @@ def import_command(
 
     Without a test split, the pixels of an image decide whether it is a test image: duplicates stay together.
     """
+    from trainables.data_cache import import_folder
     from tune.ingest import ImportOptions, import_dataset
 
     options = ImportOptions(store_size_px=store_size, channels=channels, test_share=test_share, max_bad=max_bad)
-    with _progress("Importing") as on_image:
-        imported = import_dataset(source, to, options, replace=replace, on_image=on_image)
-    _print_summary(imported.dataset, "Unchanged" if imported.unchanged else "Imported")
+    with _progress("Importing") as on_image, import_folder(to) as folder:
+        imported = import_dataset(source, folder, options, replace=replace, on_image=on_image)
+    _print_summary(imported.dataset, "Unchanged" if imported.unchanged else "Imported", to)
 
 
 @app.command()
@@ -57,18 +58,19 @@ def synth(
     replace: Replace = False,
 ) -> None:
     """Draw cartoon faces with seven expressions: a data set that needs no download."""
+    from trainables.data_cache import import_folder
     from tune.synth import write_faces
 
-    with _progress("Drawing") as on_image:
+    with _progress("Drawing") as on_image, import_folder(to) as folder:
         dataset = write_faces(
-            to,
+            folder,
             train_images=images - images // 5,
             test_images=images // 5,
             seed=seed,
             replace=replace,
             on_image=on_image,
         )
-    _print_summary(dataset, "Drawn")
+    _print_summary(dataset, "Drawn", to)
 
 
 @app.command()
@@ -89,17 +91,17 @@ def fetch(
 
 @app.command()
 def show(
-    directory: Annotated[Path, typer.Argument(help="A data set.", metavar="DIR")],
+    directory: Annotated[str, typer.Argument(help="A data set's folder or address.", metavar="DIR")],
     sheet: Annotated[Path | None, typer.Option(help="Where the contact sheet goes. Default: into DIR.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Print classes, duplicates, conflicts and statistics, and write a contact sheet."""
     from rich.console import Console
 
-    from trainables.records import open_dataset
+    from trainables.data_cache import open_data
     from tune.dataset_report import describe, write_contact_sheet
 
-    dataset = open_dataset(directory)
+    dataset = open_data(directory)
     report = describe(dataset)
     if json:
         typer.echo(report.model_dump_json(indent=2))
@@ -107,7 +109,7 @@ def show(
         console = Console()
         console.print(_counts_table(report))
         console.print(_findings_table(report))
-    written = write_contact_sheet(dataset, sheet or directory / "contact-sheet.png")
+    written = write_contact_sheet(dataset, sheet or dataset.directory / "contact-sheet.png")
     if json:
         return
     console.print(f"Contact sheet: {written}", highlight=False, soft_wrap=True)
@@ -151,18 +153,18 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield on_image
 
 
-def _print_summary(dataset: Dataset, what: str) -> None:
+def _print_summary(dataset: Dataset, what: str, name: str) -> None:
     info = dataset.info
     train, test = (sum(info.counts[split].values()) for split in ("train", "test"))
     typer.echo(
-        f"{what}: {dataset.directory}: {train:,} train and {test:,} test images, {len(info.classes)} classes, "
+        f"{what}: {name}: {train:,} train and {test:,} test images, {len(info.classes)} classes, "
         f"{info.width_px} x {info.height_px} px, {'gray' if info.channels == 1 else 'RGB'}."
     )
     for skipped in info.skipped[:10]:
         typer.echo(f"Left out: {skipped.path}: {skipped.reason}")
     if len(info.skipped) > 10:
-        typer.echo(f"Left out: {len(info.skipped) - 10:,} more, listed in {dataset.directory / 'dataset.json'}")
-    typer.echo(f"Look at it: emotune data show {dataset.directory}")
+        typer.echo(f"Left out: {len(info.skipped) - 10:,} more, listed in its dataset.json")
+    typer.echo(f"Look at it: emotune data show {name}")
 
 
 def _counts_table(report: DatasetReport) -> Table:

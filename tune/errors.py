@@ -3,6 +3,7 @@
 EmotuneError                 exit code 2
 ├── DatasetError             a data set folder is missing, damaged or unfit         (trainables)
 │   └── SourceError          what is to be imported cannot be read or trusted
+├── PlaceError               a bucket cannot be reached or is misnamed               (trainables)
 ├── PreprocessingError       an unknown method or a strength out of range           (trainables)
 ├── StudyFileError           a study file or search space breaks a rule
 ├── StudyError               a study on disk is missing, damaged or not the one meant
@@ -14,9 +15,7 @@ EmotuneError                 exit code 2
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from trainables.errors import DatasetError, EmotuneError, PreprocessingError, nearest
+from trainables.errors import DatasetError, EmotuneError, PlaceError, PreprocessingError, nearest
 
 __all__ = [
     "DatasetError",
@@ -25,6 +24,7 @@ __all__ = [
     "EveryTrialFailed",
     "ExportError",
     "ImageError",
+    "PlaceError",
     "PreprocessingError",
     "SourceError",
     "StudyError",
@@ -50,8 +50,8 @@ class DiskFull(EmotuneError):
     """No space is left for a study; it can be resumed when there is."""
 
 
-def disk_full(study: Path) -> DiskFull:
-    """Returns the error for a study's folder."""
+def disk_full(study: str) -> DiskFull:
+    """Returns the error for a study, by its folder or address."""
     return DiskFull(
         f"no space is left on the disk of {study}; everything written so far is kept. Free some, then: "
         f"emotune resume {study}"

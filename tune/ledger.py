@@ -14,20 +14,34 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from trainables.places import Place
 from tune.errors import StudyError
 from tune.record import StudyRecord
 
+JOURNAL_FILE = "journal.jsonl"
+
 
 class Ledger:
-    """The journal, open for appending, and the record it adds up to."""
+    """The journal, open for appending, and the record it adds up to.
 
-    def __init__(self, path: Path) -> None:
+    Attributes:
+        path: the file.
+        place: what the paths in the journal are relative to.
+        listeners: called with every event that was written.
+    """
+
+    def __init__(self, path: Path, place: Place | None = None) -> None:
         """Opens or creates a journal, takes it for this process alone, and replays it.
+
+        Args:
+            path: the file.
+            place: the study's place, if it is another than the file's folder.
 
         Raises:
             StudyError: another process has it, or a line before the last is damaged.
         """
         self.path = path
+        self.place = place or Place(str(path.parent.resolve()))
         self._file = path.open("ab", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,10 +59,10 @@ class Ledger:
             raise
         self._file.truncate(whole)  # a line torn by a crash is cut off; what it said is told again
         self._whole = whole
-        self.listener: Callable[[Mapping[str, Any]], None] | None = None
+        self.listeners: list[Callable[[Mapping[str, Any]], None]] = []
 
     def append(self, kind: str, /, **fields: Any) -> None:
-        """Writes one event through to the disk, then adds it to the record and passes it to the listener.
+        """Writes one event through to the disk, then adds it to the record and passes it to the listeners.
 
         Raises:
             OSError: it cannot be written; the journal ends with the event before.
@@ -65,8 +79,8 @@ class Ledger:
             raise
         self._whole += len(line)
         self.record.apply(event)
-        if self.listener is not None:
-            self.listener(event)
+        for listener in self.listeners:
+            listener(event)
 
     def close(self) -> None:
         """Closes the file."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from search_spaces import Value
 from trainables.config import chooser_of
 from trainables.faults import FaultKind
+from trainables.places import Place
 
 TrialState = Literal["waiting", "running", "complete", "pruned", "cut", "failed"]
 ENDED: frozenset[TrialState] = frozenset({"complete", "pruned", "cut", "failed"})
@@ -100,15 +100,15 @@ class TrialRecord:
         epoch = self.best_epoch(objective, mode)
         return None if epoch is None else float(self.epochs[epoch][objective])
 
-    def whole_checkpoints(self, study: Path) -> list[Path]:
-        """Returns the folders of the checkpoints that are still there, the latest first."""
+    def whole_checkpoints(self, study: Place) -> list[str]:
+        """Returns the folders of the checkpoints that are still in the study's place, the latest first."""
         found = (self.checkpoint(study, epoch) for epoch in sorted(self.checkpoints, reverse=True))
         return [checkpoint for checkpoint in found if checkpoint is not None]
 
-    def checkpoint(self, study: Path, epoch: int | None) -> Path | None:
-        """Returns the folder of the checkpoint of one epoch, if it is still there."""
-        folder = study / self.checkpoints[epoch] if epoch in self.checkpoints else None
-        return folder if folder is not None and (folder / "state.json").exists() else None
+    def checkpoint(self, study: Place, epoch: int | None) -> str | None:
+        """Returns the folder of the checkpoint of one epoch, if it is still in the study's place."""
+        folder = self.checkpoints.get(epoch) if epoch is not None else None
+        return folder if folder is not None and study.exists(f"{folder}/state.json") else None
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,7 @@ class StudyRecord:
         node_s: seconds times machines.
         cost: what the machines cost, in the study's currency.
         confirmed: what `tune.confirm` found, None before; more trials make it None again.
+        began: when the first session began (seconds since 1970).
         sealed: figures of the sealed test by checkpoint.
         provenance: what each session ran on, by its number.
     """
@@ -164,6 +165,7 @@ class StudyRecord:
     ended: list[int] = field(default_factory=list)
     running: set[int] = field(default_factory=set)
     sessions: int = 0
+    began: float = 0.0
     fingerprint: str = ""
     closed_s: float = 0.0
     open_since: float | None = None
@@ -234,6 +236,7 @@ class StudyRecord:
     def _open_session(self, event: Mapping[str, Any]) -> None:
         self.closed_s, self.searching = self.search_s, event.get("phase", "search") == "search"
         self.open_since, self.sessions, self.pid = event["time"], event["number"], event["pid"]
+        self.began = self.began or event["time"]
         self.fingerprint = event["fingerprint"]
         self.rates = Rates(event.get("nodes", 1), event.get("gpus_per_trial", 0.0), event.get("node_hour_price", 0.0))
         self.provenance[self.sessions] = dict(event.get("provenance", {}))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import ray
 import ray.cloudpickle
 from ray.tune import Callback
 
+from trainables.errors import PlaceError
 from tune.budget import BUDGETS
 from tune.faults import Watchdog, fault_of
 from tune.ledger import Ledger
@@ -40,7 +41,6 @@ class Recorder(Unsaved, Callback):
 
     def __init__(
         self,
-        directory: Path,
         spec: StudySpec,
         classes: tuple[str, ...],
         ledger: Ledger,
@@ -49,9 +49,8 @@ class Recorder(Unsaved, Callback):
         live: LiveStudy,
         watchdog: Watchdog,
     ) -> None:
-        """Takes the study's folder and those who want to know."""
+        """Takes the study and those who want to know."""
         super().__init__()
-        self._directory = directory
         self._spec = spec
         self._classes = classes
         self._ledger = ledger
@@ -106,14 +105,15 @@ class Recorder(Unsaved, Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Checkpoint, **info: Any
     ) -> None:
         """A checkpoint is complete."""
-        path = Path(checkpoint.path).resolve().relative_to(self._directory.resolve())
+        path = self._ledger.place.relative(checkpoint.path)
         number, epoch = trial.config["trial"], trial.last_result["epoch"]
-        self._ledger.append("checkpoint", trial=number, epoch=epoch, path=str(path))
+        self._ledger.append("checkpoint", trial=number, epoch=epoch, path=path)
         record = self._ledger.record.run(number)
         keep = {epoch, record.best_epoch(self._spec.objective, self._spec.mode)}
         for old, folder in record.checkpoints.items():
-            if old not in keep and not Path(folder).is_relative_to(path.parent):  # Ray keeps this session's in bounds
-                shutil.rmtree(self._directory / folder, ignore_errors=True)
+            if old not in keep and not Path(folder).is_relative_to(Path(path).parent):  # Ray removes this session's
+                with suppress(OSError, PlaceError):
+                    self._ledger.place.delete(folder)
 
     def on_fault(self, trial: Trial) -> None:
         """A trial broke off; the queue hears why before Ray tells it that it did."""

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from tune.bucket_study import EXPORT_FOLDER
 from tune.budget import BUDGETS
 from tune.errors import EmotuneError
 from tune.live import short_parameters, trial_table
 from tune.plan import Plan
 from tune.record import SEED_STRIDE, StudyRecord, TrialRecord, run_words
-from tune.studies import Study, list_study_folders, load_study_folder
+from tune.studies import Study, list_studies, load_study
 from tune.why import why_study, why_trial
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def plan_lines(study: Study, dataset: Dataset, plan: Plan) -> str:
             f"then      the best {spec.confirm.top} configurations and the default one, trained again with "
             f"{spec.confirm.seeds} fresh seeds each"
         )
-    lines.append(f"results   {study.directory}; Ray's own words in {study.ray_log}")
+    lines.append(f"results   {study.name}; Ray's own words in {study.ray_log}")
     return "\n".join(lines)
 
 
@@ -84,10 +85,10 @@ def outcome_lines(study: Study, outcome: Outcome) -> str:
     ]
     if outcome.export is not None:
         lines += [
-            export_lines(outcome.export),
-            f"results      {study.directory.resolve().as_uri()}",
+            export_lines(outcome.export, _export_address(study)),
+            f"results      {study.name if study.bucket else study.directory.resolve().as_uri()}",
             f"compare      tensorboard --logdir {study.tensorboard}",
-            f"look         emotune show {study.directory}",
+            f"look         emotune show {study.name}",
         ]
     return "\n".join(lines)
 
@@ -167,7 +168,7 @@ def replay_lines(replayed: Replay) -> str:
 
 def interrupted_line(study: Study) -> str:
     """Returns what to do after an interruption."""
-    return f"interrupted; everything is kept. Go on with: emotune resume {study.directory}"
+    return f"interrupted; everything is kept. Go on with: emotune resume {study.name}"
 
 
 def states(record: StudyRecord) -> str:
@@ -189,10 +190,14 @@ def best_line(study: Study, record: StudyRecord) -> str:
     )
 
 
-def export_lines(export: Path) -> str:
-    """Returns where an export lies and what the sealed test split said of it."""
+def _export_address(study: Study) -> str:
+    return study.bucket.at(EXPORT_FOLDER) if study.bucket else ""
+
+
+def export_lines(export: Path, address: str = "") -> str:
+    """Returns where an export lies (by its address in a bucket, if it has one) and what the sealed test said of it."""
     metrics = json.loads((export / "metrics.json").read_text(encoding="utf-8"))
-    lines = [f"export       {export}  (emotune predict {export} IMAGE...)"]
+    lines = [f"export       {address or export}  (emotune predict {address or export} IMAGE...)"]
     test: dict[str, Any] | None = metrics["test"]
     if test is None:
         lines.append("sealed test  not opened: the study has not ended, or its data set has no test split")
@@ -218,24 +223,26 @@ def _with_interval(scores: dict[str, Any]) -> str:
     return f"{scores['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})"
 
 
-def print_studies(storage: Path) -> None:
+def print_studies(storage: str) -> None:
     """Prints a line per study; one that is damaged is named, not hidden."""
     console = _console()
-    folders = list_study_folders(storage)
-    if not folders:
+    places = list_studies(storage)
+    if not places:
         console.print(f"no studies in {storage}. Start one: emotune run studies/quickstart.yaml", markup=False)
-    for folder in folders:
+    for place in places:
         try:
-            study = load_study_folder(folder)
+            study = load_study(place)
             record = study.record()
         except (EmotuneError, OSError) as error:
-            console.print(f"{folder.name}: {error}", markup=False, soft_wrap=True)
+            console.print(f"{place.last_part}: {error}", markup=False, soft_wrap=True)
             continue
         state = "running" if study.running else "unfinished"
         if record.finished:
             state = record.ended_by or "finished"
         console.print(
-            f"{folder.name:24} {state:12} {states(record):36} {best_line(study, record)}", markup=False, soft_wrap=True
+            f"{place.last_part:24} {state:12} {states(record):36} {best_line(study, record)}",
+            markup=False,
+            soft_wrap=True,
         )
 
 
@@ -273,12 +280,14 @@ def print_study(study: Study) -> None:
     for line in confirmation_lines(study, record):
         console.print(line, markup=False, soft_wrap=True)
     if study.export.exists():
-        console.print(export_lines(study.export), markup=False, soft_wrap=True)
+        console.print(
+            export_lines(study.export, study.place.at("export") if study.bucket else ""), markup=False, soft_wrap=True
+        )
     console.print(f"compare      tensorboard --logdir {study.tensorboard}", markup=False, soft_wrap=True)
     if study.running:
         console.print(f"running in process {record.pid}", markup=False)
     elif not record.finished:
-        console.print(f"unfinished; go on with: emotune resume {study.directory}", markup=False, soft_wrap=True)
+        console.print(f"unfinished; go on with: emotune resume {study.name}", markup=False, soft_wrap=True)
 
 
 def curve(trial: TrialRecord, objective: str) -> str:

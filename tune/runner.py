@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from trainables.config import TrialContext
+from trainables.data_cache import open_data
 from trainables.faults import is_disk_full
-from trainables.records import Dataset, open_dataset
+from trainables.places import local_folder, written_folder
+from trainables.records import Dataset
+from tune.bucket_study import EXPORT_FOLDER, bring_export
 from tune.budget import BUDGETS, exit_code, fired
 from tune.confirm import candidates, judge, numbers, scores
 from tune.errors import EveryTrialFailed, StudyError, disk_full
@@ -20,7 +23,7 @@ from tune.ledger import Ledger
 from tune.live import LiveStudy
 from tune.plan import Plan, make_plan
 from tune.record import ENDED, REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRecord
-from tune.studies import Study, check_data
+from tune.studies import Study, check_data, opened_ledger
 from tune.study_data import open_study_data, trial_context
 from tune.terminal import quiet_terminal
 
@@ -64,13 +67,13 @@ def run_study(
         EveryTrialFailed: no trial has a score at the end.
     """
     try:
-        with EventStream(events) as stream, closing(Ledger(study.journal)) as ledger:
-            ledger.listener = stream.write
+        with EventStream(events) as stream, opened_ledger(study) as ledger:
+            ledger.listeners.append(stream.write)
             outcome = _run_or_done(study, dataset, ledger, calibrate, announce)
             if outcome.export is None and outcome.ended_by != "interrupted":
                 raise EveryTrialFailed(
                     f"no trial of study {study.spec.name!r} ended with a score. See why: emotune show "
-                    f"{study.directory}; Ray's own words are in {study.ray_log}"
+                    f"{study.name}; Ray's own words are in {study.ray_log}"
                 )
             stream.ended(outcome.ended_by, outcome.exit_code, outcome.export)
             return outcome
@@ -79,7 +82,7 @@ def run_study(
         raise
     except OSError as error:
         if is_disk_full(error):
-            raise disk_full(study.directory) from None
+            raise disk_full(study.name) from None
         raise
 
 
@@ -220,7 +223,10 @@ def _export(study: Study, dataset: Dataset, ledger: Ledger) -> Path | None:
     context = trial_context(study.spec, dataset)
     with trial_process(study.spec) as call:
         _open_sealed_test(study, context, ledger, call)
-        call(export_best, study, ledger.record, context, study.export)
+        study_yaml = study.study_file.read_text(encoding="utf-8")
+        call(export_best, study, study_yaml, ledger.record, context, study.place.at(EXPORT_FOLDER))
+    if study.bucket:
+        bring_export(study.bucket, study.directory)
     ledger.append("export", path=str(study.export.relative_to(study.directory)))
     return study.export
 
@@ -234,30 +240,28 @@ def export_to(study: Study, destination: Path) -> None:
     """
     dataset = open_study_data(study.spec)
     context = trial_context(study.spec, dataset)
-    ledger = Ledger(study.journal)
-    try:
+    with opened_ledger(study) as ledger:
         check_data(study, ledger.record, dataset.info.fingerprint)
         if study.settled(ledger.record):
             _open_sealed_test(study, context, ledger, lambda function, *arguments: function(*arguments))
-        export_best(study, ledger.record, context, destination)
-    finally:
-        ledger.close()
+        study_yaml = study.study_file.read_text(encoding="utf-8")
+        export_best(study, study_yaml, ledger.record, context, str(destination))
 
 
 def _open_sealed_test(study: Study, context: TrialContext, ledger: Ledger, call: Callable[..., Any]) -> None:
     """Scores the run that is exported, and its sister runs, on the test split, unless the journal has that already."""
     run, checkpoint = _best(study, ledger.record)
-    name = str(checkpoint.relative_to(study.directory))
-    if name in ledger.record.sealed:
+    if checkpoint in ledger.record.sealed:
         return
     refitted = run.number // SEED_STRIDE == REFIT_SEED
-    metrics = call(score_sealed, [checkpoint, *_sisters(study, ledger.record, run)], context, refitted)
+    checkpoints = [study.place.at(name) for name in (checkpoint, *_sisters(study, ledger.record, run))]
+    metrics = call(score_sealed, checkpoints, context, refitted)
     if metrics is not None:
         opening = len(ledger.record.sealed) + 1
-        ledger.append("sealed", checkpoint=name, metrics={**metrics, "opening": opening})
+        ledger.append("sealed", checkpoint=checkpoint, metrics={**metrics, "opening": opening})
 
 
-def _sisters(study: Study, record: StudyRecord, run: TrialRecord) -> list[Path]:
+def _sisters(study: Study, record: StudyRecord, run: TrialRecord) -> list[str]:
     """Returns the checkpoints of the same configuration's other confirmations."""
     spec, seed = study.spec, run.number // SEED_STRIDE
     if not seed:
@@ -265,11 +269,11 @@ def _sisters(study: Study, record: StudyRecord, run: TrialRecord) -> list[Path]:
     others = (
         record.confirmations.get(number) for number in numbers(spec, [run.number % SEED_STRIDE]) if number != run.number
     )
-    found = (o.checkpoint(study.directory, o.best_epoch(spec.objective, spec.mode)) for o in others if o is not None)
+    found = (o.checkpoint(study.place, o.best_epoch(spec.objective, spec.mode)) for o in others if o is not None)
     return [checkpoint for checkpoint in found if checkpoint is not None]
 
 
-def score_sealed(checkpoints: Sequence[Path], context: TrialContext, refitted: bool = False) -> dict[str, Any] | None:
+def score_sealed(checkpoints: Sequence[str], context: TrialContext, refitted: bool = False) -> dict[str, Any] | None:
     """Returns the first checkpoint's figures on the sealed test split; None for a data set that has no test split.
 
     With further checkpoints of the same configuration, `by_seed` holds the accuracy of each, in the same order, on all
@@ -281,10 +285,13 @@ def score_sealed(checkpoints: Sequence[Path], context: TrialContext, refitted: b
     from trainables.folds import test_rows
     from tune.export import evaluate_sealed
 
-    dataset = open_dataset(Path(context.dataset))
+    dataset = open_data(context.dataset, fingerprint=context.fingerprint)
     if not len(test_rows(dataset)):
         return None
-    every = [evaluate_sealed(checkpoint, dataset) for checkpoint in checkpoints]
+    every = []
+    for checkpoint in checkpoints:
+        with local_folder(checkpoint) as folder:
+            every.append(evaluate_sealed(folder, dataset))
     by_seed = [
         {"accuracy": one["accuracy"], "untwinned": one["untwinned"] and one["untwinned"]["accuracy"]}
         for one in every[1 if refitted else 0 :]
@@ -292,8 +299,15 @@ def score_sealed(checkpoints: Sequence[Path], context: TrialContext, refitted: b
     return {**every[0], "by_seed": by_seed} if len(by_seed) > 1 else every[0]
 
 
-def export_best(study: Study, record: StudyRecord, context: TrialContext, destination: Path) -> None:
+def export_best(study: Study, study_yaml: str, record: StudyRecord, context: TrialContext, destination: str) -> None:
     """Exports the best trial's checkpoint with what the journal says of the sealed test.
+
+    Args:
+        study: the study; its folder may be another machine's.
+        study_yaml: its resolved study file's text.
+        record: what the journal adds up to.
+        context: what its trials are told.
+        destination: a folder, or a bucket's address.
 
     Raises:
         StudyError: no trial has a checkpoint.
@@ -307,23 +321,23 @@ def export_best(study: Study, record: StudyRecord, context: TrialContext, destin
     trial, checkpoint = _best(study, record)
     epoch = trial.best_epoch(study.spec.objective, study.spec.mode)
     refitted = trial.number // SEED_STRIDE == REFIT_SEED  # its selection fold is among what it was trained on
-    export_checkpoint(
-        checkpoint,
-        open_dataset(Path(context.dataset)),
-        destination,
-        study_yaml=study.study_file.read_text(encoding="utf-8"),
-        selection={}
-        if refitted
-        else {name: value for name, value in trial.epochs[epoch or 0].items() if name.startswith("selection_")},
-        confirmation=record.confirmed,
-        sealed=record.sealed.get(str(checkpoint.relative_to(study.directory))),
-    )
+    metrics = {} if refitted else trial.epochs[epoch or 0]
+    with local_folder(study.place.at(checkpoint)) as folder, written_folder(destination) as target:
+        export_checkpoint(
+            folder,
+            open_data(context.dataset, fingerprint=context.fingerprint),
+            target,
+            study_yaml=study_yaml,
+            selection={name: value for name, value in metrics.items() if name.startswith("selection_")},
+            confirmation=record.confirmed,
+            sealed=record.sealed.get(checkpoint),
+        )
 
 
-def _best(study: Study, record: StudyRecord) -> tuple[TrialRecord, Path]:
+def _best(study: Study, record: StudyRecord) -> tuple[TrialRecord, str]:
     found = study.best(record)
     if found is None:
         raise StudyError(
-            f"study {study.spec.name!r} has no checkpoint to export yet. Let it run: emotune resume {study.directory}"
+            f"study {study.spec.name!r} has no checkpoint to export yet. Let it run: emotune resume {study.name}"
         )
     return found

@@ -1,95 +1,20 @@
-"""Decides what to try: Optuna asked and told through Ray Tune's searcher interface, with the right state for every end.
-
-Ray's own OptunaSearch tells a trial that ASHA stopped COMPLETE with its low-epoch value; here it is PRUNED with all its
-values, a failed or diverged one is FAIL, and the value of a complete one is its best epoch's.
-"""
+"""Proposes configurations with Optuna and tells it how each trial ended."""
 
 from __future__ import annotations
 
 import math
-import os
-import warnings
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState as OptunaState
 
 from search_spaces import Value
 from tune.ledger import Ledger
+from tune.optuna_study import optuna_state
 from tune.record import ENDED, TrialRecord, TrialState
 from tune.spec import StudySpec
 from tune.trial_queue import TrialQueue
-
-_STATES = {
-    "complete": OptunaState.COMPLETE,
-    "cut": OptunaState.COMPLETE,
-    "pruned": OptunaState.PRUNED,
-    "failed": OptunaState.FAIL,
-}
-
-
-def make_sampler(seed: int, startup_trials: int, past: int) -> optuna.samplers.BaseSampler:
-    """Returns multivariate TPE over groups of conditional parameters; a resumed search draws on from a fresh stream."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(
-            seed=(seed + 7919 * past) % 2**32,
-            n_startup_trials=startup_trials,
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-        )
-
-
-def rebuild_optuna_study(path: Path, spec: StudySpec, trials: Iterable[TrialRecord]) -> optuna.Study:
-    """Writes Optuna's file anew from the journal's trials, so that each is told once and in the right state.
-
-    Args:
-        path: the journal-storage file; replaced only when the new one is complete.
-        spec: the study.
-        trials: every trial so far; numbers are kept.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    records = sorted(trials, key=lambda trial: trial.number)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    name = f"{spec.name}-{spec.space.digest()}"
-    direction: Literal["maximize", "minimize"] = "maximize" if spec.mode == "max" else "minimize"
-    study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(fresh))), study_name=name, direction=direction
-    )
-    for record in records:
-        study.add_trial(_frozen(record, spec))
-    fresh.replace(path)
-    return optuna.load_study(
-        study_name=name,
-        storage=JournalStorage(JournalFileBackend(str(path))),
-        sampler=make_sampler(spec.seed, spec.startup_trials, len(records)),
-    )
-
-
-def _frozen(record: TrialRecord, spec: StudySpec) -> optuna.trial.FrozenTrial:
-    values = {
-        epoch: float(metrics[spec.objective])
-        for epoch, metrics in sorted(record.epochs.items())
-        if math.isfinite(metrics[spec.objective])
-    }
-    state = optuna_state(record, record.state)
-    value = record.best_value(spec.objective, spec.mode) if state == OptunaState.COMPLETE else None
-    if state == OptunaState.PRUNED and values:
-        value = values[max(values)]
-    return optuna.trial.create_trial(
-        state=state,
-        value=value,
-        params=dict(record.values),
-        distributions=spec.space.distributions(record.values),
-        intermediate_values=values,
-        user_attrs={"reason": record.reason} if record.reason else {},
-    )
 
 
 class OptunaSearcher(TrialQueue):
@@ -132,14 +57,3 @@ class OptunaSearcher(TrialQueue):
         told = optuna_state(record, state)
         value = record.best_value(self._spec.objective, self._spec.mode) if told == OptunaState.COMPLETE else None
         self._study.tell(record.number, values=value, state=told)
-
-
-def optuna_state(record: TrialRecord, state: TrialState) -> OptunaState:
-    """Returns what Optuna is to know of a trial's state.
-
-    A trial that did not fit in memory is PRUNED without a value: TPE ranks it below every other, and keeps away from
-    its like. FAIL would teach it nothing.
-    """
-    if state == "failed" and record.faults and record.faults[-1].kind == "model_memory":
-        return OptunaState.PRUNED
-    return _STATES.get(state, OptunaState.RUNNING)

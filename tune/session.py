@@ -26,17 +26,19 @@ from ray.tune import (
 from trainables.classifier import Classifier
 from trainables.config import TrialContext, chooser_of
 from trainables.records import Dataset
+from tune.bucket_study import CHECKPOINTS_FOLDER
 from tune.budget import BUDGETS, fired
 from tune.errors import disk_full
 from tune.faults import Watchdog
 from tune.ledger import Ledger
 from tune.live import LiveStudy
+from tune.optuna_study import rebuild_optuna_study
 from tune.provenance import provenance
 from tune.ray_actors import install
 from tune.record import run_name
 from tune.recorder import Recorder
 from tune.scheduler import Asha, Rungs
-from tune.search import OptunaSearcher, rebuild_optuna_study
+from tune.search import OptunaSearcher
 from tune.spec import Resources
 from tune.studies import Study
 from tune.tensorboard import TrialLogs
@@ -84,7 +86,7 @@ def search(desk: Desk) -> str:
     for trial in record.trials.values():
         if trial.state == "cut":  # by a budget that has been raised since
             desk.ledger.append("reopened", trial=trial.number)
-    optuna_study = rebuild_optuna_study(study.optuna_file, spec, record.trials.values())
+    optuna_study = rebuild_optuna_study(study.optuna_file, spec, record.trials.values(), record.began)
     queue = OptunaSearcher(optuna_study, spec, desk.ledger)
     queue.end_settled()
     past = [decision for trial in record.trials.values() for decision in trial.rungs]
@@ -145,7 +147,7 @@ def _end(desk: Desk, started: float, ended_by: str) -> str:
     search_s = round(time.monotonic() - started, 3)
     desk.ledger.append("session_end", search_s=search_s, finished=finished, ended_by=ended_by)
     if ended_by == "disk_full":
-        raise disk_full(desk.study.directory)
+        raise disk_full(desk.study.name)
     return ended_by
 
 
@@ -159,12 +161,11 @@ def _fit(desk: Desk, queue: TrialQueue, rungs: Rungs, spent: Callable[[], str]) 
         return
     study, spec, record, wanted = desk.study, desk.study.spec, desk.ledger.record, desk.study.spec.resources
     install()
+    system, path = study.place.opened
     watchdog = Watchdog(spec, record, desk.epoch_s)
     with TrialLogs(study.tensorboard, spec.objective, spec.mode, chooser_of(spec.objective)) as logs, desk.live:
         logs.experiment(spec.space, spec.fixed)
-        recorder = Recorder(
-            study.directory, spec, desk.dataset.info.classes, desk.ledger, queue, logs, desk.live, watchdog
-        )
+        recorder = Recorder(spec, desk.dataset.info.classes, desk.ledger, queue, logs, desk.live, watchdog)
         tuner = Tuner(
             with_resources(Classifier, _placement(wanted)),
             param_space={"study": desk.context.model_dump()},
@@ -181,7 +182,8 @@ def _fit(desk: Desk, queue: TrialQueue, rungs: Rungs, spent: Callable[[], str]) 
             ),
             run_config=RunConfig(
                 name=f"session-{record.sessions:03d}",
-                storage_path=str((study.directory / "trials").resolve()),
+                storage_path=f"{path}/{CHECKPOINTS_FOLDER}",
+                storage_filesystem=system if study.place.remote else None,
                 stop=_EndOfSession(queue, spent),
                 callbacks=[recorder],
                 failure_config=FailureConfig(max_failures=0),  # the queue starts faulted trials again
@@ -201,7 +203,7 @@ def _fit(desk: Desk, queue: TrialQueue, rungs: Rungs, spent: Callable[[], str]) 
             if queue.stopping == "disk_full":
                 return  # Ray could not write its own files either
             if os.strerror(errno.ENOSPC) in str(error) or os.strerror(errno.EDQUOT) in str(error):
-                raise disk_full(study.directory) from None
+                raise disk_full(study.name) from None
             raise
 
 

@@ -6,11 +6,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from search_spaces import CategoricalParameter, SearchSpace, Value
 from trainables.config import TrialConfig
+from trainables.errors import PlaceError
+from trainables.places import Place
 from tune.errors import StudyFileError, nearest
 from tune.study_file import Location, line_of, read_study_file
 
@@ -152,7 +155,10 @@ class StudySpec(BaseModel, frozen=True, extra="forbid"):
     confirm: Confirm = Confirm()
     faults: Faults = Faults()
     resources: Resources = Resources()
-    storage: str = Field("runs", min_length=1, description="folder of all studies")
+    storage: str = Field("runs", min_length=1, description="folder of all studies, or s3://BUCKET/..., gs://BUCKET/...")
+    optuna_storage: str | None = Field(
+        None, description="postgresql://USER@HOST/DATABASE that keeps Optuna's study, in place of a file"
+    )
 
     @property
     def mode(self) -> Literal["min", "max"]:
@@ -162,6 +168,27 @@ class StudySpec(BaseModel, frozen=True, extra="forbid"):
     def trial_config(self, values: Mapping[str, Value]) -> TrialConfig:
         """Returns the complete configuration of a trial: defaults, then `fixed`, then the proposed values."""
         return TrialConfig.model_validate({**self.fixed, **values})
+
+    @model_validator(mode="after")
+    def _check_addresses(self) -> Self:
+        for name in (self.storage, self.data):
+            try:
+                Place(name)
+            except PlaceError as error:
+                raise ValueError(str(error)) from None
+        if self.optuna_storage is not None:
+            parts = urlsplit(self.optuna_storage)
+            if parts.scheme != "postgresql" or not parts.path.strip("/"):
+                raise ValueError(
+                    "optuna_storage must be postgresql://USER@HOST/DATABASE. "
+                    f"Received: {parts.scheme or 'no scheme'}://{parts.hostname or ''}{parts.path}. Mend it"
+                )
+            if parts.password:
+                raise ValueError(
+                    f"optuna_storage must hold no password. Received: {parts.hostname}{parts.path} with one. "
+                    "Give it in PGPASSWORD or ~/.pgpass"
+                )
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from trainables.config import chooser_of
+from trainables.places import Place, is_bucket
+from tune.bucket_study import EXPORT_FOLDER, Mirror, pull, working_folder
 from tune.errors import StudyError, nearest
-from tune.ledger import is_taken, replay
+from tune.ledger import JOURNAL_FILE, Ledger, is_taken, replay
 from tune.record import REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRecord
 from tune.spec import StudySpec
 from tune.study_file import read_yaml, write_yaml
 
-_CHANGEABLE = {"trials", "time", "budget", "confirm", "faults", "resources", "storage", "data"}
+_CHANGEABLE = {"trials", "time", "budget", "confirm", "faults", "resources", "storage", "optuna_storage", "data"}
 """Keys of a study file that may differ when a study goes on: none changes what a score means (data goes by content)."""
+
+_STUDY_FILE = "study.yaml"
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study's folder and its resolved study file."""
+    """A study's folder and its resolved study file.
+
+    Attributes:
+        directory: its folder; for one in a bucket, this machine's working folder of it.
+        bucket: where it lives, if that is a bucket.
+    """
 
     directory: Path
     spec: StudySpec
+    bucket: Place | None = None
+
+    @property
+    def place(self) -> Place:
+        """What the journal's paths are relative to: the folder, or the bucket's prefix."""
+        return self.bucket or Place(str(self.directory.resolve()))
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: its folder, or its address in a bucket."""
+        return self.bucket.name if self.bucket else str(self.directory)
 
     @property
     def journal(self) -> Path:
         """The journal: every start, epoch, rung decision, checkpoint and end."""
-        return self.directory / "journal.jsonl"
+        return self.directory / JOURNAL_FILE
 
     @property
     def optuna_file(self) -> Path:
@@ -43,7 +65,7 @@ class Study:
     @property
     def export(self) -> Path:
         """Where the best model is exported at the end."""
-        return self.directory / "export"
+        return self.directory / EXPORT_FOLDER
 
     @property
     def ray_log(self) -> Path:
@@ -53,7 +75,7 @@ class Study:
     @property
     def study_file(self) -> Path:
         """The resolved study file: the search space in place, overrides applied."""
-        return self.directory / "study.yaml"
+        return self.directory / _STUDY_FILE
 
     @property
     def running(self) -> bool:
@@ -72,18 +94,18 @@ class Study:
         """Returns the trials that have a score, best first."""
         return record.ranked(self.spec.objective, self.spec.mode)
 
-    def best(self, record: StudyRecord) -> tuple[TrialRecord, Path] | None:
-        """Returns the run to export and its checkpoint, or None while there is no such pair.
+    def best(self, record: StudyRecord) -> tuple[TrialRecord, str] | None:
+        """Returns the run to export and its checkpoint in the study's place, or None while there is no such pair.
 
         After a confirmation it is the winner's: its final fit, or the repetition that its inner validation found best.
         Before, the best trial of the search.
         """
         for run in [*self._winners_runs(record), *self.ranked(record)]:
             if run.number // SEED_STRIDE == REFIT_SEED:
-                checkpoints = run.whole_checkpoints(self.directory)
+                checkpoints = run.whole_checkpoints(self.place)
                 checkpoint = checkpoints[0] if checkpoints and run.state == "complete" else None
             else:
-                checkpoint = run.checkpoint(self.directory, run.best_epoch(self.spec.objective, self.spec.mode))
+                checkpoint = run.checkpoint(self.place, run.best_epoch(self.spec.objective, self.spec.mode))
             if checkpoint is not None:
                 return run, checkpoint
         return None
@@ -116,13 +138,27 @@ def open_or_create(spec: StudySpec, fingerprint: str) -> Study:
         StudyError: a study of that name exists and differs in what its scores mean, or the folder is something else or
             cannot be written.
     """
-    study = Study(Path(spec.storage) / spec.name, spec)
+    study = study_of(spec)
     check_folder(study, fingerprint)
     try:
         study.directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _no_storage(study.directory, error) from None
     _write(study)
+    return study
+
+
+def study_of(spec: StudySpec) -> Study:
+    """Returns the study that a study file describes, begun or not, with what its bucket knows of it.
+
+    Raises:
+        PlaceError: the bucket cannot be reached.
+    """
+    if not is_bucket(spec.storage):
+        return Study(Path(spec.storage) / spec.name, spec)
+    place = Place(spec.storage).child(spec.name)
+    study = Study(working_folder(place), spec, place)
+    pull(place, study.directory)
     return study
 
 
@@ -145,13 +181,21 @@ def check_folder(study: Study, fingerprint: str) -> None:
         raise _no_storage(directory, error) from None
     if study.study_file.exists():
         record = study.record()
-        changed = _changes(load_study_folder(directory).spec, spec) if record.trials else []
+        changed = _changes(_read_spec(study.study_file), spec) if record.trials else []
         if changed:
             raise StudyError(
-                f"study {spec.name!r} exists in {directory} with another {'; '.join(changed)}. "
-                f"Choose another name (--set name=...), or go on with it as it is: emotune resume {directory}"
+                f"study {spec.name!r} exists in {study.name} with another {'; '.join(changed)}. "
+                f"Choose another name (--set name=...), or go on with it as it is: emotune resume {study.name}"
             )
         check_data(study, record, fingerprint)
+    _check_optuna(study)
+
+
+def _check_optuna(study: Study) -> None:
+    if study.spec.optuna_storage:
+        from tune.optuna_study import check_storage
+
+        check_storage(study.spec, study.record().began)
 
 
 def _no_storage(directory: Path, error: OSError) -> StudyError:
@@ -172,8 +216,9 @@ def reopen(study: Study, fingerprint: str, *, trials: int | None, time: str | No
     except ValidationError as error:
         first = error.errors()[0]
         raise StudyError(f"--{first['loc'][0]}: {first['msg']}. Received: {first['input']!r}") from None
-    reopened, record = Study(study.directory, spec), study.record()
+    reopened, record = replace(study, spec=spec), study.record()
     check_data(study, record, fingerprint)
+    _check_optuna(reopened)
     if trials is not None and trials < len(record.trials):
         raise StudyError(f"--trials must be at least the {len(record.trials)} that the study has. Received: {trials}")
     if time is not None and spec.time is not None and spec.time <= record.search_s:
@@ -200,7 +245,7 @@ def check_data(study: Study, record: StudyRecord, fingerprint: str) -> None:
 
 def _write(study: Study) -> None:
     plain = dict(study.spec.model_dump(mode="json"))
-    if study.spec.data != "synthetic":
+    if study.spec.data != "synthetic" and not is_bucket(study.spec.data):
         plain["data"] = str(Path(study.spec.data).resolve())  # so that the study can be resumed from anywhere
     try:
         write_yaml(study.study_file, plain)
@@ -224,29 +269,77 @@ def load_study_folder(directory: Path) -> Study:
     Raises:
         StudyError: the folder is missing or holds no study, or its study file is damaged.
     """
-    path = directory / "study.yaml"
+    path = directory / _STUDY_FILE
     if not path.is_file():
-        known = [entry.name for entry in list_study_folders(directory.parent)]
+        known = [entry.last_part for entry in list_studies(str(directory.parent))]
         hint = nearest(directory.name, known) if known else " List studies with: emotune list"
         raise StudyError(f"{directory} holds no study.{hint}")
+    return Study(directory, _read_spec(path))
+
+
+def _read_spec(path: Path) -> StudySpec:
     try:
-        return Study(directory, StudySpec.model_validate(read_yaml(path, "a study file")))
+        return StudySpec.model_validate(read_yaml(path, "a study file"))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise StudyError(f"{path} is damaged at {place}: {first['msg']}. Restore it from a copy") from None
 
 
-def find_study(name: str, storage: Path) -> Study:
-    """Loads a study by its folder, its study file, or its name in the storage folder."""
+def load_study_place(place: Place) -> Study:
+    """Loads a study from a bucket, by way of its working folder on this machine.
+
+    Raises:
+        StudyError: there is none, or its study file is damaged.
+        PlaceError: the bucket cannot be reached.
+    """
+    folder = working_folder(place)
+    pull(place, folder)
+    if not (folder / _STUDY_FILE).is_file():
+        raise StudyError(f"{place.name} holds no study. List studies with: emotune list --storage ADDRESS")
+    return Study(folder, _read_spec(folder / _STUDY_FILE), place)
+
+
+def load_study(place: Place) -> Study:
+    """Loads a study from wherever it is."""
+    return load_study_place(place) if place.remote else load_study_folder(Path(place.name))
+
+
+def find_study(name: str, storage: str) -> Study:
+    """Loads a study by its folder, its address in a bucket, its study file, or its name in the storage."""
+    if is_bucket(name):
+        return load_study_place(Place(name))
     path = Path(name)
-    if path.name == "study.yaml":
+    if path.name == _STUDY_FILE:
         path = path.parent
     if path.suffix in (".yaml", ".yml"):
         raise StudyError(f"a study is named by its folder or name. Received: {name}. To start one: emotune run {name}")
-    return load_study_folder(path if path.is_dir() else storage / name)
+    return load_study_folder(path) if path.is_dir() else load_study(Place(storage).child(name))
 
 
-def list_study_folders(storage: Path) -> list[Path]:
-    """Returns the folders of all studies in a storage folder, by name."""
-    return sorted(path.parent for path in storage.glob("*/study.yaml")) if storage.is_dir() else []
+def list_studies(storage: str) -> list[Place]:
+    """Returns the places of all studies in a storage, by name."""
+    place = Place(storage)
+    return [place.child(name) for name in place.folders() if place.exists(f"{name}/{_STUDY_FILE}")]
+
+
+@contextmanager
+def opened_ledger(study: Study) -> Iterator[Ledger]:
+    """Takes a study for this process, and keeps its bucket in step with it.
+
+    Raises:
+        StudyError: another process has it, or its bucket could not be brought up to date at the end.
+        PlaceError: its bucket cannot be reached.
+    """
+    if study.bucket is None:
+        with closing(Ledger(study.journal)) as ledger:
+            yield ledger
+        return
+    mirror = Mirror(study.directory, study.bucket)
+    mirror.open()
+    try:
+        with closing(Ledger(study.journal, study.bucket)) as ledger:
+            ledger.listeners.append(mirror.noticed)
+            yield ledger
+    finally:
+        mirror.close()

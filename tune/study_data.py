@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from trainables.config import TrialContext
-from trainables.records import Dataset, open_dataset
+from trainables.data_cache import open_data, store_faces
+from trainables.places import is_bucket
+from trainables.records import Dataset
 from tune.errors import StudyError
 from tune.spec import StudySpec
 
@@ -26,7 +28,7 @@ def open_study_data(spec: StudySpec, say: Callable[[str], None] = lambda line: N
         DatasetError: there is no data set.
     """
     if spec.data != "synthetic":
-        return open_dataset(Path(spec.data))
+        return open_data(spec.data, say=say)
     from tune.synth import write_faces
 
     if not SYNTHETIC.exists():
@@ -62,6 +64,8 @@ def prepare_data(spec: StudySpec, say: Callable[[str], None], *, only_check: boo
     if "face" in methods and not only_check and load_faces(dataset) is None:
         say(f"finding faces for preprocessing=face, once, about {expected_s(dataset):.0f} s")
         rates = hit_rate_by_class(dataset, find_faces(dataset))
+        if is_bucket(spec.data):
+            store_faces(dataset, spec.data)
         say("faces found: " + ", ".join(f"{name} {100 * rate:.0f} %" for name, rate in rates.items()))
     return dataset
 
@@ -77,7 +81,8 @@ def _possible(spec: StudySpec, name: str) -> list[Any]:
 def trial_context(spec: StudySpec, dataset: Dataset) -> TrialContext:
     """Returns what every trial of the study is told."""
     return TrialContext(
-        dataset=str(dataset.directory.resolve()),
+        dataset=spec.data if is_bucket(spec.data) else str(dataset.directory.resolve()),
+        fingerprint=dataset.info.fingerprint,
         seed=spec.seed,
         objective=spec.objective,
         mode=spec.mode,

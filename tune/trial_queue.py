@@ -90,13 +90,12 @@ class TrialQueue(Unsaved, Searcher):
         self.begun(number)
         self._numbers[trial_id] = number
         record, config = self._ledger.record.run(number), self._spec.trial_config(values)
-        # Absolute: a trial's process works in a folder of its own.
-        checkpoints = record.whole_checkpoints(self._ledger.path.parent.resolve())
+        place = self._ledger.place
         return {
             "trial": number,
             "attempt": record.restarts,
             "parameters": config.model_dump(),
-            "resume_from": [str(checkpoint) for checkpoint in checkpoints],
+            "resume_from": [place.at(checkpoint) for checkpoint in record.whole_checkpoints(place)],
             "micro_batches": micro_batches(record, config),
             "refit_epochs": self.refit_epochs,
         }
@@ -134,7 +133,7 @@ class TrialQueue(Unsaved, Searcher):
             epoch = max(record.epochs, default=0)
             state, reason = self._ending(record, {"epoch": epoch})
             best = record.best_epoch(self._spec.objective, self._spec.mode)
-            if state == "complete" and record.checkpoint(self._ledger.path.parent, best) is None:
+            if state == "complete" and record.checkpoint(self._ledger.place, best) is None:
                 continue  # what it is to be exported from was not saved: it goes back and trains those epochs again
             if state is not None:
                 self._waiting.remove(entry)

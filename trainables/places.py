@@ -1,0 +1,270 @@
+"""A place for files: a folder, or a prefix in a bucket through pyarrow.fs. Knows nothing of what is in it.
+
+Every node opens the same place by the same name: a path, or `s3://bucket/prefix`, `gs://bucket/prefix`, with pyarrow's
+options behind a question mark (`?region=eu-central-1`, `?endpoint_override=http://...&scheme=http`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import pyarrow as pa
+from pyarrow import fs
+
+from trainables.errors import PlaceError
+
+SCHEMES = ("s3", "gs", "gcs")
+_PIECE_BYTES = 8 * 2**20
+
+
+def is_bucket(name: str) -> bool:
+    """Says whether a name is a bucket's address rather than a folder."""
+    return "://" in name
+
+
+def cache_folder() -> Path:
+    """Returns this machine's folder for copies of what lies in buckets: $EMOTUNE_CACHE, or `~/.cache/emotune`."""
+    return Path(os.environ.get("EMOTUNE_CACHE") or Path.home() / ".cache/emotune")
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of a place: its path there, its size, and the storage's own time of it (seconds since 1970)."""
+
+    path: str
+    size_bytes: int
+    time: float
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder or a bucket's prefix, by name. Methods take paths relative to it.
+
+    Every method raises `PlaceError` when a bucket cannot be reached or says no, `OSError` for a folder.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        """Refuses addresses that pyarrow would not understand.
+
+        Raises:
+            PlaceError: another scheme, no bucket, or a password in the address.
+        """
+        if not is_bucket(self.name):
+            return
+        parts = urlsplit(self.name)
+        if parts.scheme not in SCHEMES or not parts.netloc:
+            raise PlaceError(
+                f"a bucket's address must begin with s3://BUCKET or gs://BUCKET. Received: {self.name}. Mend it"
+            )
+        if parts.password:
+            raise PlaceError(
+                f"a bucket's address must hold no password. Received: {parts.scheme}://...@{parts.hostname}. "
+                "Give it in the environment or in the cloud's own credentials file"
+            )
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is in a bucket."""
+        return is_bucket(self.name)
+
+    def at(self, path: str) -> str:
+        """Returns the name of what lies in it, as every node understands it."""
+        if not self.remote:
+            return str(Path(self.name) / path)
+        parts = urlsplit(self.name)
+        return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{path}"))
+
+    def child(self, path: str) -> Place:
+        """Returns the place below it."""
+        return Place(self.at(path))
+
+    @property
+    def last_part(self) -> str:
+        """The name's last part, without a bucket's options."""
+        return PurePosixPath(urlsplit(self.name).path).name if self.remote else Path(self.name).name
+
+    @cached_property
+    def opened(self) -> tuple[Any, str]:
+        """The pyarrow file system, and this place's path in it."""
+        if not self.remote:
+            return fs.LocalFileSystem(), str(Path(self.name).resolve())
+        with self._reaching():
+            system, path = fs.FileSystem.from_uri(self.name)
+        return system, path.rstrip("/")
+
+    def exists(self, path: str) -> bool:
+        """Says whether a file is there."""
+        if not self.remote:
+            return (Path(self.name) / path).exists()
+        with self._reaching():
+            return bool(self._info(path).type == fs.FileType.File)
+
+    def read(self, path: str) -> bytes | None:
+        """Returns a file's content, None where there is none."""
+        if not self.exists(path):
+            return None
+        with self._reaching(), self.opened[0].open_input_stream(self._full(path)) as stream:
+            return bytes(stream.read())
+
+    def write(self, path: str, content: bytes) -> None:
+        """Puts a file in place, whole or not at all."""
+        with self._reaching():
+            if not self.remote:
+                target = Path(self.name) / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                temporary = target.with_name(f".{target.name}.{os.getpid()}")
+                temporary.write_bytes(content)
+                temporary.replace(target)
+                return
+            with self.opened[0].open_output_stream(self._full(path)) as stream:
+                stream.write(content)
+
+    def files(self, path: str = "", *, recursive: bool = True) -> list[StoredFile]:
+        """Returns the files below a path, by name; only those directly below it unless `recursive`."""
+        with self._reaching():
+            found = self.opened[0].get_file_info(
+                fs.FileSelector(self._full(path).rstrip("/"), recursive=recursive, allow_not_found=True)
+            )
+        root = len(self.opened[1]) + 1
+        return sorted(
+            (
+                StoredFile(info.path[root:], info.size, info.mtime.timestamp() if info.mtime else 0.0)
+                for info in found
+                if info.type == fs.FileType.File
+            ),
+            key=lambda file: file.path,
+        )
+
+    def folders(self) -> list[str]:
+        """Returns the names of the folders directly below."""
+        with self._reaching():
+            found = self.opened[0].get_file_info(fs.FileSelector(self.opened[1], allow_not_found=True))
+        return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
+
+    def relative(self, path: str) -> str:
+        """Returns a file system's own path relative to this place."""
+        return (
+            str(Path(path).resolve().relative_to(self.opened[1]))
+            if not self.remote
+            else path[len(self.opened[1]) + 1 :]
+        )
+
+    def time_of(self, path: str) -> float | None:
+        """Returns the storage's own time of a file (seconds since 1970), None where there is none."""
+        with self._reaching():
+            info = self._info(path)
+        return info.mtime.timestamp() if info.type == fs.FileType.File and info.mtime else None
+
+    def upload(self, local: Path, path: str) -> None:
+        """Puts a copy of a local file in place."""
+        with self._reaching(), local.open("rb") as source:
+            with self.opened[0].open_output_stream(self._full(path)) as sink:
+                shutil.copyfileobj(source, sink, _PIECE_BYTES)
+
+    def download(self, path: str, local: Path) -> None:
+        """Copies a file to this machine; goes on with what an interrupted download has left."""
+        local.parent.mkdir(parents=True, exist_ok=True)
+        part = local.with_name(f".{local.name}.part")
+        with self._reaching(), self.opened[0].open_input_file(self._full(path)) as source, part.open("ab") as sink:
+            if sink.tell() > source.size():
+                sink.truncate(0)
+            source.seek(sink.tell())
+            shutil.copyfileobj(source, sink, _PIECE_BYTES)
+            sink.flush()
+            os.fsync(sink.fileno())
+        part.replace(local)
+
+    def delete(self, path: str) -> None:
+        """Removes a file or everything below a path; what is not there is no error."""
+        with self._reaching():
+            info = self._info(path)
+            if info.type == fs.FileType.File:
+                self.opened[0].delete_file(self._full(path))
+            elif info.type == fs.FileType.Directory:
+                self.opened[0].delete_dir(self._full(path))
+
+    def _full(self, path: str) -> str:
+        return f"{self.opened[1]}/{path}" if path else self.opened[1]
+
+    def _info(self, path: str) -> Any:
+        return self.opened[0].get_file_info(self._full(path))
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            if not self.remote:
+                raise
+            raise PlaceError(
+                f"{self.name} must be reachable and allow reading and writing. Received: {_first_line(error)}. "
+                "Check address, credentials and network"
+            ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")[
+        :300
+    ]
+
+
+@contextmanager
+def only_one_process(lock: Path) -> Iterator[None]:
+    """Waits until no other process of this machine is in such a block with the same file."""
+    # The kernel lets go of the lock when its holder dies, so none can be left behind.
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def written_folder(name: str) -> Iterator[Path]:
+    """Gives a folder to write: the folder itself, or one whose files are put into a bucket when the block ends well.
+
+    Files of the bucket's prefix that the folder does not hold are removed after that.
+
+    Raises:
+        PlaceError: the bucket cannot be reached or written.
+    """
+    if not is_bucket(name):
+        yield Path(name)
+        return
+    place = Place(name)
+    with tempfile.TemporaryDirectory(prefix="emotune-") as folder:
+        target = Path(folder) / place.last_part
+        yield target
+        written = {str(path.relative_to(target)): path for path in target.rglob("*") if path.is_file()}
+        for path, local in sorted(written.items()):
+            place.upload(local, path)
+        for file in place.files():
+            if file.path not in written:
+                place.delete(file.path)
+
+
+@contextmanager
+def local_folder(name: str) -> Iterator[Path]:
+    """Gives a folder's files on this machine: the folder itself, or a copy of a bucket's for as long as it is needed.
+
+    Raises:
+        PlaceError: the bucket cannot be reached.
+    """
+    if not is_bucket(name):
+        yield Path(name)
+        return
+    place = Place(name)
+    with tempfile.TemporaryDirectory(prefix="emotune-") as folder:
+        for file in place.files():
+            place.download(file.path, Path(folder) / file.path)
+        yield Path(folder)
