@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from trainables.data_cache import import_folder
 from tune.cli import app
-from tune.optuna_study import study_name
+from tune.optuna_study import connected, study_name
 from tune.spec import load_study
 from tune.studies import Study, find_study, load_study_folder, open_or_create
 
@@ -58,8 +58,7 @@ def emotune(*words: object) -> int:
 def optuna_study(study: Study) -> optuna.Study:
     """Opens what a study has told Optuna."""
     if study.spec.optuna_storage:
-        url = study.spec.optuna_storage.replace("postgresql", "postgresql+psycopg", 1)
-        return optuna.load_study(study_name=study_name(study.spec), storage=url)
+        return optuna.load_study(study_name=study_name(study.spec), storage=connected(study.spec.optuna_storage))
     return optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(study.optuna_file))))
 
 

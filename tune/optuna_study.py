@@ -14,6 +14,7 @@ import optuna
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState as OptunaState
+from sqlalchemy.pool import NullPool
 
 from tune.errors import StudyError
 from tune.record import TrialRecord, TrialState
@@ -92,19 +93,24 @@ def check_storage(spec: StudySpec, began: float) -> None:
         StudyError: as in `rebuild_optuna_study`.
     """
     if spec.optuna_storage:
-        _own_study(_connected(spec.optuna_storage), spec, began)
+        _own_study(connected(spec.optuna_storage), spec, began)
 
 
 def _direction(spec: StudySpec) -> Literal["maximize", "minimize"]:
     return "maximize" if spec.mode == "max" else "minimize"
 
 
-def _connected(url: str) -> RDBStorage:
+def connected(url: str) -> RDBStorage:
+    """Opens a PostgreSQL database for Optuna; its tables are made where there are none.
+
+    Raises:
+        StudyError: the client is not installed, or the database does not answer.
+    """
     parts = urlsplit(url)
     where = f"{parts.hostname or 'localhost'}{parts.path}"
     try:
-        # A connection that the server has closed in the meantime is opened again.
-        options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_S}}
+        # A connection for each call: hours may lie between two, and none is left open at the end.
+        options = {"poolclass": NullPool, "connect_args": {"connect_timeout": _CONNECT_S}}
         return RDBStorage(parts._replace(scheme="postgresql+psycopg").geturl(), engine_kwargs=options)
     except ImportError:
         raise StudyError(
@@ -133,7 +139,7 @@ def _own_study(storage: RDBStorage, spec: StudySpec, began: float) -> bool:
 
 
 def _emptied(spec: StudySpec, began: float) -> RDBStorage:
-    storage = _connected(spec.optuna_storage or "")
+    storage = connected(spec.optuna_storage or "")
     if _own_study(storage, spec, began):
         optuna.delete_study(storage=storage, study_name=study_name(spec))
     return storage
