@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -57,12 +58,19 @@ def _open_to_the_world(config: dict[str, Any]) -> Iterator[Problem]:
 
 def _known_keys() -> dict[str, Any] | None:
     try:
-        from botocore.loaders import Loader
-        from botocore.model import ServiceModel
+        import botocore.loaders  # noqa: F401
     except ModuleNotFoundError:
         return None
-    shape = ServiceModel(Loader().load_service_model("ec2", "service-2")).operation_model("RunInstances").input_shape
-    return _members(shape)
+    return _ec2_keys()
+
+
+@functools.cache
+def _ec2_keys() -> dict[str, Any]:
+    from botocore.loaders import Loader
+    from botocore.model import ServiceModel
+
+    model = ServiceModel(Loader().load_service_model("ec2", "service-2"))
+    return _members(model.operation_model("RunInstances").input_shape)
 
 
 def _members(shape: Any, depth: int = 4) -> dict[str, Any]:
