@@ -184,16 +184,25 @@ def test_cluster_yaml_launches_what_it_says(
     )
     assert workers.ran("nvidia-smi --list-gpus") and not ssh.ran("nvidia-smi --list-gpus")
     assert workers.ran("RAY_HEAD_IP=10.0.0.1") and workers.ran("ray start --address=$RAY_HEAD_IP:6379")
-    assert ssh.ran('{"CPU":0,"GPU":0}') and workers.ran('{"CPU":8,"GPU":1}')
+    assert ssh.ran('{"CPU":0,"GPU":0}') and workers.ran('{"CPU":8,') and workers.ran('"GPU":1,"accelerator_type:L4":1}')
 
 
 def test_account_lets_workers_write_the_bucket_and_the_head_hand_them_that_right(account: dict[str, Any]) -> None:
+    template = (ROOT / "clusters" / "aws-account.yaml").read_text()
+    assert not re.search(r"[:-] [&*]\w", template)  # CloudFormation takes no YAML aliases
     iam = boto3.client("iam")
 
     def allowed(role: str) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
-        for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
-            document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+        documents = [
+            iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+            for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]
+        ]
+        for policy in iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]:
+            version = iam.get_policy(PolicyArn=policy["PolicyArn"])["Policy"]["DefaultVersionId"]
+            found_version = iam.get_policy_version(PolicyArn=policy["PolicyArn"], VersionId=version)
+            documents.append(found_version["PolicyVersion"]["Document"])
+        for document in documents:
             document = document if isinstance(document, dict) else yaml.safe_load(document)
             for statement in document["Statement"]:
                 actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
