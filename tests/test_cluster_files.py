@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,11 @@ AWS: list[tuple[str, Change, str]] = [
         "a key deep inside node_config is misspelt",
         lambda raw: at(raw, *SPOT, "node_config", "BlockDeviceMappings", 0, "Ebs").update(VolumeTyp="gp3"),
         r"BlockDeviceMappings.0.Ebs.VolumeTyp: must be a key of EC2's RunInstances. Did you mean 'VolumeType'\?",
+    ),
+    (
+        "a value inside node_config has the wrong type",
+        lambda raw: at(raw, *SPOT, "node_config", "BlockDeviceMappings", 0, "Ebs").update(VolumeSize="150"),
+        r"gpu-spot.node_config: Invalid type for parameter BlockDeviceMappings\[0\].Ebs.VolumeSize",
     ),
     (
         "a machine type does not exist",
@@ -350,6 +356,29 @@ def test_wrong_file_for_another_place_has_one_clear_line(
 ) -> None:
     [said] = problems(f"clusters/{file}.yaml", change, tmp_path, monkeypatch)
     assert re.search(line, said), said
+
+
+def places(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    if at:
+        yield at
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in inside:
+        yield from places(inner, (*at, key))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_value_of_a_wrong_kind_is_too_much_for_the_check(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = random.Random(0)
+    where = list(places(yaml.safe_load(filled(name))))
+    for place in draw.sample(where, 8):
+        wrong = draw.choice([None, "x", ["x"], {"x": 1}])
+
+        def change(raw: dict[str, Any], place: tuple[str | int, ...] = place, wrong: Any = wrong) -> None:
+            at(raw, *place[:-1])[place[-1]] = wrong
+
+        assert all("\n" not in line for line in problems(name, change, tmp_path, monkeypatch)), (place, wrong)
 
 
 def test_a_wrong_file_ends_with_exit_code_2_and_a_missing_one_with_a_hint(

@@ -136,7 +136,7 @@ def _mounts(config: dict[str, Any]) -> Iterator[Problem]:
 def _addresses(config: dict[str, Any]) -> Iterator[Problem]:
     provider = config["provider"]
     head, workers = provider["head_ip"], provider["worker_ips"]
-    for address in sorted({worker for worker in workers if worker == head or workers.count(worker) > 1}):
+    for address in sorted({str(worker) for worker in workers if worker == head or workers.count(worker) > 1}):
         rule = f"must name each machine once, and not the head. Received twice: {address}"
         yield Problem(("provider", "worker_ips"), rule, "Remove it")
     if not config["auth"].get("ssh_user"):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tune.cluster_file import NodeType, Problem, node_types
+from tune.cluster_file import NodeType, Problem, mapping, mappings, node_types, number
 from tune.errors import nearest
 from tune.machines import Machine, catalog
 
@@ -46,11 +46,11 @@ def notes(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _open_to_the_world(config: dict[str, Any]) -> Iterator[Problem]:
-    rules = config["provider"].get("security_group", {}).get("IpPermissions", [])
+    rules = mappings(mapping(config["provider"].get("security_group")).get("IpPermissions"))
     for index, rule in enumerate(rules):
-        ranges = [*rule.get("IpRanges", []), *rule.get("Ipv6Ranges", [])]
-        addresses = {entry.get("CidrIp", entry.get("CidrIpv6")) for entry in ranges}
-        for address in sorted(addresses & _ANYWHERE):
+        ranges = [*mappings(rule.get("IpRanges")), *mappings(rule.get("Ipv6Ranges"))]
+        addresses = {str(entry.get("CidrIp", entry.get("CidrIpv6"))) for entry in ranges}
+        for address in sorted(_ANYWHERE & addresses):
             location = ("provider", "security_group", "IpPermissions", index)
             rule_text = f"must not open a port to the whole world. Received: {address}"
             yield Problem(location, rule_text, "Name your own address, as in 203.0.113.7/32")
@@ -61,16 +61,16 @@ def _known_keys() -> dict[str, Any] | None:
         import botocore.loaders  # noqa: F401
     except ModuleNotFoundError:
         return None
-    return _ec2_keys()
+    return _members(_run_instances())
 
 
 @functools.cache
-def _ec2_keys() -> dict[str, Any]:
+def _run_instances() -> Any:
     from botocore.loaders import Loader
     from botocore.model import ServiceModel
 
     model = ServiceModel(Loader().load_service_model("ec2", "service-2"))
-    return _members(model.operation_model("RunInstances").input_shape)
+    return model.operation_model("RunInstances").input_shape
 
 
 def _members(shape: Any, depth: int = 4) -> dict[str, Any]:
@@ -84,8 +84,19 @@ def _members(shape: Any, depth: int = 4) -> dict[str, Any]:
 
 def _unknown_keys(node: NodeType) -> Iterator[Problem]:
     known = _known_keys()
-    if known is not None:
-        yield from _strangers(node.config, known | dict.fromkeys(_RAYS_OWN_KEYS, {}), node.at("node_config"))
+    if known is None:
+        return
+    yield from _strangers(node.config, known | dict.fromkeys(_RAYS_OWN_KEYS, {}), node.at("node_config"))
+    for complaint in _wrong_types(node.config):
+        yield Problem(node.at("node_config"), complaint, "Mend the value")
+
+
+def _wrong_types(config: dict[str, Any]) -> list[str]:
+    """What botocore says of values of the wrong type, as it would at the launch."""
+    from botocore.validate import ParamValidator
+
+    report = ParamValidator().validate(config, _run_instances()).generate_report()
+    return [line for line in report.splitlines() if line.startswith("Invalid type")]
 
 
 def _strangers(value: Any, known: dict[str, Any], location: tuple[str | int, ...]) -> Iterator[Problem]:
@@ -132,14 +143,14 @@ def _image(node: NodeType, region: str) -> Iterator[Problem]:
         yield Problem(
             place, f"must be one image for ever. Received: {image!r}", "Name it by id, as in ami-0123456789abcdef0"
         )
-    elif catalog("aws").images.get(image, region) != region:
+    elif catalog("aws").images.get(str(image), region) != region:
         rule = f"must be an image of {region}. Received: {image}, of {catalog('aws').images[image]}"
         yield Problem(place, rule, "Look the image up there; cluster.yaml says how")
 
 
 def _profile(node: NodeType) -> Iterator[Problem]:
-    profile = node.config.get("IamInstanceProfile")
-    if isinstance(profile, dict) and (profile.get("Arn") or profile.get("Name")):
+    profile = mapping(node.config.get("IamInstanceProfile"))
+    if profile.get("Arn") or profile.get("Name"):
         return
     why = (
         "must have an IamInstanceProfile: the one that Ray makes may not hand the workers theirs (iam:PassRole)"
@@ -151,8 +162,9 @@ def _profile(node: NodeType) -> Iterator[Problem]:
 
 
 def _disk(node: NodeType) -> Iterator[Problem]:
-    sizes = [disk.get("Ebs", {}).get("VolumeSize", 0) for disk in node.config.get("BlockDeviceMappings", [])]
-    if max(sizes, default=0) < LEAST_DISK_GB:
-        found = f"{max(sizes)} GB" if sizes else "no BlockDeviceMappings"
+    disks = mappings(node.config.get("BlockDeviceMappings"))
+    sizes_gb = [number(mapping(disk.get("Ebs")).get("VolumeSize")) for disk in disks]
+    if max(sizes_gb, default=0) < LEAST_DISK_GB:
+        found = f"{max(sizes_gb):g} GB" if sizes_gb else "no BlockDeviceMappings"
         rule = f"must have a disk of {LEAST_DISK_GB} GB: image, environment, data sets. Received: {found}"
         yield Problem(node.at("node_config"), rule, f"Set Ebs.VolumeSize to {LEAST_DISK_GB} or more")

@@ -64,6 +64,29 @@ def node_types(config: dict[str, Any]) -> list[NodeType]:
     return sorted(found, key=lambda node: not node.is_head)
 
 
+def mapping(value: Any) -> dict[str, Any]:
+    """Returns a mapping as it is, and an empty one for anything else: what is missing is then said to be missing."""
+    return value if isinstance(value, dict) else {}
+
+
+def mappings(value: Any) -> list[dict[str, Any]]:
+    """Returns the mappings in a list; none for anything else."""
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def texts(value: Any) -> list[str]:
+    """Returns the texts in a list; none for anything else."""
+    return [entry for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
+
+
+def number(value: Any) -> float:
+    """Returns a number, also one written as text as Kubernetes likes it, and 0 for anything else."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return 0
+
+
 def unfilled(value: Any, location: Location = (), seen: set[str] | None = None) -> Iterator[Problem]:
     """Yields a problem for every placeholder that is left, where it first stands."""
     seen = set() if seen is None else seen

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from tune.cluster_aws import counted
-from tune.cluster_file import NodeType, Problem, node_types
+from tune.cluster_file import NodeType, Problem, mapping, mappings, node_types, number, texts
 from tune.errors import nearest
 from tune.machines import Machine, catalog
 
@@ -28,11 +28,11 @@ def machine_of(node: NodeType) -> Machine | None:
     """Returns the machine of a node type with its accelerators, or None if one of them is not in the catalog."""
     known = catalog("gcp")
     machine = known.machines.get(str(node.config.get("machineType")))
-    for added in node.config.get("guestAccelerators") or []:
+    for added in mappings(node.config.get("guestAccelerators")):
         accelerator = known.accelerators.get(str(added.get("acceleratorType")))
         if machine is None or accelerator is None:
             return None
-        count = int(added.get("acceleratorCount", 1))
+        count = int(number(added.get("acceleratorCount", 1)))
         usd = machine.usd + count * accelerator["usd"]
         machine = replace(machine, gpus=count, gpu=accelerator["gpu"], gpu_gib=accelerator["gpu_gib"], usd=usd)
     return machine
@@ -70,30 +70,30 @@ def _machine(node: NodeType) -> Iterator[Problem]:
         yield Problem(node.at("node_config", "guestAccelerators"), rule, nearest("", known.accelerators).strip())
     elif not node.is_head:
         yield from counted(node, machine)
-        schedule = node.config.get("scheduling") or {}
-        schedules = schedule if isinstance(schedule, list) else [schedule]
+        schedule = node.config.get("scheduling")
+        schedules = [mapping(schedule), *mappings(schedule)]
         if machine.gpus and not any(entry.get("onHostMaintenance") == "TERMINATE" for entry in schedules):
             rule = "must have scheduling.onHostMaintenance: TERMINATE: a machine with GPUs cannot be moved"
             yield Problem(node.at("node_config"), rule, "Add it")
 
 
 def _disk_and_image(node: NodeType) -> Iterator[Problem]:
-    disks = [disk.get("initializeParams", {}) for disk in node.config.get("disks", [])]
+    disks = [mapping(disk.get("initializeParams")) for disk in mappings(node.config.get("disks"))]
     image = next((str(disk["sourceImage"]) for disk in disks if "sourceImage" in disk), "")
     if not image or "/family/" in image or not re.search(r"\d", image.rpartition("/")[2]):
         rule = f"must boot one image for ever, not a family. Received: {image or 'no sourceImage'!r}"
         yield Problem(node.at("node_config", "disks"), rule, "Name a dated image, as clusters/gcp.yaml does")
-    size_gb = max((int(disk.get("diskSizeGb", 0)) for disk in disks), default=0)
+    size_gb = max((number(disk.get("diskSizeGb")) for disk in disks), default=0)
     if size_gb < LEAST_DISK_GB:
-        rule = f"must have a disk of {LEAST_DISK_GB} GB: image, environment, data sets. Received: {size_gb} GB"
+        rule = f"must have a disk of {LEAST_DISK_GB} GB: image, environment, data sets. Received: {size_gb:g} GB"
         yield Problem(node.at("node_config", "disks"), rule, f"Set diskSizeGb to {LEAST_DISK_GB} or more")
 
 
 def _storage(node: NodeType) -> Iterator[Problem]:
     if node.is_head:
         return  # Ray gives the head an account of its own
-    accounts = node.config.get("serviceAccounts") or []
-    scopes = [scope for account in accounts for scope in account.get("scopes", [])]
+    accounts = mappings(node.config.get("serviceAccounts"))
+    scopes = [scope for account in accounts for scope in texts(account.get("scopes"))]
     if not any(scope.endswith(_WRITING_SCOPES) for scope in scopes):
         rule = "must have a service account whose scopes let it write to gs://: Ray gives none to workers"
         yield Problem(node.at("node_config"), rule, "Add serviceAccounts with the scope cloud-platform")

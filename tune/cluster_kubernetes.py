@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from tune.cluster_file import Problem
+from tune.cluster_file import Problem, mapping, mappings, number
 from tune.cluster_versions import Versions, installs_the_lock, other_versions
 from tune.errors import nearest
 from tune.study_file import Location
@@ -25,6 +25,7 @@ _GPU = "nvidia.com/gpu"
 
 def shape(raw: dict[str, Any]) -> list[Problem]:
     """Returns what keeps Ray's own autoscaler from reading the file."""
+    from jsonschema import ValidationError
     from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
     problems = list(_header(raw))
@@ -36,6 +37,11 @@ def shape(raw: dict[str, Any]) -> list[Problem]:
         _derive_autoscaling_config_from_ray_cr(named)
     except KeyError as error:
         return [Problem(("spec",), f"must have the key {error.args[0]!r}: Ray's autoscaler reads it", "Add it")]
+    except ValidationError as error:
+        place = ".".join(map(str, error.absolute_path))
+        return [
+            Problem(("spec",), f"must be what Ray's autoscaler can read. Received: {error.message}", f"Mend {place}")
+        ]
     except (TypeError, ValueError, AttributeError, IndexError) as error:
         return [Problem(("spec",), f"must be what Ray's autoscaler can read. Received: {error}", "Mend the value")]
     return []
@@ -80,17 +86,20 @@ def _workers(group: dict[str, Any], place: Location, versions: Versions) -> Iter
         rule = f"must be at most maxReplicas={group['maxReplicas']}. Received: {group['minReplicas']}"
         yield Problem((*place, "minReplicas"), rule, "Lower it")
     pod = group["template"]["spec"]
-    limits = pod["containers"][0].get("resources", {}).get("limits", {})
-    if not int(limits.get(_GPU, 0)) and not any(_GPU in key for key in limits):
+    if number(_limits(group).get(_GPU)) < 1:
         rule = f"must have a limit of {_GPU}: Kubernetes gives a GPU to no container without one"
         yield Problem((*place, "template", "spec", "containers", 0), rule, f"Add {_GPU}: 1 to resources.limits")
     container = pod["containers"][0]
-    volumes = [volume for volume in pod.get("volumes", []) if {"persistentVolumeClaim", "nfs"} & volume.keys()]
+    volumes = [volume for volume in mappings(pod.get("volumes")) if {"persistentVolumeClaim", "nfs"} & volume.keys()]
     if not (pod.get("serviceAccountName") or container.get("envFrom") or container.get("env") or volumes):
         rule = "must be able to write the storage: it has no service account, no credentials and no shared volume"
         yield Problem(
             (*place, "template", "spec"), rule, "Add serviceAccountName; docs/cluster-kubernetes.md says which"
         )
+
+
+def _limits(group: dict[str, Any]) -> dict[str, Any]:
+    return mapping(mapping(group["template"]["spec"]["containers"][0].get("resources")).get("limits"))
 
 
 def _pods(group: dict[str, Any], place: Location, versions: Versions) -> Iterator[Problem]:
@@ -115,7 +124,7 @@ def right(raw: dict[str, Any]) -> Iterator[str]:
     """Yields what the file asks for, a line each."""
     yield f"cluster {raw['metadata'].get('name')} on Kubernetes"
     for group in raw["spec"]["workerGroupSpecs"]:
-        limits = group["template"]["spec"]["containers"][0].get("resources", {}).get("limits", {})
+        limits = _limits(group)
         counts = f"{group['minReplicas']} to {group['maxReplicas']}"
         yield f"workers: {counts} pods {group['groupName']}, {limits.get('cpu')} CPUs, {limits.get(_GPU)} GPU each"
     yield "price: what the nodes of the pool cost"

@@ -46,12 +46,20 @@ def prepare(raw: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     # The schema first: Ray's own completion trips over a list where it wants a mapping.
     shaped = as_written | {"cluster_synced_files": [], "max_workers": raw.get("max_workers", 1 << 30)}
     problems = list(_complaints(lambda: validate_config(shaped)))
-    problems = problems or list(_local_problems(raw)) or list(_complaints(complete))
+    problems = problems or [*_mount_problems(raw), *_local_problems(raw)] or list(_complaints(complete))
     return ({} if problems else completed), problems
 
 
 def _is_local(raw: dict[str, Any]) -> bool:
     return bool(raw["provider"]["type"] == "local")
+
+
+def _mount_problems(raw: dict[str, Any]) -> Iterator[Problem]:
+    for remote, local in raw.get("file_mounts", {}).items():
+        if not isinstance(local, str) or not isinstance(remote, str):
+            yield Problem(
+                ("file_mounts", remote), f"must be a path on this machine. Received: {local!r}", "Write a path"
+            )
 
 
 def _local_problems(raw: dict[str, Any]) -> Iterator[Problem]:
