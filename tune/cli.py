@@ -12,6 +12,7 @@ import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError  # typer 0.29 carries click inside
 
 from trainables.errors import EmotuneError
+from tune.cli_cluster import app as cluster_app
 from tune.cli_data import app as data_app
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(data_app, name="data")
+app.add_typer(cluster_app, name="cluster")
 
 Events = Annotated[Path | None, typer.Option(help="Append a JSON line per event to this file, for CI systems.")]
 Storage = Annotated[str, typer.Option(help="Folder or bucket of all studies.", show_default=True)]
