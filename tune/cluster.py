@@ -168,6 +168,4 @@ def _price(config: dict[str, Any], machines: dict[str, Machine | None]) -> str:
     dearest = sorted((known[node.name] for node in nodes if not node.is_head for _ in range(node.most)), reverse=True)
     most = sum(known[node.name] for node in nodes if node.is_head) + sum(dearest[: config["max_workers"]])
     listed = catalog(config["provider"]["type"]).priced
-    return (
-        f"price: ${least:.2f} to ${most:.2f} an hour by the list of {listed}; spot is less, disks and traffic are extra"
-    )
+    return f"price: about ${least:.2f} to ${most:.2f} an hour in {listed}; spot is less, disks and traffic are extra"
