@@ -387,7 +387,7 @@ def test_a_wrong_file_ends_with_exit_code_2_and_a_missing_one_with_a_hint(
     path = tmp_path / "cluster.yaml"
     path.write_text(filled("cluster.yaml").replace("VolumeSize: 150", "VolumeSize: 20"))
     code, said, complaints = check(path, monkeypatch, capsys)
-    assert code == 2 and "is in order" not in said and "price: $0.20 to $8.02 an hour" in said
+    assert code == 2 and "is in order" not in said and "price: about $0.20 to $8.02 an hour" in said
     assert complaints.startswith("problem: available_node_types.head.node_config: must have a disk of 100 GB")
     code, _, complaints = check(tmp_path / "clustr.yaml", monkeypatch, capsys)
     assert code == 2 and "Did you mean" in complaints and "Traceback" not in complaints
