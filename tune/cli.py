@@ -12,6 +12,7 @@ import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError  # typer 0.29 carries click inside
 
 from trainables.errors import EmotuneError
+from tune import cli_jobs
 from tune.cli_data import app as data_app
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 
-Events = Annotated[Path | None, typer.Option(help="Append a JSON line per event to this file, for CI systems.")]
+Events = Annotated[
+    Path | None,
+    typer.Option(help="Append a JSON line per event to this file, for CI systems; - is standard output."),
+]
 Storage = Annotated[Path, typer.Option(help="Folder of all studies.", show_default=True)]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or its name in the storage folder.")]
 
@@ -118,8 +122,19 @@ def _run(study: Study, dataset: Dataset, calibrate: bool, events: Path | None) -
 
 
 @app.command(name="list")
-def list_(storage: Storage = Path("runs")) -> None:
-    """List the studies in a storage folder."""
+def list_(
+    storage: Storage = Path("runs"),
+    address: Annotated[
+        str | None, typer.Option(metavar="URL", help="List a cluster's jobs instead; its jobs server.")
+    ] = None,
+) -> None:
+    """List the studies in a storage folder, or the jobs of a cluster."""
+    if address is not None:
+        from tune.job_report import job_lines
+        from tune.jobs import JobsServer
+
+        typer.echo(job_lines(JobsServer(address).jobs()))
+        return
     from tune.report_text import print_studies
 
     print_studies(storage)
@@ -198,6 +213,10 @@ def predict(
     check_images(images)
     for prediction in load_export(export).predict(images):
         typer.echo(prediction_line(prediction, as_json=json))
+
+
+for _command in (cli_jobs.submit, cli_jobs.status, cli_jobs.logs, cli_jobs.stop):
+    app.command()(_command)
 
 
 def main() -> None:
