@@ -17,6 +17,7 @@ from typing import Any
 
 import aiohttp
 import ray.exceptions
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray.job_submission import JobSubmissionClient
 
 from tune.errors import JobError, nearest
@@ -44,6 +45,12 @@ _DEATHS = {
     "JOB_SUPERVISOR_ACTOR_START_FAILURE",
     "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE",
 }
+_CHATTY = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+    "ray._private.authentication.authentication_token_setup",
+)
 _BROKEN = (OSError, RuntimeError, aiohttp.ClientError, ray.exceptions.RayError)
 """What Ray's client raises when the jobs server goes away; `requests` raises OSErrors."""
 
@@ -92,7 +99,12 @@ class JobsServer:
         """
         self.address = _url(address)
         try:
-            self._client = _Client(self.address)
+            self._client = _connect(self.address)
+        except ray.exceptions.AuthenticationError:
+            raise JobError(
+                f"the cluster at {self.address} wants its own token. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to "
+                "what `ray get-auth-token` prints on its head node"
+            ) from None
         except (*_BROKEN, ValueError, LookupError):
             raise JobError(
                 f"--address must be a Ray cluster's jobs server. Received: {self.address}, where none answers. "
@@ -284,13 +296,20 @@ class JobsServer:
         )
 
 
+def _connect(address: str) -> _Client:
+    try:
+        return _Client(address)
+    except ray.exceptions.AuthenticationError:  # Ray 2.60 shows a token that lies ready only when it is told to
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+        return _Client(address)
+
+
 class _Client(JobSubmissionClient):
     """Ray's client with time limits: a machine that is gone does not answer at all (Ray 2.60 waits for it for ever)."""
 
     def __init__(self, address: str) -> None:
-        for name in ("sdk", "utils"):
-            logging.getLogger(f"ray.dashboard.modules.job.{name}").setLevel(logging.WARNING)
-        logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
+        for name in _CHATTY:
+            logging.getLogger(name).setLevel(logging.ERROR)
         before = os.environ.get(_ADDRESS)
         os.environ[_ADDRESS] = address  # Ray 2.60 prefers this and RAY_ADDRESS to what it is given
         try:
@@ -300,6 +319,7 @@ class _Client(JobSubmissionClient):
                 del os.environ[_ADDRESS]
             else:
                 os.environ[_ADDRESS] = before
+        self._ssl_context = self._ssl_context or True  # aiohttp calls the None that Ray 2.60 passes it deprecated
 
     @property
     def version(self) -> str:
