@@ -29,7 +29,7 @@ BIN = Path(sys.executable).parent
 TOOLS = ("/usr/sbin/sshd", "ssh", "ssh-keygen", "rsync", "ip", "unshare")
 ADDRESSES = {"head": "10.77.8.10", "w1": "10.77.8.11", "w2": "10.77.8.12"}
 SERVER = f"http://{ADDRESSES['head']}:8265"
-TRIALS, MAX_EPOCHS = 8, 40
+TRIALS, MAX_EPOCHS = 20, 60
 
 
 class Machines:
@@ -73,7 +73,9 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
 
 def write_cluster_file(machines: Machines) -> Path:
     """Writes a `ray up` file: a head that runs no trial, two workers with two CPUs and one counted GPU each."""
+    stop = "if pgrep -x raylet; then ray stop; fi"
     small = "--object-store-memory=100000000 --disable-usage-stats"
+    quick = "AUTOSCALER_HEARTBEAT_TIMEOUT_S=10 AUTOSCALER_UPDATE_INTERVAL_S=2"  # a worker that is back is soon noticed
     values = {
         "cluster_name": "machines",
         "provider": {"type": "local", "head_ip": ADDRESSES["head"], "worker_ips": [ADDRESSES["w1"], ADDRESSES["w2"]]},
@@ -81,12 +83,12 @@ def write_cluster_file(machines: Machines) -> Path:
         "min_workers": 2,
         "max_workers": 2,
         "head_start_ray_commands": [
-            "ray stop",
-            f"ray start --head --port=6379 --num-cpus=0 --dashboard-host=0.0.0.0 {small} "
+            stop,
+            f"{quick} ray start --head --port=6379 --num-cpus=0 --dashboard-host=0.0.0.0 {small} "
             "--autoscaling-config=~/ray_bootstrap_config.yaml",
         ],
         "worker_start_ray_commands": [
-            "ray stop",
+            stop,
             f"ray start --address=$RAY_HEAD_IP:6379 --num-cpus=2 --num-gpus=1 {small}",
         ],
     }

@@ -319,7 +319,7 @@ class _Client(JobSubmissionClient):
                 del os.environ[_ADDRESS]
             else:
                 os.environ[_ADDRESS] = before
-        self._ssl_context = self._ssl_context or True  # aiohttp calls the None that Ray 2.60 passes it deprecated
+        self._ssl_context: Any = self._ssl_context or True  # aiohttp calls Ray's None (2.60) deprecated
 
     @property
     def version(self) -> str:
