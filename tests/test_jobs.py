@@ -221,8 +221,14 @@ def test_submit_outlives_a_broken_line_and_a_killed_supervisor_and_stop_saves_th
         above = psutil.Process(events(tmp_path, "two")[0]["pid"]).parents()
         next(process for process in above if process.cmdline()[0].startswith("ray::JobSupervisor")).kill()
         wait_until(lambda: len(epochs(tmp_path, "two", session=2)) > 1)
-        before = epochs(tmp_path, "two")[0]
-        assert before["epoch"] == 1
+        reading = subprocess.Popen(
+            [sys.executable, "-m", "tune.cli", "logs", "two", "-f", "--address", jobs_server],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert reading.stdout is not None and reading.stdout.readline()
+        reading.send_signal(signal.SIGINT)
+        assert b"Traceback" not in reading.communicate(timeout=30)[1] and reading.returncode == 130
         stopped = emotune("stop", "two", "--address", jobs_server, monkeypatch=monkeypatch, capsys=capsys)
         assert "everything is kept" in stopped
         assert following.wait(timeout=30) == 130

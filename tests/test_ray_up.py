@@ -28,8 +28,10 @@ HERE, ROOT = Path(__file__).parent, Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 TOOLS = ("/usr/sbin/sshd", "ssh", "ssh-keygen", "rsync", "ip", "unshare")
 ADDRESSES = {"head": "10.77.8.10", "w1": "10.77.8.11", "w2": "10.77.8.12"}
+WORKERS = {ADDRESSES["w1"], ADDRESSES["w2"]}
 SERVER = f"http://{ADDRESSES['head']}:8265"
-TRIALS, MAX_EPOCHS = 20, 60
+TRIALS, MAX_EPOCHS = 20, 50
+PATIENCE_S = 300
 
 
 class Machines:
@@ -104,7 +106,7 @@ def ray(command: str, cluster: Path) -> None:
         [sys.executable, "-m", "ray.scripts.scripts", command, "-y", *options, str(cluster)],
         env=environment,
         check=True,
-        timeout=180,
+        timeout=PATIENCE_S,
         stdout=subprocess.DEVNULL,
         stdin=subprocess.DEVNULL,
     )
@@ -125,7 +127,7 @@ def alive() -> set[str]:
 def emotune(*words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tune.cli", *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=600)
 
 
 def test_a_study_on_a_ray_up_cluster_survives_the_loss_of_a_worker_and_of_the_head(
@@ -147,30 +149,28 @@ def test_a_study_on_a_ray_up_cluster_survives_the_loss_of_a_worker_and_of_the_he
         return [event for event in events(shared, "tiny") if event["event"] == kind]
 
     ray("up", cluster)
-    wait_until(lambda: alive() == set(ADDRESSES.values()))
+    wait_until(lambda: alive() == set(ADDRESSES.values()), PATIENCE_S)
     submitted = emotune("submit", file, "--address", SERVER, "--no-wait")
     assert submitted.returncode == 0, submitted.stderr
 
-    wait_until(lambda: {e["metrics"]["node_ip"] for e in told("epoch")} == {ADDRESSES["w1"], ADDRESSES["w2"]})
+    wait_until(lambda: {e["metrics"]["node_ip"] for e in told("epoch")} == WORKERS, PATIENCE_S)
     groups = [group for group in state("placement_groups") if group["state"] == "CREATED"]
     assert len(groups) == 4  # two trials on each worker's one GPU
     assert {group["bundles"][0]["unit_resources"]["GPU"] for group in groups} == {0.5}
 
     machines.crash("w1")
-    faults = wait_until(lambda: [e for e in told("fault") if e["retried"]])
+    faults = wait_until(lambda: [e for e in told("fault") if e["retried"]], PATIENCE_S)
+    assert {fault["kind"] for fault in faults} == {"process_died"}
     machines.boot("w1")
-    assert {fault["kind"] for fault in faults} <= {"process_died", "hung"}
-    begun = time.time()
-    wait_until(
-        lambda: [e for e in told("epoch") if e["time"] > begun and e["metrics"]["node_ip"] == ADDRESSES["w1"]], 150
-    )
+    wait_until(lambda: alive() == set(ADDRESSES.values()), PATIENCE_S)
+    returned = time.time()
 
     assert len(told("end")) < TRIALS
     machines.crash("head")
     before = events(shared, "tiny")
     machines.boot("head")
     ray("up", cluster)
-    wait_until(lambda: alive() == set(ADDRESSES.values()), 150)
+    wait_until(lambda: alive() == set(ADDRESSES.values()), PATIENCE_S)
     followed = emotune("submit", file, "--address", SERVER)
     assert followed.returncode == 0, followed.stdout + followed.stderr
     assert f"finished: {TRIALS} trials ({TRIALS} complete)" in followed.stdout
@@ -183,7 +183,8 @@ def test_a_study_on_a_ray_up_cluster_survives_the_loss_of_a_worker_and_of_the_he
     for trial, epochs in epochs_by_trial(found[len(before) :]).items():  # from where its checkpoint was, not from 1
         saved = [e["epoch"] for e in before if e["event"] == "checkpoint" and e["trial"] == trial]
         assert epochs == list(range(max(saved, default=0) + 1, MAX_EPOCHS + 1))
+    assert {e["metrics"]["node_ip"] for e in found if e["event"] == "epoch" and e["time"] > returned} == WORKERS
     assert (shared / "runs/tiny/export/model.keras").exists()
 
     ray("down", cluster)
-    wait_until(lambda: not alive())
+    wait_until(lambda: not alive(), PATIENCE_S)

@@ -229,6 +229,8 @@ def main() -> None:
         status = 2
     except ClickException as error:
         status = _complain(f"{error.format_message()} See: emotune --help", 2)
+    except typer.Abort:  # Ctrl-C where nothing has to be kept
+        status = 130
     except EmotuneError as error:
         status = _complain(str(error), error.exit_code)
     except OSError as error:  # a name too long, no permission, a full disk: the machine's, not ours

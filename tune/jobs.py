@@ -173,7 +173,8 @@ class JobsServer:
         if busy is not None:
             raise JobError(
                 f"study {spec.name!r} is being run by job {busy.id}. Follow it: emotune logs {spec.name} -f --address "
-                f"{self.address}; or stop it first: emotune stop {spec.name} --address {self.address}"
+                f"{self.address}; stop it first: emotune stop {spec.name} --address {self.address}; or choose another "
+                "name: --set name=..."
             )
         version = importlib.metadata.version("emotune")
         with tempfile.TemporaryDirectory(prefix="emotune-") as folder:
