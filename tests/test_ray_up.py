@@ -30,7 +30,7 @@ TOOLS = ("/usr/sbin/sshd", "ssh", "ssh-keygen", "rsync", "ip", "unshare")
 ADDRESSES = {"head": "10.77.8.10", "w1": "10.77.8.11", "w2": "10.77.8.12"}
 WORKERS = {ADDRESSES["w1"], ADDRESSES["w2"]}
 SERVER = f"http://{ADDRESSES['head']}:8265"
-TRIALS, MAX_EPOCHS = 20, 50
+TRIALS, MAX_EPOCHS = 14, 40
 PATIENCE_S = 300
 
 
@@ -161,6 +161,7 @@ def test_a_study_on_a_ray_up_cluster_survives_the_loss_of_a_worker_and_of_the_he
     machines.crash("w1")
     faults = wait_until(lambda: [e for e in told("fault") if e["retried"]], PATIENCE_S)
     assert {fault["kind"] for fault in faults} == {"process_died"}
+    wait_until(lambda: ADDRESSES["w1"] not in alive(), PATIENCE_S)
     machines.boot("w1")
     wait_until(lambda: alive() == set(ADDRESSES.values()), PATIENCE_S)
     returned = time.time()
