@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# The first process of a machine: its own /tmp, home and shared memory, then sshd.
+# The first process of a machine: its own /tmp and shared memory, its home, which outlives a crash as a disk does; sshd.
 set -euo pipefail
 name=$1 address=$2
 hostname "emotune-$name"
 
-own=$SHARED/run/tmp-$name
-mkdir -p "$own"
+own=$SHARED/run/tmp-$name home=$SHARED/run/home-$name
+mkdir -p "$own" "$home"
 mount -t tmpfs -o size=2g,mode=1777 tmpfs "$own"
-mkdir "$own/home"
-echo "export PATH=$BIN:\$PATH" >"$own/home/.bashrc"
+echo "export PATH=$BIN:\$PATH" >"$home/.bashrc"
 IFS=: read -ra kept <<<"$SHARED:${KEEP:-}"
 for folder in "${kept[@]}"; do
     case $folder in
@@ -18,7 +17,7 @@ for folder in "${kept[@]}"; do
             ;;
     esac
 done
-sed 's|^\(root:.*\):[^:]*:\([^:]*\)$|\1:/tmp/home:\2|' /etc/passwd >"$own/passwd"
+sed "s|^\(root:.*\):[^:]*:\([^:]*\)\$|\1:$home:\2|" /etc/passwd >"$own/passwd"
 mount --bind "$own/passwd" /etc/passwd
 mount --rbind "$own" /tmp
 mount -t tmpfs -o size=1g tmpfs /dev/shm
