@@ -2,7 +2,7 @@
 #
 #   make setup        .venv from uv.lock, hashes checked (EXTRAS="gpu kaggle" adds extras)
 #   make quickstart   setup, a small study on synthetic faces, one prediction from its export
-#   make test         setup with the developers' tools, a browser, then every test
+#   make test         setup with the developers' tools, a browser, an SSH server, then every test
 #   make check        lint and types
 
 SHELL := /bin/bash
@@ -32,6 +32,7 @@ quickstart: setup
 
 test: develop
 	bash tests/install_browser.sh
+	bash tests/install_servers.sh
 	$(BIN)/pytest
 
 test-fast: develop

@@ -12,6 +12,7 @@ import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError  # typer 0.29 carries click inside
 
 from trainables.errors import EmotuneError
+from tune import cli_jobs
 from tune.cli_cluster import app as cluster_app
 from tune.cli_data import app as data_app
 
@@ -30,7 +31,10 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(cluster_app, name="cluster")
 
-Events = Annotated[Path | None, typer.Option(help="Append a JSON line per event to this file, for CI systems.")]
+Events = Annotated[
+    Path | None,
+    typer.Option(help="Append a JSON line per event to this file, for CI systems; - is standard output."),
+]
 Storage = Annotated[str, typer.Option(help="Folder or bucket of all studies.", show_default=True)]
 StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study's folder or address, or its name in the storage.")
@@ -122,8 +126,19 @@ def _run(study: Study, dataset: Dataset, calibrate: bool, events: Path | None) -
 
 
 @app.command(name="list")
-def list_(storage: Storage = "runs") -> None:
-    """List the studies in a storage folder."""
+def list_(
+    storage: Storage = "runs",
+    address: Annotated[
+        str | None, typer.Option(metavar="URL", help="List a cluster's jobs instead; its jobs server.")
+    ] = None,
+) -> None:
+    """List the studies in a storage, or the jobs of a cluster."""
+    if address is not None:
+        from tune.job_report import job_lines
+        from tune.jobs import JobsServer
+
+        typer.echo(job_lines(JobsServer(address).jobs()))
+        return
     from tune.report_text import print_studies
 
     print_studies(storage)
@@ -206,6 +221,10 @@ def predict(
             typer.echo(prediction_line(prediction, as_json=json))
 
 
+for _command in (cli_jobs.submit, cli_jobs.status, cli_jobs.logs, cli_jobs.stop):
+    app.command()(_command)
+
+
 def main() -> None:
     """Runs the command line; an error that the user can mend is one line and its own exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` cleans up like Ctrl-C
@@ -216,6 +235,8 @@ def main() -> None:
         status = 2
     except ClickException as error:
         status = _complain(f"{error.format_message()} See: emotune --help", 2)
+    except typer.Abort:  # Ctrl-C where nothing has to be kept
+        status = 130
     except EmotuneError as error:
         status = _complain(str(error), error.exit_code)
     except OSError as error:  # a name too long, no permission, a full disk: the machine's, not ours

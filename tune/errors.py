@@ -8,6 +8,7 @@ EmotuneError                 exit code 2
 ├── StudyFileError           a study file or search space breaks a rule
 ├── StudyError               a study on disk is missing, damaged or not the one meant
 ├── DiskFull                 no space is left for a study; it can be resumed
+├── JobError                 a cluster's jobs server does not answer, or a job is not as it has to be
 ├── ExportError              an export cannot be written or read
 ├── ImageError               an image to classify cannot be read
 └── EveryTrialFailed         exit code 5
@@ -24,6 +25,7 @@ __all__ = [
     "EveryTrialFailed",
     "ExportError",
     "ImageError",
+    "JobError",
     "PlaceError",
     "PreprocessingError",
     "SourceError",
@@ -56,6 +58,10 @@ def disk_full(study: str) -> DiskFull:
         f"no space is left on the disk of {study}; everything written so far is kept. Free some, then: "
         f"emotune resume {study}"
     )
+
+
+class JobError(EmotuneError):
+    """A cluster's jobs server does not answer, or a job is not as it has to be."""
 
 
 class ExportError(EmotuneError):

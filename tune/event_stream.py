@@ -1,9 +1,11 @@
-"""One JSON line per event of a study into a file or pipe, for CI systems and dashboards; see docs/events.md."""
+"""One JSON line per event of a study into a file, pipe or standard output, for other programs; see docs/events.md."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from tune.errors import EmotuneError, StudyError
+
+STANDARD_OUTPUT = Path("-")
 
 
 class EventStream:
@@ -24,7 +28,11 @@ class EventStream:
         """
         self._file = None
         self._exit: dict[str, Any] = {}
-        if path is not None:
+        self._tells_past = path == STANDARD_OUTPUT
+        if path == STANDARD_OUTPUT:
+            sys.stdout.flush()
+            self._file = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        elif path is not None:
             try:
                 self._file = path.open("a", encoding="utf-8")
             except OSError as error:
@@ -41,6 +49,14 @@ class EventStream:
             self._file.flush()
         except OSError:
             self._file = None
+
+    def past(self, journal: Path) -> None:
+        """On standard output, tells a study's earlier events first: who reads it may know nothing of the study."""
+        if self._tells_past:
+            lines = journal.read_bytes().splitlines()
+            self.write({"event": "history", "time": round(time.time(), 3), "events": len(lines)})
+            for line in lines:
+                self.write(json.loads(line))
 
     def ended(self, ended_by: str, exit_code: int, export: Path | None) -> None:
         """Notes what the `exit` line will say."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 _METRIC_PREFIXES = ("training_", "validation_", "selection_")
-_METRICS = ("learning_rate", "images_per_s", "wait_s", "epoch_s", "process_memory_mib", "process")
+_METRICS = ("learning_rate", "images_per_s", "wait_s", "epoch_s", "process_memory_mib", "process", "node_ip")
 GRACE_S = 15.0
 """Seconds that running trials have to finish their epoch after Ctrl-C."""
 

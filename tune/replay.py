@@ -14,7 +14,7 @@ from tune.studies import Study
 from tune.study_data import trial_context
 from tune.trial_queue import micro_batches
 
-_NOT_COMPARED = ("images_per_s", "wait_s", "epoch_s", "process_memory_mib", "process")
+_NOT_COMPARED = ("images_per_s", "wait_s", "epoch_s", "process_memory_mib", "process", "node_ip")
 """What is measured on the machine and differs every time."""
 
 

@@ -59,7 +59,7 @@ def run_study(
         dataset: its data set.
         calibrate: whether to measure an epoch's time first.
         announce: turns the plan into the lines that are printed before the first trial.
-        events: a file that gets a JSON line per event.
+        events: a file that gets a JSON line per event; `-` is standard output.
 
     Raises:
         StudyError: no trial can be placed.
@@ -68,6 +68,7 @@ def run_study(
     """
     try:
         with EventStream(events) as stream, opened_ledger(study) as ledger:
+            stream.past(ledger.path)
             ledger.listeners.append(stream.write)
             outcome = _run_or_done(study, dataset, ledger, calibrate, announce)
             if outcome.export is None and outcome.ended_by != "interrupted":
