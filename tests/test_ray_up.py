@@ -62,7 +62,7 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
     """Three machines that answer on port 22; gone at the end with all that runs on them."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if os.geteuid() != 0 or missing:
-        pytest.skip(f"needs root and {', '.join(missing or TOOLS)}: bash tests/install_machines.sh")
+        pytest.skip(f"needs root and {', '.join(missing or TOOLS)}: bash tests/install_servers.sh")
     made = Machines(tmp_path / "shared")
     made.shared.mkdir()
     made.script("down.sh")
