@@ -8,6 +8,7 @@ import pytest
 
 from trainables.calibrate import Speed
 from tune.errors import StudyError
+from tune.placement import Machine, Room
 from tune.plan import expected_epochs, make_plan
 from tune.spec import StudySpec
 
@@ -16,6 +17,10 @@ SPACE = {"dropout": {"type": "float", "low": 0, "high": 0.5, "default": 0.1}}
 
 def spec(**values: Any) -> StudySpec:
     return StudySpec.model_validate({"name": "a", "data": "d", "space": SPACE, **values})
+
+
+def room(*nodes: dict[str, float]) -> Room:
+    return Room(tuple(map(Machine.of, nodes)))
 
 
 @pytest.mark.parametrize(
@@ -33,17 +38,17 @@ def spec(**values: Any) -> StudySpec:
 def test_trials_at_once_follow_from_the_cluster(
     resources: dict[str, Any], cluster: dict[str, float], expected: int
 ) -> None:
-    assert make_plan(spec(resources=resources), cluster, 1, 100, None).at_once == expected
+    assert make_plan(spec(resources=resources), room(cluster), 100, None).at_once == expected
 
 
 def test_no_more_trials_at_once_than_there_are_trials() -> None:
-    assert make_plan(spec(), {"CPU": 8}, 1, 2, None).at_once == 2
+    assert make_plan(spec(), room({"CPU": 8}), 2, None).at_once == 2
 
 
 @pytest.mark.parametrize(
     ("resources", "cluster", "message"),
     [
-        ({"cpus_per_trial": 4}, {"CPU": 2}, "a trial takes 4 CPUs and Ray has 2"),
+        ({"cpus_per_trial": 4}, {"CPU": 2}, "a trial takes 4 CPUs of one node and Ray has 2"),
         ({"gpus_per_trial": 0.5}, {"CPU": 2}, r"gpus_per_trial=0.5 and Ray found 0 GPUs.*--set"),
         ({"gpus_per_trial": 2}, {"CPU": 8, "GPU": 1}, "gpus_per_trial=2 and Ray found 1 GPUs"),
     ],
@@ -52,7 +57,7 @@ def test_a_trial_that_can_never_be_placed_is_refused(
     resources: dict[str, Any], cluster: dict[str, float], message: str
 ) -> None:
     with pytest.raises(StudyError, match=message):
-        make_plan(spec(resources=resources), cluster, 1, 10, None)
+        make_plan(spec(resources=resources), room(cluster), 10, None)
 
 
 def test_the_expected_epochs_lie_between_all_stopped_at_once_and_none_stopped() -> None:
@@ -65,6 +70,6 @@ def test_the_expected_epochs_lie_between_all_stopped_at_once_and_none_stopped() 
 
 def test_the_expected_time_is_epochs_times_epoch_time_over_trials_at_once() -> None:
     speed = Speed(training_images_per_s=100, evaluation_images_per_s=1000, training_images=900, evaluation_images=1000)
-    plan = make_plan(spec(asha={"max_epochs": 2, "grace_epochs": 2}), {"CPU": 2}, 1, 10, speed)
+    plan = make_plan(spec(asha={"max_epochs": 2, "grace_epochs": 2}), room({"CPU": 2}), 10, speed)
     assert speed.epoch_s == 10
     assert plan.expected_s == pytest.approx(10 * 2 * 10 / 2)

@@ -6,6 +6,7 @@ EmotuneError                 exit code 2
 ├── PreprocessingError       an unknown method or a strength out of range           (trainables)
 ├── StudyFileError           a study file or search space breaks a rule
 ├── StudyError               a study on disk is missing, damaged or not the one meant
+│   └── ClusterError         a Ray cluster cannot be reached, or is unfit for the study
 ├── DiskFull                 no space is left for a study; it can be resumed
 ├── ExportError              an export cannot be written or read
 ├── ImageError               an image to classify cannot be read
@@ -19,6 +20,7 @@ from pathlib import Path
 from trainables.errors import DatasetError, EmotuneError, PreprocessingError, nearest
 
 __all__ = [
+    "ClusterError",
     "DatasetError",
     "DiskFull",
     "EmotuneError",
@@ -44,6 +46,10 @@ class StudyFileError(EmotuneError):
 
 class StudyError(EmotuneError):
     """A study on disk is missing, damaged, or not the one that is meant."""
+
+
+class ClusterError(StudyError):
+    """A Ray cluster cannot be reached, or is unfit for the study."""
 
 
 class DiskFull(EmotuneError):

@@ -22,15 +22,18 @@ from ray.tune import (
     Tuner,
     with_resources,
 )
+from ray.tune.search import ConcurrencyLimiter
 
 from trainables.classifier import Classifier
 from trainables.config import TrialContext, chooser_of
 from trainables.records import Dataset
+from tune.autoscaler import find_room
 from tune.budget import BUDGETS, fired
 from tune.errors import disk_full
 from tune.faults import Watchdog
 from tune.ledger import Ledger
 from tune.live import LiveStudy
+from tune.placement import MOST, fits_now, trials_at_once
 from tune.provenance import provenance
 from tune.ray_actors import install
 from tune.record import run_name
@@ -160,21 +163,28 @@ def _fit(desk: Desk, queue: TrialQueue, rungs: Rungs, spent: Callable[[], str]) 
     study, spec, record, wanted = desk.study, desk.study.spec, desk.ledger.record, desk.study.spec.resources
     install()
     watchdog = Watchdog(spec, record, desk.epoch_s)
+    limiter = ConcurrencyLimiter(queue, max_concurrent=desk.at_once)
+
+    def on_nodes() -> None:
+        """Uses nodes that have joined; what the autoscaler may start is counted in from the beginning."""
+        room = find_room()
+        if fits_now(wanted, room):
+            limiter.max_concurrent = trials_at_once(wanted, room, wanted.max_concurrent or MOST)
+
     with TrialLogs(study.tensorboard, spec.objective, spec.mode, chooser_of(spec.objective)) as logs, desk.live:
         logs.experiment(spec.space, spec.fixed)
         recorder = Recorder(
-            study.directory, spec, desk.dataset.info.classes, desk.ledger, queue, logs, desk.live, watchdog
+            study.directory, spec, desk.dataset.info.classes, desk.ledger, queue, logs, desk.live, watchdog, on_nodes
         )
         tuner = Tuner(
             with_resources(Classifier, _placement(wanted)),
             param_space={"study": desk.context.model_dump()},
             tune_config=TuneConfig(
-                search_alg=queue,
+                search_alg=limiter,  # Ray reads from it how many trials may be pending: all, for the autoscaler to see
                 scheduler=Asha(rungs, spec.objective, recorder.on_rung, lambda: queue.stopping, recorder.on_fault),
                 metric=spec.objective,
                 mode=spec.mode,
                 num_samples=_UNLIMITED,
-                max_concurrent_trials=desk.at_once,
                 reuse_actors=wanted.reuse_processes,
                 trial_dirname_creator=trial_name,
                 trial_name_creator=trial_name,
