@@ -150,8 +150,8 @@ def place_token(storage: str, name: str) -> str:
                 stream.write(name.encode())
         else:
             (Path(storage) / name).write_text(name, encoding="utf-8")
-    except OSError as error:
-        return error.strerror or str(error)
+    except (OSError, ValueError) as error:  # pyarrow refuses a URI with a ValueError
+        return getattr(error, "strerror", None) or str(error)
     return ""
 
 
@@ -177,8 +177,8 @@ def look_at_storage(storage: str, name: str) -> tuple[float | None, str, bool]:
             shared = (Path(storage) / name).read_text(encoding="utf-8") == name
     except FileNotFoundError:
         return free, "", False
-    except OSError as error:
-        return free, error.strerror or str(error), True
+    except (OSError, ValueError) as error:
+        return free, getattr(error, "strerror", None) or str(error), True
     refused = place_token(storage, own)
     if not refused:
         remove_token(storage, own)

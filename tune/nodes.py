@@ -132,11 +132,12 @@ def _token(node: str, here: bool, storage: str) -> Iterator[str]:
     made = here and "://" not in storage and not Path(storage).exists()
     if made:
         Path(storage).mkdir(parents=True)
-    run(machine.place_token)  # one that cannot be written is missed by the reader
+    placed = run(machine.place_token) == ""  # one that cannot be written is missed by the readers
     try:
         yield name
     finally:
-        run(machine.remove_token)
+        if placed:
+            run(machine.remove_token)
         if made:
             Path(storage).rmdir()
 
