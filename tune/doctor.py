@@ -44,11 +44,11 @@ def examine(address: str | None, storage: str | None, data: Path | None) -> tupl
 def node_table(reports: Sequence[NodeReport]) -> Table:
     """Returns a row per node, its GPUs as the driver, Ray and TensorFlow count them."""
     table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column("node")
+    table.add_column("node", no_wrap=True)
     table.add_column("versions", no_wrap=True)
     for name in ("driver", "Ray", "TensorFlow"):
         table.add_column(f"GPUs:\n{name}", justify="right", no_wrap=True)
-    table.add_column("disk, storage", no_wrap=True)
+    table.add_column("free disk, storage", no_wrap=True)
     for report in reports:
         table.add_row(*_cells(report))
     return table
@@ -74,16 +74,16 @@ def exit_code(found: Sequence[Problem]) -> int:
 
 
 def _cells(report: NodeReport) -> list[str]:
-    node = [report.address + (" (head)" if report.head else ""), f"{report.cpus:g} CPUs"]
+    node = [report.address, ("head, " if report.head else "") + f"{report.cpus:g} CPUs"]
     if report.silent:
         return ["\n".join(node), report.silent]
     if report.clock_skew_s is not None:
         node.append(f"clock {report.clock_skew_s:+.1f} s")
     versions = [f"{shown} {report.packages.get(package) or 'none'}" for package, shown in _SHOWN.items()]
     seen = "?" if report.gpus_tensorflow is None else str(report.gpus_tensorflow)
-    disk = [f"temp {report.temporary_free_mib / 1024:.1f} GiB free"]
+    disk = [f"temp {report.temporary_free_mib / 1024:.1f} GiB"]
     if report.storage_free_mib is not None:
-        disk.append(f"storage {report.storage_free_mib / 1024:.1f} GiB free")
+        disk.append(f"storage {report.storage_free_mib / 1024:.1f} GiB")
     if report.storage_shared is not None:
         disk.append(
             "storage refuses" if report.storage_refused else "shared" if report.storage_shared else "not shared"
