@@ -49,7 +49,7 @@ class Recorder(Unsaved, Callback):
         logs: TrialLogs,
         live: LiveStudy,
         watchdog: Watchdog,
-        on_nodes: Callable[[], None],
+        on_nodes: Callable[[int], None],
     ) -> None:
         """Takes the study's folder and those who want to know."""
         super().__init__()
@@ -164,7 +164,7 @@ class Recorder(Unsaved, Callback):
             nodes = sum(node["Alive"] for node in ray.nodes())
             if nodes != self._ledger.record.rates.nodes:
                 self._ledger.append("nodes", count=nodes)
-                self._on_nodes()
+            self._on_nodes(nodes)
         self._live.refresh()
 
 

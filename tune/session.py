@@ -165,9 +165,14 @@ def _fit(desk: Desk, queue: TrialQueue, rungs: Rungs, spent: Callable[[], str]) 
     watchdog = Watchdog(spec, record, desk.epoch_s)
     limiter = ConcurrencyLimiter(queue, max_concurrent=desk.at_once)
 
-    def on_nodes() -> None:
-        """Uses nodes that have joined; what the autoscaler may start is counted in from the beginning."""
-        room = find_room()
+    counted = 0
+
+    def on_nodes(nodes: int) -> None:
+        """Uses nodes that have joined since the plan; what the autoscaler may start is counted in from the first."""
+        nonlocal counted
+        if nodes == counted:
+            return
+        counted, room = nodes, find_room()
         if fits_now(wanted, room):
             limiter.max_concurrent = trials_at_once(wanted, room, wanted.max_concurrent or MOST)
 
