@@ -175,3 +175,12 @@ def test_what_goes_wrong_is_named_in_words_that_need_no_tensorflow(faces: Path) 
     assert caught.value.kind == "model_memory"
     assert caught.value.__cause__ is None
     assert pickle.loads(pickle.dumps(caught.value)).kind == "model_memory"
+
+
+def test_where_machines_may_be_taken_away_every_epoch_is_saved_and_the_best_is_still_the_best(faces: Path) -> None:
+    trial = Classifier(config(faces, context={"save_every_epoch": True}))
+    first = trial.train()
+    trial._best["value"] = 2.0  # no epoch can be better from here on
+    second = trial.train()
+    assert (first["should_checkpoint"], second["should_checkpoint"]) == (True, True)
+    assert first["checkpoint_score"] > second["checkpoint_score"] == -math.inf

@@ -25,6 +25,7 @@ from trainables.data_cache import open_data
 from trainables.errors import PlaceError
 from trainables.faults import TrialFault, named
 from trainables.folds import trial_rows
+from trainables.gpu import limit_gpu_memory
 from trainables.metrics import evaluate
 from trainables.optimizers import PlateauState, build_optimizer, learning_rate_at, restore_optimizer
 from trainables.places import local_folder
@@ -119,7 +120,8 @@ class Classifier(Trainable):
 
         Returns:
             `epoch`, `training_*`, `validation_*` and `selection_*` figures, `learning_rate`, `images_per_s` (training),
-            `wait_s` (for data), `epoch_s`, `process_memory_mib`; `should_checkpoint` at a best epoch and at rungs;
+            `wait_s` (for data), `epoch_s`, `process_memory_mib`; `should_checkpoint` at a best epoch and at rungs,
+            or always where machines may be taken away;
             `unreadable`, checkpoints that had to be passed over, in the first epoch.
 
         Raises:
@@ -206,7 +208,8 @@ class Classifier(Trainable):
         patience = self._config.early_stop_patience
         stalled = bool(patience) and not self._refit_epochs and self._epoch - self._best["epoch"] >= patience
         return {
-            "should_checkpoint": is_best or (self._epoch in context.rungs and not diverged),
+            "should_checkpoint": is_best
+            or ((context.save_every_epoch or self._epoch in context.rungs) and not diverged),
             # Ray keeps the checkpoint with the highest of these and the latest; equal scores must not replace the best.
             "checkpoint_score": sign * value if is_best else -math.inf,
             "diverged": diverged,
@@ -273,7 +276,7 @@ class Classifier(Trainable):
 
 
 def prepare_process(context: TrialContext) -> None:
-    """Sets what TensorFlow reads once, before it is first imported; leaves alone what the user has set."""
+    """Sets what TensorFlow reads once, before its first use; leaves alone what the user has set."""
     if not context.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray 2.60 no longer hides GPUs from processes that asked for none
     threads = str(max(1, int(context.cpus)))
@@ -282,9 +285,11 @@ def prepare_process(context: TrialContext) -> None:
         "TF_NUM_INTEROP_THREADS": threads,
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # Ray's and the driver's order
         "NO_ALBUMENTATIONS_UPDATE": "1",
     }.items():
         os.environ.setdefault(name, value)
+    limit_gpu_memory(context.gpus)
 
 
 def limited(rows: Rows, context: TrialContext) -> Rows:

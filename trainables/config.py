@@ -72,6 +72,7 @@ class TrialContext(BaseModel, frozen=True, extra="forbid"):
         cpus: processor cores the trial may use.
         gpus: GPUs, or the share of one, the trial may use; 0 hides them.
         process_memory_mib: a process that has grown past it is replaced before its next trial.
+        save_every_epoch: write a checkpoint after every epoch, for machines that may be taken away.
     """
 
     dataset: str
@@ -87,3 +88,4 @@ class TrialContext(BaseModel, frozen=True, extra="forbid"):
     cpus: float = 1
     gpus: float = 0
     process_memory_mib: int = 8192
+    save_every_epoch: bool = False

@@ -225,6 +225,22 @@ for _command in (cli_jobs.submit, cli_jobs.status, cli_jobs.logs, cli_jobs.stop)
     app.command()(_command)
 
 
+@app.command()
+def doctor(
+    address: Annotated[
+        str | None, typer.Option(help="A cluster: HOST:6379, ray://HOST:10001 or auto. Without it: this machine.")
+    ] = None,
+    storage: Annotated[str | None, typer.Option(help="Folder or bucket of the studies, tried on every node.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data set folder that every node should see.")] = None,
+) -> None:
+    """Tell what each node has and sees: versions, GPUs, disk, storage, clock; and what mends what is wrong."""
+    from tune.doctor import examine, exit_code, print_report
+
+    reports, found = examine(address, storage, data)
+    print_report(reports, found)
+    raise typer.Exit(exit_code(found))
+
+
 def main() -> None:
     """Runs the command line; an error that the user can mend is one line and its own exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` cleans up like Ctrl-C

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 
+from tune.errors import ClusterError
 from tune.spec import StudySpec
 
 _ENVIRONMENT = {
@@ -23,19 +26,87 @@ _ENVIRONMENT = {
     "GLOG_minloglevel": "2",
 }
 
+_OPTIONS: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.WARNING}
+_KNOCK_S = 5.0
+_CONNECT_TRIES = 3
+
 
 @contextmanager
-def joined_ray() -> Iterator[None]:
-    """Joins the cluster that RAY_ADDRESS names, or starts Ray on this machine; leaves alone one that runs already."""
+def joined_ray(address: str | None = None) -> Iterator[None]:
+    """Joins the cluster at an address or, without one, that RAY_ADDRESS names, or starts Ray on this machine.
+
+    Leaves alone a Ray that this process runs already.
+
+    Args:
+        address: `HOST:PORT` of Ray's head, `ray://HOST:PORT` or `auto`.
+
+    Raises:
+        ClusterError: nothing answers there, or it is another version of Ray or Python.
+    """
     os.environ.update(_ENVIRONMENT)
     if ray.is_initialized():
         yield
         return
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    if address is not None:
+        _knock(address)
+    try:
+        with _patience(_CONNECT_TRIES if address else None):
+            ray.init(address=address, **_OPTIONS)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if address is None:
+            raise
+        raise _unreachable(address, _reason(str(error))) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Finds out in seconds whether anything listens at an address; Ray 2.60 takes minutes to give up."""
+    if address in ("auto", "local"):
+        return
+    named = re.fullmatch(r"(?:ray://)?(\[[^]]+\]|[^:/\[\]]+):(\d{1,5})/?", address)
+    if named is None or int(named[2]) > 65535:
+        raise ClusterError(
+            f"the address of a cluster is HOST:6379, ray://HOST:10001 or auto. Received: {address}. Give one of these"
+        )
+    try:
+        socket.create_connection((named[1].strip("[]"), int(named[2])), timeout=_KNOCK_S).close()
+    except OSError as error:
+        raise _unreachable(address, error.strerror or str(error)) from None
+
+
+def _unreachable(address: str, reason: str) -> ClusterError:
+    return ClusterError(
+        f"no Ray cluster can be joined at the address. Received: {address}: {reason}. Check it, and that the cluster "
+        "is up: ray status"
+    )
+
+
+def _reason(words: str) -> str:
+    """Returns the one line of Ray's words that says what is wrong."""
+    if "Authentication token" in words or "Unauthenticated" in words:
+        return "its token is not the one here (`ray get-auth-token`, or RAY_AUTH_TOKEN)"
+    versions = re.findall(r"(Ray|Python): (\S+)", words)
+    if "ersion mismatch" in words and versions:
+        return "versions differ, " + ", ".join(f"{name} {version}" for name, version in versions)
+    return (words.strip().splitlines() or ["it does not answer"])[0].rstrip(".")
+
+
+@contextmanager
+def _patience(tries: int | None) -> Iterator[None]:
+    """Lets Ray try that often to reach a head, a second apart, instead of 20 times."""
+    name = "RAY_gcs_server_port_wait_time_s"
+    if tries is None or name in os.environ:
+        yield
+        return
+    os.environ[name] = str(tries)
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 class _Process:

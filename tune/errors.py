@@ -7,6 +7,7 @@ EmotuneError                 exit code 2
 ├── PreprocessingError       an unknown method or a strength out of range           (trainables)
 ├── StudyFileError           a study file or search space breaks a rule
 ├── StudyError               a study on disk is missing, damaged or not the one meant
+│   └── ClusterError         a Ray cluster cannot be reached, or is unfit for the study
 ├── DiskFull                 no space is left for a study; it can be resumed
 ├── JobError                 a cluster's jobs server does not answer, or a job is not as it has to be
 ├── ExportError              an export cannot be written or read
@@ -19,6 +20,7 @@ from __future__ import annotations
 from trainables.errors import DatasetError, EmotuneError, PlaceError, PreprocessingError, nearest
 
 __all__ = [
+    "ClusterError",
     "DatasetError",
     "DiskFull",
     "EmotuneError",
@@ -46,6 +48,10 @@ class StudyFileError(EmotuneError):
 
 class StudyError(EmotuneError):
     """A study on disk is missing, damaged, or not the one that is meant."""
+
+
+class ClusterError(StudyError):
+    """A Ray cluster cannot be reached, or is unfit for the study."""
 
 
 class DiskFull(EmotuneError):

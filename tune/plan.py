@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from trainables.calibrate import Speed
-from tune.errors import StudyError
+from tune.placement import Room, trials_at_once
 from tune.spec import StudySpec
 
 _SIMULATED_STUDIES, _SIMULATED_TRIALS = 20, 100
@@ -23,6 +21,7 @@ class Plan:
         cpus: processor cores that Ray may hand out.
         gpus: GPUs that Ray found.
         nodes: machines in the cluster.
+        may_grow_to: machines when the autoscaler has started all it may.
         at_once: trials that run at the same time.
         speed: measured on the default configuration, None when calibration is off.
     """
@@ -30,6 +29,7 @@ class Plan:
     cpus: float
     gpus: float
     nodes: int
+    may_grow_to: int
     at_once: int
     trials: int
     expected_epochs: float
@@ -43,37 +43,22 @@ class Plan:
         return self.expected_epochs * self.speed.epoch_s / self.at_once
 
 
-def make_plan(spec: StudySpec, resources: Mapping[str, float], nodes: int, trials: int, speed: Speed | None) -> Plan:
-    """Works out how many trials fit at once.
+def make_plan(spec: StudySpec, room: Room, trials: int, speed: Speed | None) -> Plan:
+    """Works out how many trials fit at once; on a cluster that grows, when it has: so it grows in one step.
 
     Args:
         spec: the study.
-        resources: the cluster's, as Ray counts them (`CPU`, `GPU`).
-        nodes: machines in the cluster.
+        room: the cluster's nodes, and those that may come.
         trials: trials still to run.
         speed: the calibration, if any.
 
     Raises:
-        StudyError: not one trial fits.
+        ClusterError: not one trial fits.
     """
-    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-    wanted = spec.resources
-    cpus_per_trial = wanted.cpus_per_trial + wanted.feed_workers
-    fits = math.floor(cpus / cpus_per_trial + 1e-9)
-    if fits < 1:
-        raise StudyError(
-            f"resources: a trial takes {cpus_per_trial:g} CPUs and Ray has {cpus:g}. "
-            "Lower resources.cpus_per_trial or resources.feed_workers"
-        )
-    if wanted.gpus_per_trial:
-        fits = min(fits, math.floor(gpus / wanted.gpus_per_trial + 1e-9))
-        if fits < 1:
-            raise StudyError(
-                f"resources.gpus_per_trial={wanted.gpus_per_trial:g} and Ray found {gpus:g} GPUs. "
-                "Mend the driver, or train on the processor: --set resources.gpus_per_trial=0"
-            )
-    at_once = min(fits, wanted.max_concurrent or fits, max(trials, 1))
-    return Plan(cpus, gpus, nodes, at_once, trials, expected_epochs(spec, trials), speed)
+    limit = min(spec.resources.max_concurrent or max(trials, 1), max(trials, 1))
+    at_once = trials_at_once(spec.resources, room, limit)
+    epochs = expected_epochs(spec, trials)
+    return Plan(room.cpus, room.gpus, len(room.nodes), room.may_grow_to, at_once, trials, epochs, speed)
 
 
 def expected_epochs(spec: StudySpec, trials: int) -> float:

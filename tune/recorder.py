@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ class Recorder(Unsaved, Callback):
         logs: TrialLogs,
         live: LiveStudy,
         watchdog: Watchdog,
+        on_nodes: Callable[[int], None],
     ) -> None:
         """Takes the study and those who want to know."""
         super().__init__()
@@ -58,6 +60,7 @@ class Recorder(Unsaved, Callback):
         self._logs = logs
         self._live = live
         self._watchdog = watchdog
+        self._on_nodes = on_nodes
         self._stopping_since: float | None = None
         self._counted = time.monotonic()
 
@@ -161,6 +164,7 @@ class Recorder(Unsaved, Callback):
             nodes = sum(node["Alive"] for node in ray.nodes())
             if nodes != self._ledger.record.rates.nodes:
                 self._ledger.append("nodes", count=nodes)
+            self._on_nodes(nodes)
         self._live.refresh()
 
 

@@ -47,11 +47,12 @@ def plan_lines(study: Study, dataset: Dataset, plan: Plan) -> str:
         f"data      {dataset.directory}: {sum(counts['train'].values())} train and "
         f"{sum(counts['test'].values())} test images, {len(dataset.info.classes)} classes",
         f"machine   {platform.node()}: {plan.cpus:g} CPUs, {plan.gpus:g} GPUs, "
-        f"{plan.nodes} node{'s' * (plan.nodes > 1)}",
+        f"{plan.nodes} node{'s' * (plan.nodes > 1)}"
+        + (f", may grow to {plan.may_grow_to}" if plan.may_grow_to > plan.nodes else ""),
     ]
-    if not plan.gpus:
+    if not plan.gpus and not wanted.gpus_per_trial:
         lines.append("warning   no GPU was found: trials train on the processor, which takes much longer")
-    elif not wanted.gpus_per_trial:
+    elif plan.gpus and not wanted.gpus_per_trial:
         lines.append(
             f"warning   {plan.gpus:g} GPUs are there and the study uses none: --set resources.gpus_per_trial=0.25"
         )

@@ -118,17 +118,23 @@ def _run(
     calibrate: bool,
     announce: Callable[[Plan], str],
 ) -> Outcome:
-    import ray
-
     from trainables.calibrate import measure_speed
+    from tune.autoscaler import find_room
     from tune.compute import trial_process
+    from tune.placement import fits_now
+    from tune.preflight import check_nodes
     from tune.session import Desk, search
 
     spec, record = study.spec, ledger.record
     context = trial_context(spec, dataset)
     left = _left(study, record)
     live = LiveStudy(terminal, spec, record.trials, max(spec.trials, len(record.trials)))
-    plan = make_plan(spec, ray.cluster_resources(), len(ray.nodes()), left, None)
+    room = find_room()
+    plan = make_plan(spec, room, left, None)
+    for warning in check_nodes(study, dataset, room):
+        live.line(warning)
+    if not fits_now(spec.resources, room):
+        live.line("no node has room for a trial yet: the first one is being asked for")
     ended_by, speed = _ended_by(study, record), None
     if _may_search(study, record):
         if calibrate:
@@ -139,7 +145,7 @@ def _run(
             }
             with trial_process(spec) as call:
                 speed = call(measure_speed, config)
-            plan = make_plan(spec, ray.cluster_resources(), len(ray.nodes()), left, speed)
+            plan = make_plan(spec, find_room(), left, speed)
         live.line(announce(plan))
         ended_by = search(Desk(study, dataset, ledger, live, context, plan.at_once, speed and speed.epoch_s))
     elif not record.finished:  # a driver died between the last trial and this

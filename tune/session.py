@@ -22,10 +22,12 @@ from ray.tune import (
     Tuner,
     with_resources,
 )
+from ray.tune.search import ConcurrencyLimiter
 
 from trainables.classifier import Classifier
 from trainables.config import TrialContext, chooser_of
 from trainables.records import Dataset
+from tune.autoscaler import find_room
 from tune.bucket_study import CHECKPOINTS_FOLDER
 from tune.budget import BUDGETS, fired
 from tune.errors import disk_full
@@ -33,6 +35,7 @@ from tune.faults import Watchdog
 from tune.ledger import Ledger
 from tune.live import LiveStudy
 from tune.optuna_study import rebuild_optuna_study
+from tune.placement import MOST, fits_now, trials_at_once
 from tune.provenance import provenance
 from tune.ray_actors import install
 from tune.record import run_name
@@ -163,19 +166,31 @@ def _fit(desk: Desk, queue: TrialQueue, rungs: Rungs, spent: Callable[[], str]) 
     install()
     system, path = study.place.opened
     watchdog = Watchdog(spec, record, desk.epoch_s)
+    limiter = ConcurrencyLimiter(queue, max_concurrent=desk.at_once)
+
+    counted = 0
+
+    def on_nodes(nodes: int) -> None:
+        """Uses nodes that have joined since the plan; what the autoscaler may start is counted in from the first."""
+        nonlocal counted
+        if nodes == counted:
+            return
+        counted, room = nodes, find_room()
+        if fits_now(wanted, room):
+            limiter.max_concurrent = trials_at_once(wanted, room, wanted.max_concurrent or MOST)
+
     with TrialLogs(study.tensorboard, spec.objective, spec.mode, chooser_of(spec.objective)) as logs, desk.live:
         logs.experiment(spec.space, spec.fixed)
-        recorder = Recorder(spec, desk.dataset.info.classes, desk.ledger, queue, logs, desk.live, watchdog)
+        recorder = Recorder(spec, desk.dataset.info.classes, desk.ledger, queue, logs, desk.live, watchdog, on_nodes)
         tuner = Tuner(
             with_resources(Classifier, _placement(wanted)),
             param_space={"study": desk.context.model_dump()},
             tune_config=TuneConfig(
-                search_alg=queue,
+                search_alg=limiter,  # Ray reads from it how many trials may be pending: all, for the autoscaler to see
                 scheduler=Asha(rungs, spec.objective, recorder.on_rung, lambda: queue.stopping, recorder.on_fault),
                 metric=spec.objective,
                 mode=spec.mode,
                 num_samples=_UNLIMITED,
-                max_concurrent_trials=desk.at_once,
                 reuse_actors=wanted.reuse_processes,
                 trial_dirname_creator=trial_name,
                 trial_name_creator=trial_name,

@@ -80,6 +80,9 @@ class Resources(BaseModel, frozen=True, extra="forbid"):
 
     cpus_per_trial: float = Field(1, ge=0.1, le=1024)
     gpus_per_trial: float = Field(0, ge=0, le=64)
+    check_gpus: bool = Field(
+        True, description="false for clusters whose GPUs are only counted: do not ask the driver for them"
+    )
     feed_workers: int = Field(0, ge=0, le=256, description="processes that augment ahead of the device, one CPU each")
     max_concurrent: int | None = Field(None, ge=1, le=10_000, description="default: as many as fit")
     process_memory_mib: int = Field(
@@ -159,6 +162,7 @@ class StudySpec(BaseModel, frozen=True, extra="forbid"):
     optuna_storage: str | None = Field(
         None, description="postgresql://USER@HOST/DATABASE that keeps Optuna's study, in place of a file"
     )
+    preemption: Literal["none", "spot"] = Field("none", description="spot: a checkpoint after every epoch")
 
     @property
     def mode(self) -> Literal["min", "max"]:

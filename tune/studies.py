@@ -18,7 +18,7 @@ from tune.record import REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRecord
 from tune.spec import StudySpec
 from tune.study_file import read_yaml, write_yaml
 
-_CHANGEABLE = {"trials", "time", "budget", "confirm", "faults", "resources", "storage", "optuna_storage", "data"}
+_CHANGEABLE = frozenset("trials time budget confirm faults resources storage optuna_storage data preemption".split())
 """Keys of a study file that may differ when a study goes on: none changes what a score means (data goes by content)."""
 
 _STUDY_FILE = "study.yaml"

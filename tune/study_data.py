@@ -94,4 +94,5 @@ def trial_context(spec: StudySpec, dataset: Dataset) -> TrialContext:
         cpus=spec.resources.cpus_per_trial,
         gpus=spec.resources.gpus_per_trial,
         process_memory_mib=spec.resources.process_memory_mib,
+        save_every_epoch=spec.preemption == "spot",
     )

@@ -1,0 +1,195 @@
+"""What is asked of nodes, and what their answers mean: shares of a GPU, sizes, problems and their remedies."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trainables import machine
+from trainables.config import TrialConfig
+from trainables.gpu import memory_limit_mib
+from trainables.size import checkpoint_mib, parameters
+from tune.node_problems import Needs, Problem, problems
+from tune.nodes import NodeReport, look, look_here
+
+HEALTHY = NodeReport(
+    address="10.0.0.1",
+    head=True,
+    here=True,
+    cpus=4,
+    gpus_ray=1,
+    python="3.11.7",
+    packages={"ray": "2.60.0", "emotune": "0.1.0", "tensorflow": "2.21.0", "keras": "3.15.1"},
+    gpus_driver=(("Tesla T4", 15360.0),),
+    gpus_tensorflow=1,
+    temporary="/tmp/ray",
+    temporary_free_mib=50_000.0,
+    storage_free_mib=50_000.0,
+    storage_shared=True,
+    fingerprint="f1",
+)
+NEEDS = Needs(storage="runs", data="data", fingerprint="f1")
+
+
+def found(needs: Needs = NEEDS, **changes: object) -> list[Problem]:
+    other = replace(HEALTHY, address="10.0.0.2", here=False, head=False, clock_skew_s=0.01, **changes)  # type: ignore[arg-type]
+    return problems([HEALTHY, other], needs)
+
+
+def test_healthy_nodes_have_no_problem() -> None:
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "stops"),
+    [
+        ({"silent": "it did not answer"}, "10.0.0.2 is part of the cluster and it did not answer. Restart it", True),
+        ({"python": "3.12.1"}, "Python must be the same on all nodes. Received: 3.11.7 on 10.0.0.1, 3.12.1 on", True),
+        ({"packages": {"ray": "2.60.0"}}, "emotune must be the same .* 0.1.0 on 10.0.0.1, none on 10.0.0.2", True),
+        ({"gpus_driver": (), "gpus_tensorflow": 0}, "Ray counts 1 GPUs on 10.0.0.2 and the driver sees 0", True),
+        (
+            {"gpus_driver": (), "gpus_ray": 0, "gpus_tensorflow": 0, "driver_words": "the driver does not answer: off"},
+            "10.0.0.2: the driver does not answer: off. Install the driver anew, or reboot",
+            True,
+        ),
+        ({"gpus_ray": 0}, "10.0.0.2 has 1 GPUs and Ray hands out 0 of them. Restart Ray there", False),
+        (
+            {"gpus_tensorflow": 0},
+            "the driver sees 1 GPUs on 10.0.0.2 and TensorFlow 0. Install TensorFlow's CUDA",
+            True,
+        ),
+        (
+            {"gpus_tensorflow": 0, "tensorflow_words": "CUDA_VISIBLE_DEVICES hides them"},
+            "and TensorFlow 0: CUDA_VISIBLE_DEVICES hides them. Unset it there",
+            True,
+        ),
+        (
+            {"gpus_tensorflow": None, "tensorflow_words": "No module named 'tensorflow'"},
+            "TensorFlow does not start on 10.0.0.2: No module",
+            True,
+        ),
+        ({"storage_free_mib": 100.0}, "disk of runs is almost full on 10.0.0.2. Received: 100.0 MiB free", True),
+        ({"temporary_free_mib": 100.0}, "disk of /tmp/ray is almost full on 10.0.0.2: 100 MiB free", False),
+        ({"clock_skew_s": -70.0}, "the clock of 10.0.0.2 is 70 s behind. Let NTP", False),
+    ],
+)
+def test_every_problem_has_its_line_and_remedy(changes: dict[str, object], words: str, stops: bool) -> None:
+    if "clock_skew_s" in changes:
+        [problem] = problems([replace(HEALTHY, address="10.0.0.2", clock_skew_s=-70.0)], NEEDS)
+    else:
+        [problem] = found(**changes)
+    assert re.search(words, problem.words)
+    assert problem.stops is stops
+
+
+def test_a_share_of_a_gpu_must_leave_tensorflow_something() -> None:
+    [problem, _] = found(replace(NEEDS, gpus_per_trial=0.03))
+    assert "resources.gpus_per_trial=0.03 of Tesla T4 with 15360 MiB on 10.0.0.1 leaves less than 256" in problem.words
+    assert found(replace(NEEDS, gpus_per_trial=0.05)) == []
+
+
+def test_shares_of_a_gpu_fit_beside_one_another() -> None:
+    for share in (0.5, 0.25, 0.1):
+        trials = round(1 / share)
+        assert trials * (memory_limit_mib(16384, share) + 400) <= 16384
+    assert memory_limit_mib(16384, 0.25) == 3696
+
+
+def test_without_a_gpu_tensorflow_is_not_even_imported() -> None:
+    code = """
+import sys
+from trainables.gpu import limit_gpu_memory
+for share in (0.0, 0.25, 1.0, 2.0):
+    limit_gpu_memory(share)
+print("loaded" if "tensorflow" in sys.modules else "left alone")
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
+    if machine.driver_gpus()[0]:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "left alone"
+
+
+@pytest.mark.gpu
+def test_tensorflow_takes_no_more_of_a_gpu_than_its_trial_has() -> None:
+    code = """
+from trainables.gpu import limit_gpu_memory
+limit_gpu_memory(0.25)
+limit_gpu_memory(0.25)
+import tensorflow as tf
+print("limit:", tf.config.get_logical_device_configuration(tf.config.list_physical_devices("GPU")[0])[0].memory_limit)
+try:
+    tf.zeros([200 * 2**30 // 4])
+except tf.errors.ResourceExhaustedError:
+    print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    memory_mib = machine.driver_gpus()[0][0][1]
+    assert f"limit: {memory_limit_mib(memory_mib, 0.25)}" in done.stdout and "refused" in done.stdout
+
+
+def test_sizes_are_those_of_the_table() -> None:
+    published = TrialConfig(image_size_px=227, width=1.0)
+    assert parameters(published, channels=3, classes=1000) == 62_378_344
+    assert checkpoint_mib(published, 3, 1000) == pytest.approx(62_378_344 * 12 / 2**20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size_px", [48, 128])
+def test_sizes_are_those_of_keras(size_px: int) -> None:
+    from trainables.alexnet import build_alexnet
+
+    config = TrialConfig(image_size_px=size_px, width=0.0625)
+    model = build_alexnet(height_px=48, width_px=48, channels=1, classes=7, config=config)
+    assert parameters(config, channels=1, classes=7) == model.count_params()
+
+
+def test_this_machine_says_what_it_has(ray_cluster: str, faces: Path, tmp_path: Path) -> None:
+    storage = tmp_path / "not/there"
+    report = look_here(str(storage), str(faces))
+    assert (report.here, report.head, report.cpus, report.silent) == (True, True, 4, "")
+    assert report.fingerprint and report.storage_shared and not report.storage_refused
+    assert report.storage_free_mib and report.storage_free_mib > 0 and report.gpus_tensorflow is None
+    assert not storage.exists(), "looking leaves nothing behind"
+    [same] = look(str(storage), str(faces))
+    assert replace(same, temporary_free_mib=0, storage_free_mib=0) == replace(
+        report, temporary_free_mib=0, storage_free_mib=0
+    )
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """A bucket of moto's S3 server."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("PUT", "/studies")
+    connection.getresponse().read()
+    connection.close()
+    yield f"s3://a:b@studies/deep?endpoint_override=http://127.0.0.1:{port}&scheme=http&region=us-east-1"
+    server.stop()
+
+
+def test_a_bucket_is_written_read_and_left_empty(bucket: str) -> None:
+    from pyarrow.fs import FileSelector, FileSystem
+
+    assert machine.place_token(bucket, "token") == ""
+    assert machine.look_at_storage(bucket, "token") == (None, "", True)
+    machine.remove_token(bucket, "token")
+    assert machine.look_at_storage(bucket, "token") == (None, "", False)
+    files, root = FileSystem.from_uri(bucket)
+    assert [info for info in files.get_file_info(FileSelector(root, allow_not_found=True)) if info.is_file] == []
