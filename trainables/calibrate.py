@@ -33,10 +33,11 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
     """
     import numpy as np
 
-    from trainables.classifier import EVALUATION_BATCH, compiled_model, limited, prepare_process
+    from trainables.classifier import EVALUATION_BATCH, limited, prepare_process
     from trainables.config import TrialConfig, TrialContext
     from trainables.feed import Feed
     from trainables.folds import trial_rows
+    from trainables.models import compiled_model
     from trainables.records import open_dataset
 
     context = TrialContext.model_validate(config["study"])

@@ -72,8 +72,24 @@ def make_plan(spec: StudySpec, resources: Mapping[str, float], nodes: int, trial
                 f"resources.gpus_per_trial={wanted.gpus_per_trial:g} and Ray found {gpus:g} GPUs. "
                 "Mend the driver, or train on the processor: --set resources.gpus_per_trial=0"
             )
+    _check_workers(spec, cpus, gpus)
     at_once = min(fits, wanted.max_concurrent or fits, max(trials, 1))
     return Plan(cpus, gpus, nodes, at_once, trials, expected_epochs(spec, trials), speed)
+
+
+def _check_workers(spec: StudySpec, cpus: float, gpus: float) -> None:
+    workers, wanted = spec.confirm.workers, spec.resources
+    if workers == 1 or not spec.confirm.top:
+        return
+    for name, each, there in (
+        ("CPUs", wanted.cpus_per_trial + wanted.feed_workers, cpus),
+        ("GPUs", wanted.gpus_per_trial, gpus),
+    ):
+        if workers * each > there + 1e-9:
+            raise StudyError(
+                f"confirm.workers={workers} takes {workers * each:g} {name} ({each:g} each) and Ray has {there:g}. "
+                f"Lower it, or add machines"
+            )
 
 
 def expected_epochs(spec: StudySpec, trials: int) -> float:
