@@ -13,6 +13,7 @@ from typing import Any
 
 from trainables import data_parallel
 from trainables.classifier import Classifier, TrialTraining
+from trainables.data_parallel import Replica
 
 
 class Faulty(TrialTraining):
@@ -68,12 +69,12 @@ class FaultyClassifier(Faulty, Classifier):
     """A trial in one process."""
 
 
-class FaultyReplica(Faulty, data_parallel.Replica):
+class FaultyReplica(Faulty, Replica):
     """One of several workers on a model; the last of them does what `fault.json` says. Each leaves what it weighs."""
 
     def _epoch_of_trial(self) -> dict[str, Any]:
         last = self._rank == self._workers - 1
-        result = super()._epoch_of_trial() if last else data_parallel.Replica._epoch_of_trial(self)
+        result = super()._epoch_of_trial() if last else Replica._epoch_of_trial(self)
         weights = [float(weight.sum()) for weight in self._model.get_weights()]
         name = f"weights-{self._trial}-{self._epoch}-{self._rank}.json"
         (self._dataset.directory / name).write_text(json.dumps(weights))

@@ -31,6 +31,9 @@ from tune.spec import StudySpec, load_study
 from tune.studies import Study, open_or_create
 from tune.study_data import trial_context
 
+# Ray 2.60: making a trainer reads the settings of Ray Data, which warn of themselves.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
 EPOCHS, KILLED_AT, REFIT = 5, 4, 900 * SEED_STRIDE
 FIRST, SECOND = 1 * SEED_STRIDE, 2 * SEED_STRIDE  # trial 0 with its two fresh seeds
 
@@ -88,7 +91,8 @@ def stop_when_confirming(study: Study) -> None:
         return '"epoch","time"' in text and bool(re.search(rf'"event":"epoch","time":[\d.]+,"trial":{FIRST},', text))
 
     wait_until(confirming, 120)
-    os.kill(os.getpid(), signal.SIGINT)
+    if confirming():
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +110,13 @@ def sessions(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFac
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tune.distributed.train_replica", train_faulty_replica)
-        stopper = threading.Thread(target=stop_when_confirming, args=(study,))
+        stopper = threading.Thread(target=stop_when_confirming, args=(study,), daemon=True)
         stopper.start()
         first = session()
         stopper.join()
         wait_until(lambda: not workers_left() and ray.available_resources()["CPU"] == 4)
-        free, left = ray.available_resources(), workers_left()
+        free = {n: v for n, v in ray.available_resources().items() if "memory" not in n}
+        left = workers_left()
         stopped = journal(study)
         second = session()
     record = study.record()
@@ -128,28 +133,14 @@ def sessions(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFac
 
 
 def test_two_workers_have_the_loss_curve_of_one_process_with_the_same_batches(sessions: Sessions) -> None:
-    names = (
-        "training_loss",
-        "training_accuracy",
-        "validation_loss",
-        "selection_loss",
-        "selection_accuracy",
-        "learning_rate",
-    )
+    names = ("training_loss", "training_accuracy", "validation_loss", "selection_loss", "selection_accuracy")
+    unlike = {"epoch", "unreadable", "should_checkpoint", "checkpoint_score", "diverged", "stalled", "done"}
     for number, alone in sessions.one_process.items():  # the first of them was stopped and killed on its way
         together = sessions.study.record().run(number).epochs
         assert sorted(together) == list(range(1, EPOCHS + 1))
         for epoch, expected in enumerate(alone, 1):
             found = together[epoch]
-            assert set(found) == set(expected) - {
-                "epoch",
-                "unreadable",
-                "should_checkpoint",
-                "checkpoint_score",
-                "diverged",
-                "stalled",
-                "done",
-            }
+            assert set(found) == set(expected) - unlike
             assert {n: found[n] for n in names} == pytest.approx({n: expected[n] for n in names}, rel=1e-3), epoch
 
 

@@ -16,10 +16,10 @@ from typing import Any, cast
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
-from ray.train.data_parallel_trainer import DataParallelTrainer
 from ray.train.tensorflow import TensorflowConfig
 from ray.train.v2._internal.execution.callback import ControllerCallback, ReportCallback, WorkerGroupCallback
 from ray.train.v2.api.config import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.tune.search import Searcher
 from ray.util.placement_group import remove_placement_group
 from ray.util.queue import Empty, Queue
@@ -177,7 +177,7 @@ class Fits:
                 use_gpu=wanted.gpus_per_trial > 0,
                 resources_per_worker={name: amount for name, amount in each.items() if amount},
             ),
-            run_config=RunConfig(
+            run_config=RunConfig(  # type: ignore[arg-type]  # Ray 2.60's types are still those of its Train V1
                 name=run_name(fit.config["trial"], fit.config["attempt"]),
                 storage_path=str(self._folder),
                 failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
