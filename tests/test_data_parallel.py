@@ -38,7 +38,9 @@ EPOCHS, KILLED_AT, REFIT = 5, 4, 900 * SEED_STRIDE
 FIRST, SECOND = 1 * SEED_STRIDE, 2 * SEED_STRIDE  # trial 0 with its two fresh seeds
 
 CHANGES: dict[str, Any] = {
-    "space": {"learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True, "default": 2e-3}},
+    # At higher rates one process that begins with weights changed by 1e-7 leaves its own curve by 1e-3: a maximum or a
+    # ReLU that tips over is no rounding any more.
+    "space": {"learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True, "default": 2e-4}},
     # 15 images among two: shares of 8 and 7; and dropout 0, as each worker draws masks of its own
     "fixed": {**TINY["fixed"], "batch_size": 15, "dropout": 0.0, "preprocessing": "shifts"},
     "trials": 1,
@@ -90,7 +92,7 @@ def stop_when_confirming(study: Study) -> None:
         text = study.journal.read_text() if study.journal.exists() else ""
         return '"epoch","time"' in text and bool(re.search(rf'"event":"epoch","time":[\d.]+,"trial":{FIRST},', text))
 
-    wait_until(confirming, 120)
+    wait_until(confirming, 300)
     if confirming():
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -141,7 +143,7 @@ def test_two_workers_have_the_loss_curve_of_one_process_with_the_same_batches(se
         for epoch, expected in enumerate(alone, 1):
             found = together[epoch]
             assert set(found) == set(expected) - unlike
-            assert {n: found[n] for n in names} == pytest.approx({n: expected[n] for n in names}, rel=1e-3), epoch
+            assert {n: found[n] for n in names} == pytest.approx({n: expected[n] for n in names}, rel=1e-5), epoch
 
 
 def test_both_workers_hold_the_same_weights_after_every_epoch(sessions: Sessions) -> None:
@@ -172,9 +174,9 @@ def test_a_killed_worker_costs_only_the_epoch_it_was_in(sessions: Sessions) -> N
     at = events.index(("fault", "process_died"))
     assert events.count(("fault", "process_died")) == 1
     assert events[at + 1 :][:2] == [("started", None), ("epoch", None)]
-    assert events[at - 1] == ("checkpoint", None)
-    fault = sessions.study.record().run(FIRST).faults
-    assert [(f.kind, f.epoch, f.retried) for f in fault] == [("process_died", KILLED_AT - 1, True)]
+    (fault,) = sessions.study.record().run(FIRST).faults
+    assert fault.retried and fault.reason == "its process died"
+    assert fault.epoch in (KILLED_AT - 1, KILLED_AT - 2)  # the epoch before may not have been heard of
 
 
 def test_the_study_ends_with_its_confirmations_a_final_fit_and_an_export(sessions: Sessions) -> None:
