@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from trainables.classifier import compiled_model
 from trainables.config import TrialConfig
+from trainables.models import compiled_model
 from trainables.records import TRAIN, Dataset
 
 

@@ -11,10 +11,12 @@ import signal
 import time
 from typing import Any
 
-from trainables.classifier import Classifier
+from trainables import data_parallel
+from trainables.classifier import Classifier, TrialTraining
+from trainables.data_parallel import Replica
 
 
-class FaultyClassifier(Classifier):
+class Faulty(TrialTraining):
     """Does what `fault.json` in the data set's folder says: `{trial: {"kind", "epoch", "times"}}`."""
 
     def _epoch_of_trial(self) -> dict[str, Any]:
@@ -61,6 +63,28 @@ class FaultyClassifier(Classifier):
         newest = max(folder.rglob(f"trial-{self._trial:04d}*/*/model.keras"), key=lambda file: file.stat().st_mtime_ns)
         newest.write_bytes(newest.read_bytes()[:1000])
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FaultyClassifier(Faulty, Classifier):
+    """A trial in one process."""
+
+
+class FaultyReplica(Faulty, Replica):
+    """One of several workers on a model; the last of them does what `fault.json` says. Each leaves what it weighs."""
+
+    def _epoch_of_trial(self) -> dict[str, Any]:
+        last = self._rank == self._workers - 1
+        result = super()._epoch_of_trial() if last else Replica._epoch_of_trial(self)
+        weights = [float(weight.sum()) for weight in self._model.get_weights()]
+        name = f"weights-{self._trial}-{self._epoch}-{self._rank}.json"
+        (self._dataset.directory / name).write_text(json.dumps(weights))
+        return result
+
+
+def train_faulty_replica(config: dict[str, Any]) -> None:
+    """What a worker runs in place of `train_replica`."""
+    data_parallel.Replica = FaultyReplica  # type: ignore[misc]
+    data_parallel.train_replica(config)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One trial as a `ray.tune.Trainable`: one step is one epoch. The process stays warm from trial to trial.
+"""One trial's epochs, and the trial as a `ray.tune.Trainable`: one step is one epoch. Its process stays warm.
 
 TensorFlow is imported once and the data set mapped once for each process; `reset_config` swaps the model.
 """
@@ -11,10 +11,10 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import psutil
@@ -27,9 +27,10 @@ from trainables.faults import TrialFault, named
 from trainables.folds import trial_rows
 from trainables.gpu import limit_gpu_memory
 from trainables.metrics import evaluate
-from trainables.optimizers import PlateauState, build_optimizer, learning_rate_at, restore_optimizer
+from trainables.models import Floats, compiled, compiled_model, draw, pieces, predict_logits, release, reseed_dropout
+from trainables.optimizers import PlateauState, learning_rate_at, restore_optimizer
 from trainables.places import local_folder
-from trainables.records import Dataset, Rows
+from trainables.records import Pixels, Rows
 
 if TYPE_CHECKING:
     import keras
@@ -41,43 +42,28 @@ STORAGE_PAUSES_S = (1, 2, 4, 8, 15, 30)
 _MODEL_FILE, _STATE_FILE = "model.keras", "state.json"
 _DROPOUT_STREAM, _WEIGHTS_STREAM = 3, 4
 
+T = TypeVar("T")
 
-class Classifier(Trainable):
-    """Trains one AlexNet and reports every epoch.
 
-    Ray passes `{"trial": number, "parameters": TrialConfig, "study": TrialContext, "resume_from": [folder, ...],
-    "micro_batches": n, "refit_epochs": n or None}`: checkpoints to go on from, the latest first; into how many pieces
-    each batch is cut, their gradients summed up, where a whole batch does not fit in memory; and, for the final fit on
-    all training images, its epochs.
+class TrialTraining:
+    """The epochs of one trial, with a model in this process; `trainables.data_parallel` shares it out among several."""
 
-    What goes wrong is raised as a `TrialFault`, from `step` or `save`; setting up and resetting only note what to do.
-    """
+    _model: Any = None  # a keras.Model while there is a trial
+    _stream: tuple[int, ...] = ()
+    """Added to the seed of dropout; other workers on the same model draw other masks."""
 
-    def setup(self, config: dict[str, Any]) -> None:
-        """Prepares the process; the trial itself begins with its first step."""
-        self._model: Any = None  # a keras.Model while there is a trial
-        self._retire = False
-        self._context = TrialContext.model_validate(config["study"])
-        prepare_process(self._context)
+    def _open(self, context: TrialContext) -> None:
+        """Prepares the process for trials of a study."""
+        self._context = context
+        prepare_process(context)
         import keras  # noqa: F401
 
         from trainables.feed import Feed
 
         gc.collect()
         gc.freeze()  # TensorFlow's own million objects are not looked at again between trials
-        self._dataset = open_data(self._context.dataset, fingerprint=self._context.fingerprint)
-        self._feed = Feed(self._dataset, "none", {}, workers=self._context.feed_workers)
-        self._waiting: dict[str, Any] | None = config
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Drops the old trial's model; the new trial begins with its first step, in the same process."""
-        if self._model is not None:
-            release(self._model)
-            self._model = None
-        # Ray 2.60 hangs when this returns False and drops the trial when it raises: note it, leave at the first step.
-        self._retire = process_memory_mib() > self._context.process_memory_mib
-        self._waiting = new_config
-        return True
+        self._dataset = open_data(context.dataset, fingerprint=context.fingerprint)
+        self._feed = Feed(self._dataset, "none", {}, workers=context.feed_workers, source=context.dataset)
 
     def _start(self, config: dict[str, Any]) -> None:
         import keras
@@ -98,8 +84,11 @@ class Classifier(Trainable):
         self._feed.reconfigure(self._config.preprocessing, self._config.model_dump())
         keras.utils.set_random_seed(draw((self._context.seed, self._trial, _WEIGHTS_STREAM)))
         self._micro_batches = int(config.get("micro_batches", 1))
-        self._model = compiled_model(self._dataset, self._config, self._micro_batches)
+        self._model = self._new_model()
         self._unreadable = self._take_up(config.get("resume_from") or [])
+
+    def _new_model(self) -> keras.Model:
+        return compiled_model(self._dataset, self._config, self._micro_batches)
 
     def _take_up(self, checkpoints: Sequence[str]) -> list[str]:
         """Goes on from the first checkpoint that can be read; returns what was wrong with those before it."""
@@ -114,30 +103,6 @@ class Classifier(Trainable):
             except Exception as error:  # Keras raises whatever its zip, HDF5 and layer readers raise
                 unreadable.append(f"{checkpoint} cannot be read: {named(error)}")
         return unreadable
-
-    def step(self) -> dict[str, Any]:
-        """Trains, validates and scores one epoch.
-
-        Returns:
-            `epoch`, `training_*`, `validation_*` and `selection_*` figures, `learning_rate`, `images_per_s` (training),
-            `wait_s` (for data), `epoch_s`, `process_memory_mib`; `should_checkpoint` at a best epoch and at rungs,
-            or always where machines may be taken away;
-            `unreadable`, checkpoints that had to be passed over, in the first epoch.
-
-        Raises:
-            TrialFault: whatever went wrong.
-        """
-        try:
-            if self._retire:
-                raise TrialFault("replaced", f"its process had grown to {process_memory_mib():.0f} MiB")
-            if self._waiting is not None:
-                config, self._waiting = self._waiting, None
-                self._start(config)
-            return self._epoch_of_trial()
-        except Exception as error:
-            traceback.print_exc()
-            # Without its cause: the driver would have to load TensorFlow to read it.
-            raise named(error) from None
 
     def _epoch_of_trial(self) -> dict[str, Any]:
         started = time.perf_counter()
@@ -167,16 +132,15 @@ class Classifier(Trainable):
         model, config = self._model, self._config
         seed = (self._context.seed, self._trial)
         model.optimizer.learning_rate = rate
-        _reseed_dropout(model, (*seed, self._epoch, _DROPOUT_STREAM))
+        reseed_dropout(model, (*seed, self._epoch, _DROPOUT_STREAM, *self._stream))
         one_hot = np.eye(len(self._dataset.info.classes), dtype=np.float32)
         images, loss, hits = 0, 0.0, 0.0
         started = time.perf_counter()
         for pixels, labels in self._feed.training_batches(rows, config.batch_size, seed, self._epoch):
-            for part, part_labels in _pieces(pixels, labels, self._micro_batches):
-                logs = model.train_on_batch(part, one_hot[part_labels], return_dict=True)
-                images += len(part_labels)
-                loss += float(logs["loss"]) * len(part_labels)
-                hits += float(logs["accuracy"]) * len(part_labels)
+            batch_loss, batch_hits = self._train_batch(pixels, one_hot[labels])
+            images += len(labels)
+            loss += batch_loss
+            hits += batch_hits
         seconds = time.perf_counter() - started
         self._images_seen += images
         return {
@@ -186,9 +150,26 @@ class Classifier(Trainable):
             "wait_s": self._feed.wait_s,
         }
 
+    def _train_batch(self, pixels: Pixels, labels: Floats) -> tuple[float, float]:
+        """Makes one step of the optimizer; returns the sum of the images' losses and how many were right.
+
+        Args:
+            pixels: uint8, (n, height, width, channels).
+            labels: one-hot, float32, (n, classes).
+        """
+        loss, hits = 0.0, 0.0
+        for part, part_labels in pieces(pixels, labels, self._micro_batches):
+            logs = self._model.train_on_batch(part, part_labels, return_dict=True)
+            loss += float(logs["loss"]) * len(part_labels)
+            hits += float(logs["accuracy"]) * len(part_labels)
+        return loss, hits
+
+    def _predict(self, pixels: Pixels) -> Floats:
+        return np.asarray(self._model.predict_on_batch(pixels))
+
     def _evaluate(self, rows: Rows) -> dict[str, Any]:
         batch = EVALUATION_BATCH // self._micro_batches
-        logits = predict_logits(self._model, self._feed.evaluation_batches(rows, batch), batch)
+        logits = predict_logits(self._predict, self._feed.evaluation_batches(rows, batch), batch)
         return evaluate(logits, self._dataset.labels[rows], len(self._dataset.info.classes))
 
     def _verdict(self, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,25 +198,6 @@ class Classifier(Trainable):
             "done": diverged or stalled or self._epoch >= wanted,
         }
 
-    def save(self, checkpoint_dir: str | None = None) -> Any:
-        """Saves a checkpoint and hands it to the study's storage; storage that errors is tried for a minute.
-
-        Raises:
-            TrialFault: the disk is full, or the storage still errors.
-        """
-        for pause_s in (*STORAGE_PAUSES_S, None):
-            try:
-                return super().save(checkpoint_dir)
-            except Exception as error:
-                traceback.print_exc()
-                fault = named(error)
-                if not isinstance(error, OSError) or fault.kind == "disk_full":
-                    raise fault from None
-                if pause_s is None:
-                    raise TrialFault("storage", fault.message) from None
-                time.sleep(pause_s)
-        return None
-
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes `model.keras` (weights and optimizer) and `state.json`, the latter last and under a temporary name."""
         folder = Path(checkpoint_dir)
@@ -253,22 +215,85 @@ class Classifier(Trainable):
         temporary.write_text(json.dumps(state, indent=1), encoding="utf-8")
         temporary.replace(folder / _STATE_FILE)
 
-    def load_checkpoint(self, checkpoint: str) -> None:  # type: ignore[override]
+    def load_checkpoint(self, checkpoint: str) -> None:
         """Takes up a trial where a checkpoint folder left it."""
         import keras
 
         folder = Path(checkpoint)
         state = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))
-        saved = keras.saving.load_model(folder / _MODEL_FILE)
+        self._take_over(keras.saving.load_model(folder / _MODEL_FILE))
+        self._epoch = state["epoch"]
+        self._best = state["best"]
+        self._plateau = PlateauState(**state["plateau"])
+        self._images_seen = state["feed_position"]["images_seen"]
+
+    def _take_over(self, saved: keras.Model) -> None:
+        """Goes on with the weights and the optimizer of a model that a file held."""
         release(self._model)
         optimizer = restore_optimizer(
             self._config, saved.optimizer, saved.trainable_variables, micro_batches=self._micro_batches
         )
         self._model = compiled(saved, self._config, optimizer)
-        self._epoch = state["epoch"]
-        self._best = state["best"]
-        self._plateau = PlateauState(**state["plateau"])
-        self._images_seen = state["feed_position"]["images_seen"]
+
+
+class Classifier(TrialTraining, Trainable):  # type: ignore[misc]  # Ray says that a checkpoint is a dictionary
+    """Trains one AlexNet and reports every epoch.
+
+    Ray passes `{"trial": number, "parameters": TrialConfig, "study": TrialContext, "resume_from": [folder, ...],
+    "micro_batches": n, "refit_epochs": n or None}`: checkpoints to go on from, the latest first; into how many pieces
+    each batch is cut, their gradients summed up, where a whole batch does not fit in memory; and, for the final fit on
+    all training images, its epochs.
+
+    What goes wrong is raised as a `TrialFault`, from `step` or `save`; setting up and resetting only note what to do.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Prepares the process; the trial itself begins with its first step."""
+        self._retire = False
+        self._open(TrialContext.model_validate(config["study"]))
+        self._waiting: dict[str, Any] | None = config
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Drops the old trial's model; the new trial begins with its first step, in the same process."""
+        if self._model is not None:
+            release(self._model)
+            self._model = None
+        # Ray 2.60 hangs when this returns False and drops the trial when it raises: note it, leave at the first step.
+        self._retire = process_memory_mib() > self._context.process_memory_mib
+        self._waiting = new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Trains, validates and scores one epoch.
+
+        Returns:
+            `epoch`, `training_*`, `validation_*` and `selection_*` figures, `learning_rate`, `images_per_s` (training),
+            `wait_s` (for data), `epoch_s`, `process_memory_mib`; `should_checkpoint` at a best epoch and at rungs,
+            or always where machines may be taken away; `unreadable`, checkpoints that had to be passed over, in the
+            first epoch.
+
+        Raises:
+            TrialFault: whatever went wrong.
+        """
+        try:
+            if self._retire:
+                raise TrialFault("replaced", f"its process had grown to {process_memory_mib():.0f} MiB")
+            if self._waiting is not None:
+                config, self._waiting = self._waiting, None
+                self._start(config)
+            return self._epoch_of_trial()
+        except Exception as error:
+            traceback.print_exc()
+            # Without its cause: the driver would have to load TensorFlow to read it.
+            raise named(error) from None
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Saves a checkpoint and hands it to the study's storage; storage that errors is tried for a minute.
+
+        Raises:
+            TrialFault: the disk is full, or the storage still errors.
+        """
+        return patiently(lambda: super(Classifier, self).save(checkpoint_dir))
 
     def cleanup(self) -> None:
         """Lets the feed's workers go."""
@@ -300,94 +325,28 @@ def limited(rows: Rows, context: TrialContext) -> Rows:
     return np.sort(np.random.default_rng(context.seed).permutation(rows)[:limit])
 
 
-def _pieces(pixels: Any, labels: Any, n: int) -> Iterator[tuple[Any, Any]]:
-    """Cuts a batch into n equal pieces; a batch that cannot be cut so stays whole."""
-    if n == 1 or len(labels) % n:
-        yield pixels, labels
-    else:
-        yield from zip(np.split(pixels, n), np.split(labels, n), strict=True)
-
-
-def compiled_model(dataset: Dataset, config: TrialConfig, micro_batches: int = 1) -> keras.Model:
-    """Returns a fresh AlexNet for the data set, ready to train; the optimizer sums the gradients of `micro_batches`."""
-    from trainables.alexnet import build_alexnet
-
-    info = dataset.info
-    model = build_alexnet(
-        height_px=info.height_px,
-        width_px=info.width_px,
-        channels=info.channels,
-        classes=len(info.classes),
-        config=config,
-        mean=info.train_mean,
-        std=info.train_std,
-    )
-    return compiled(model, config, build_optimizer(config, micro_batches=micro_batches))
-
-
-def compiled(model: keras.Model, config: TrialConfig, optimizer: keras.optimizers.Optimizer) -> keras.Model:
-    """Compiles with cross-entropy on logits; XLA is left to GPUs, on CPUs it is slower (TensorFlow 2.21)."""
-    import keras
-
-    model.compile(
-        optimizer=optimizer,
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
-        metrics=["accuracy"],
-        jit_compile="auto" if os.environ.get("CUDA_VISIBLE_DEVICES") else False,
-    )
-    # Keras 3.15 traces the training step a second time if the first has made variables: 0.8 s instead of 1.7 s.
-    if not optimizer.built:
-        optimizer.build(model.trainable_variables)
-    blank = np.zeros((1, model.output_shape[-1]), np.float32)
-    model.compute_metrics(None, blank, blank)
-    model.reset_metrics()
-    return model
-
-
-def predict_logits(
-    model: keras.Model, batches: Any, batch: int = EVALUATION_BATCH
-) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Returns the logits of all batches, float32, (n, classes); every batch has the same shape for the graph."""
-    logits = []
-    for pixels, labels in batches:
-        n = len(labels)
-        if n < batch:
-            pixels = np.concatenate([pixels, np.zeros((batch - n, *pixels.shape[1:]), pixels.dtype)])
-        logits.append(np.asarray(model.predict_on_batch(pixels))[:n])
-    return np.concatenate(logits)
-
-
-def release(model: keras.Model) -> None:
-    """Gives back a model's memory.
-
-    `clear_session` and the collector alone leave the variables alive behind traced functions (TensorFlow 2.21: 290 MB
-    a trial for 21 M parameters), so their buffers are emptied first.
-    """
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        for variable in [*model.variables, *model.optimizer.variables]:
-            tf.raw_ops.AssignVariableOp(
-                resource=variable.value.handle, value=tf.zeros([0], variable.value.dtype), validate_shape=False
-            )
-    keras.backend.clear_session()  # runs the collector
-
-
 def process_memory_mib() -> float:
     """Returns the resident memory of this process, without pages that it shares, such as the mapped data set's."""
     memory = psutil.Process().memory_info()
     return float(memory.rss - getattr(memory, "shared", 0)) / 2**20
 
 
-def draw(seed: tuple[int, ...]) -> int:
-    """Returns one 31-bit number for a tuple of seeds."""
-    return int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
+def patiently(save: Callable[[], T]) -> T:
+    """Saves, and tries again for a minute while the storage errors.
 
-
-def _reseed_dropout(model: keras.Model, seed: tuple[int, ...]) -> None:
-    for index, layer in enumerate(model.layers):
-        generator = getattr(layer, "seed_generator", None)
-        if generator is not None:
-            generator.state.assign(np.array([draw((*seed, index)), 0], dtype=str(generator.state.dtype)))
+    Raises:
+        TrialFault: the disk is full, or the storage still errors.
+    """
+    pauses_s = iter(STORAGE_PAUSES_S)
+    while True:
+        try:
+            return save()
+        except Exception as error:
+            traceback.print_exc()
+            fault = named(error)
+            if not isinstance(error, OSError) or fault.kind == "disk_full":
+                raise fault from None
+            pause_s = next(pauses_s, None)
+            if pause_s is None:
+                raise TrialFault("storage", fault.message) from None
+            time.sleep(pause_s)

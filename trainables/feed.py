@@ -11,16 +11,16 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.data_cache import open_data
 from trainables.errors import DatasetError
 from trainables.faces import load_faces
 from trainables.preprocess import evaluation_pipeline, find_method, reseed, training_pipeline
-from trainables.records import Dataset, Pixels, Rows, open_dataset
+from trainables.records import Dataset, Pixels, Rows
 
 Batch: TypeAlias = tuple[Pixels, NDArray[np.int32]]
 Job = TypeVar("Job")
@@ -42,12 +42,13 @@ class Feed:
     """Batches of one data set for one preprocessing method; stays warm when the method changes.
 
     Args:
-        dataset: the opened data set; Ray actors open its folder again, so it has the same path on every machine.
+        dataset: the opened data set.
         method: a key of `trainables.preprocess.METHODS`.
         strengths: the method's strengths; more keys are fine.
         workers: 0 prepares in one thread of this process; N > 0 in N Ray actors of one CPU each, which start with the
             first augmented batch, inside the caller's placement group, and live until `close`.
         chunk_images: images prepared in one go.
+        source: what Ray actors, perhaps on other machines, open it by; default: its folder.
 
     Attributes:
         wait_s: seconds the consumer has waited for batches since it last asked for an epoch or an evaluation.
@@ -65,8 +66,10 @@ class Feed:
         *,
         workers: int = 0,
         chunk_images: int = 512,
+        source: str = "",
     ) -> None:
         self.wait_s = 0.0
+        self._source = source
         self._dataset = dataset
         self._workers = workers
         self._chunk_images = chunk_images
@@ -139,8 +142,9 @@ class Feed:
         if not self._actors:
             # Ray itself restarts a dead actor and redoes its chunks.
             actor_class = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=_RETRIES)(_Augmenter)
-            directory = self._dataset.directory.resolve()
-            self._actors = [actor_class.remote(directory) for _ in range(self._workers)]
+            source = self._source or str(self._dataset.directory.resolve())
+            fingerprint = self._dataset.info.fingerprint
+            self._actors = [actor_class.remote(source, fingerprint) for _ in range(self._workers)]
 
         def submit(number: int) -> Any:
             actor = self._actors[number % len(self._actors)]
@@ -189,8 +193,8 @@ class _Preparer:
 class _Augmenter:
     """What runs in a Ray actor: maps the data set once, keeps the pipelines until the recipe changes."""
 
-    def __init__(self, directory: Path) -> None:
-        self._dataset = open_dataset(directory)
+    def __init__(self, source: str, fingerprint: str) -> None:
+        self._dataset = open_data(source, fingerprint=fingerprint)
         self._recipe: _Recipe | None = None
 
     def prepare(self, recipe: _Recipe, rows: Rows, seed: tuple[int, ...]) -> Pixels:

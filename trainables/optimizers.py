@@ -116,10 +116,17 @@ def restore_optimizer(
     # Keras 3.15 does not save exclude_from_weight_decay: the loaded optimizer itself would decay biases.
     optimizer = build_optimizer(config, micro_batches=micro_batches)
     optimizer.build(variables)
+    copy_state(optimizer, saved, micro_batches)
+    return optimizer
+
+
+def copy_state(
+    optimizer: keras.optimizers.Optimizer, saved: keras.optimizers.Optimizer, micro_batches: int = 1
+) -> None:
+    """Gives a built optimizer the step, learning rate and slots of another of its kind."""
     for own, value in zip(_slots(optimizer), _slots(saved), strict=True):
         own.assign(value)
     optimizer.variables[0].assign(saved.iterations * micro_batches)  # Keras counts the pieces of a batch
-    return optimizer
 
 
 def _slots(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:

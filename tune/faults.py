@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.train import ControllerError, WorkerGroupError
+from ray.train.v2.api.exceptions import PreemptionError
 
 from trainables.faults import TrialFault, named
 from tune.record import StudyRecord
@@ -34,15 +36,48 @@ def fault_of(error: BaseException | None) -> TrialFault:
     return TrialFault("process_died", "its process died")
 
 
+def fault_of_workers(error: BaseException) -> TrialFault:
+    """Returns what an error of Ray Train means: what became of the worker that broke off first, not of the others."""
+    if isinstance(error, PreemptionError):
+        return TrialFault("preempted", "a worker's machine was lost")
+    if isinstance(error, ControllerError):
+        error = error.controller_failure
+    if not isinstance(error, WorkerGroupError):
+        return fault_of(error) if isinstance(error, RayError) else named(error)
+    faults = [_fault_of_worker(failure) for failure in error.worker_failures.values()]
+    return next((fault for fault in faults if fault.kind != "process_died"), faults[0])
+
+
+def _fault_of_worker(error: BaseException) -> TrialFault:
+    error = getattr(error, "health_check_failure", error)
+    error = getattr(error, "_base_exc", error)  # Ray 2.60 wraps what a worker raised, to keep its traceback
+    return fault_of(error) if isinstance(error, RayError) else named(error)
+
+
 def _lost_its_node(error: RayActorError, text: str) -> bool:
     return error.preempted or text.startswith("NodeDiedError") or "node has died" in text or "node is dead" in text
+
+
+def end_process(trial: Trial) -> bool:
+    """Ends the process of a Ray trial; False while it has none."""
+    actor = trial.temporary_state.ray_actor
+    if actor is not None:
+        ray.kill(actor)
+    return actor is not None
 
 
 class Watchdog:
     """Ends the process of a trial that has reported nothing for many times its usual epoch."""
 
-    def __init__(self, spec: StudySpec, record: StudyRecord, expected_epoch_s: float | None) -> None:
-        """Takes the study, its record, and the time that calibration found for an epoch."""
+    def __init__(
+        self,
+        spec: StudySpec,
+        record: StudyRecord,
+        expected_epoch_s: float | None,
+        end: Callable[[Any], bool] = end_process,
+    ) -> None:
+        """Takes the study, its record, the time that calibration found for an epoch, and what ends a trial."""
+        self._end = end
         self._factor, self._floor_s = spec.faults.silence_factor, spec.faults.silence_min_s
         self._record = record
         self._expected_epoch_s = expected_epoch_s
@@ -67,20 +102,17 @@ class Watchdog:
         self._looked = now
         for trial in trials:
             since = self._heard.get(trial.trial_id)
-            actor = trial.temporary_state.ray_actor
             limit_s = self.limit_s(int(trial.config["trial"])) if "trial" in trial.config else None
-            if since is None or actor is None or limit_s is None or now - since < limit_s:
+            if since is None or limit_s is None or now - since < limit_s or not self._end(trial):
                 continue
             self._hung[trial.trial_id] = TrialFault("hung", f"no report for {now - since:.0f} s, its process was ended")
             self._heard.pop(trial.trial_id)
-            ray.kill(actor)
 
     def end_all(self, trials: Iterable[Trial]) -> None:
         """Ends the processes of all trials that still run."""
         for trial in trials:
-            if trial.trial_id in self._heard and trial.temporary_state.ray_actor is not None:
+            if trial.trial_id in self._heard and self._end(trial):
                 self._heard.pop(trial.trial_id)
-                ray.kill(trial.temporary_state.ray_actor)
 
     def limit_s(self, number: int) -> float | None:
         """Returns the silence that a trial is allowed, None while nobody knows how long an epoch takes."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.calibrate import Speed
+from tune.errors import ClusterError
 from tune.placement import Room, trials_at_once
 from tune.spec import StudySpec
 
@@ -57,8 +58,22 @@ def make_plan(spec: StudySpec, room: Room, trials: int, speed: Speed | None) -> 
     """
     limit = min(spec.resources.max_concurrent or max(trials, 1), max(trials, 1))
     at_once = trials_at_once(spec.resources, room, limit)
+    _check_workers(spec, room)
     epochs = expected_epochs(spec, trials)
     return Plan(room.cpus, room.gpus, len(room.nodes), room.may_grow_to, at_once, trials, epochs, speed)
+
+
+def _check_workers(spec: StudySpec, room: Room) -> None:
+    workers, wanted = spec.confirm.workers, spec.resources
+    if workers == 1 or not spec.confirm.top:
+        return
+    fits = trials_at_once(wanted, room, workers)
+    if fits < workers:
+        each = f"{wanted.cpus_per_trial + wanted.feed_workers:g} CPUs and {wanted.gpus_per_trial:g} GPUs"
+        raise ClusterError(
+            f"confirm.workers={workers}: each takes what a trial takes, {each}, and Ray has room for {fits} at once. "
+            "Lower it, or add machines"
+        )
 
 
 def expected_epochs(spec: StudySpec, trials: int) -> float:

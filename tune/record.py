@@ -129,10 +129,10 @@ class Spent:
     cost: float
 
 
-def run_name(number: int) -> str:
-    """Returns `trial-0003`, or `trial-0003-seed-2` for a confirmation."""
+def run_name(number: int, attempt: int = 0) -> str:
+    """Returns `trial-0003`, `trial-0003-seed-2` for a confirmation, `trial-0003-again-1` when it was started again."""
     seed, trial = divmod(number, SEED_STRIDE)
-    return f"trial-{trial:04d}" + (f"-seed-{seed}" if seed else "")
+    return f"trial-{trial:04d}" + (f"-seed-{seed}" if seed else "") + (f"-again-{attempt}" if attempt else "")
 
 
 def run_words(number: int) -> str:

@@ -124,21 +124,25 @@ def confirm(desk: Desk, numbers: Sequence[int], refit_epochs: int | None = None)
     started = _begin(desk, "confirm")
     queue = ConfirmationQueue(desk.study.spec, desk.ledger, numbers, refit_epochs)
     queue.end_settled()
-    _fit(desk, queue, Rungs([], desk.study.spec.asha.reduction_factor, desk.study.spec.mode), lambda: "")
+    if desk.study.spec.confirm.workers > 1:
+        _fit_on_workers(desk, queue)
+    else:
+        _fit(desk, queue, Rungs([], desk.study.spec.asha.reduction_factor, desk.study.spec.mode), lambda: "")
     return _end(desk, started, queue.stopping or "finished")
 
 
 def _begin(desk: Desk, phase: str) -> float:
     spec = desk.study.spec
+    workers = spec.confirm.workers if phase == "confirm" else 1
     desk.ledger.append(
         "session",
         number=desk.ledger.record.sessions + 1,
         phase=phase,
         pid=os.getpid(),
-        at_once=desk.at_once,
+        at_once=desk.at_once if workers == 1 else 1,
         fingerprint=desk.dataset.info.fingerprint,
         nodes=sum(node["Alive"] for node in ray.nodes()),
-        gpus_per_trial=spec.resources.gpus_per_trial,
+        gpus_per_trial=workers * spec.resources.gpus_per_trial,
         node_hour_price=spec.budget.node_hour_price or 0.0,
         provenance=provenance(desk.study.directory, ray.cluster_resources()),
     )
@@ -222,10 +226,26 @@ def _fit(desk: Desk, queue: TrialQueue, rungs: Rungs, spent: Callable[[], str]) 
             raise
 
 
+def _fit_on_workers(desk: Desk, queue: TrialQueue) -> None:
+    """Lets Ray Train work through the queue, one run after another, each on all its workers."""
+    from tune.distributed import Fits, end_fit
+
+    if queue.idle:
+        return
+    study, spec, record = desk.study, desk.study.spec, desk.ledger.record
+    watchdog = Watchdog(spec, record, desk.epoch_s, end_fit)
+    with TrialLogs(study.tensorboard, spec.objective, spec.mode, chooser_of(spec.objective)) as logs, desk.live:
+        recorder = Recorder(
+            spec, desk.dataset.info.classes, desk.ledger, queue, logs, desk.live, watchdog, lambda nodes: None
+        )
+        folder = study.place.child(f"{CHECKPOINTS_FOLDER}/session-{record.sessions:03d}")
+        with _interruptible(queue):
+            Fits(spec, desk.context, folder, queue, recorder, watchdog).run()
+
+
 def trial_name(trial: Any) -> str:
     """Names a Ray trial and its folder after our number, and after how often it has been started again."""
-    attempt = trial.config["attempt"]
-    return run_name(trial.config["trial"]) + (f"-again-{attempt}" if attempt else "")
+    return run_name(trial.config["trial"], trial.config["attempt"])
 
 
 def _placement(wanted: Resources) -> PlacementGroupFactory:

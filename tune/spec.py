@@ -136,6 +136,7 @@ class Confirm(BaseModel, frozen=True, extra="forbid"):
     top: int = Field(3, ge=0, le=100, description="configurations that are trained again; 0 leaves this out")
     seeds: int = Field(3, ge=2, le=100, description="fresh seeds for each of them and for the default configuration")
     refit: bool = Field(False, description="train the winner on all training images for its best number of epochs")
+    workers: int = Field(1, ge=1, le=64, description="processes that train one of these models together")
 
 
 class StudySpec(BaseModel, frozen=True, extra="forbid"):
@@ -200,6 +201,7 @@ class StudySpec(BaseModel, frozen=True, extra="forbid"):
         if target is not None and (target <= 0 or (self.mode == "max" and target > 1)):
             allowed = "above 0 and at most 1" if self.mode == "max" else "above 0"
             raise ValueError(f"budget.target of {self.objective} must be {allowed}. Received: {target:g}. Change it")
+        self._check_workers()
         known = TrialConfig.model_fields
         for name in self.fixed:
             if name not in known:
@@ -215,6 +217,27 @@ class StudySpec(BaseModel, frozen=True, extra="forbid"):
         for name, value in self.fixed.items():
             _check_value(f"fixed.{name}", name, value)
         return self
+
+    def _check_workers(self) -> None:
+        workers, gpus = self.confirm.workers, self.resources.gpus_per_trial
+        if workers == 1:
+            return
+        if gpus != int(gpus):
+            raise ValueError(
+                f"confirm.workers above 1 needs whole GPUs or none, two cannot share one. Received: {workers}, "
+                f"with resources.gpus_per_trial={gpus:g}. Set it to 1, or confirm.workers to 1"
+            )
+        parameter = self.space.parameters.get("batch_size")
+        if parameter is None:
+            smallest = self.fixed.get("batch_size", TrialConfig.model_fields["batch_size"].default)
+        else:
+            smallest = min(parameter.choices) if isinstance(parameter, CategoricalParameter) else parameter.low
+        smallest = min(smallest, self.folds.max_images_per_fold or smallest)
+        if smallest < workers:
+            raise ValueError(
+                f"confirm.workers must be at most the images of the smallest batch. Received: {workers}, with a batch "
+                f"of {smallest}. Lower confirm.workers or raise batch_size"
+            )
 
 
 def _check_value(where: str, name: str, value: Value) -> None:
