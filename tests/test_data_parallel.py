@@ -21,8 +21,9 @@ import ray
 from tests.faulty import train_faulty_replica
 from tests.fixtures_study import TINY, write_study_file
 from trainables.records import open_dataset
-from tune.compute import run_like_a_trial
-from tune.errors import StudyError, StudyFileError
+from tune.compute import trial_process
+from tune.errors import ClusterError, StudyFileError
+from tune.placement import Machine, Room
 from tune.plan import make_plan
 from tune.record import SEED_STRIDE, run_name
 from tune.replay import train_again
@@ -38,8 +39,8 @@ EPOCHS, KILLED_AT, REFIT = 5, 4, 900 * SEED_STRIDE
 FIRST, SECOND = 1 * SEED_STRIDE, 2 * SEED_STRIDE  # trial 0 with its two fresh seeds
 
 CHANGES: dict[str, Any] = {
-    # At higher rates one process that begins with weights changed by 1e-7 leaves its own curve by 1e-3: a maximum or a
-    # ReLU that tips over is no rounding any more.
+    # At ten times this rate one process that begins with weights changed by 1e-6 leaves its own curve by 2e-3 in three
+    # epochs: a maximum or a ReLU that tips over is no rounding any more.
     "space": {"learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True, "default": 2e-4}},
     # 15 images among two: shares of 8 and 7; and dropout 0, as each worker draws masks of its own
     "fixed": {**TINY["fixed"], "batch_size": 15, "dropout": 0.0, "preprocessing": "shifts"},
@@ -130,12 +131,13 @@ def sessions(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFac
         }
         for number in (FIRST, SECOND)
     ]
-    alone = {config["trial"]: run_like_a_trial(spec, train_again, config, EPOCHS) for config in configs}
+    with trial_process(spec) as call:
+        alone = {config["trial"]: call(train_again, config, EPOCHS) for config in configs}
     return Sessions(study, (first, second), stopped, journal(study)[len(stopped) :], free, left, alone)
 
 
 def test_two_workers_have_the_loss_curve_of_one_process_with_the_same_batches(sessions: Sessions) -> None:
-    names = ("training_loss", "training_accuracy", "validation_loss", "selection_loss", "selection_accuracy")
+    losses = ("training_loss", "validation_loss", "selection_loss")
     unlike = {"epoch", "unreadable", "should_checkpoint", "checkpoint_score", "diverged", "stalled", "done"}
     for number, alone in sessions.one_process.items():  # the first of them was stopped and killed on its way
         together = sessions.study.record().run(number).epochs
@@ -143,7 +145,10 @@ def test_two_workers_have_the_loss_curve_of_one_process_with_the_same_batches(se
         for epoch, expected in enumerate(alone, 1):
             found = together[epoch]
             assert set(found) == set(expected) - unlike
-            assert {n: found[n] for n in names} == pytest.approx({n: expected[n] for n in names}, rel=1e-5), epoch
+            assert {n: found[n] for n in losses} == pytest.approx({n: expected[n] for n in losses}, rel=1e-4), epoch
+            assert found["selection_accuracy"] == pytest.approx(
+                expected["selection_accuracy"], abs=1.1 / 50
+            )  # one image
 
 
 def test_both_workers_hold_the_same_weights_after_every_epoch(sessions: Sessions) -> None:

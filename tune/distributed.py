@@ -134,7 +134,8 @@ class Fits:
         Raises:
             OSError: the driver itself can no longer write.
         """
-        os.environ.update(_ENVIRONMENT)
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         post = Queue(actor_options={"num_cpus": 0})
         try:
             while (config := self._queue.suggest(f"fit-{self._count}")) != Searcher.FINISHED:
