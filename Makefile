@@ -13,6 +13,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := .venv
 
 BIN := .venv/bin
+TWO_AT_ONCE := --numprocesses 2 --dist loadgroup  # a study waits half of its time: for processes, for the disk
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 LOCKED := pyproject.toml uv.lock
 SYNC = $(UV) sync --locked --python "$(PYTHON)" $(addprefix --extra ,$(EXTRAS))
@@ -33,10 +34,10 @@ quickstart: setup
 test: develop
 	bash tests/install_browser.sh
 	bash tests/install_servers.sh
-	$(BIN)/pytest
+	$(BIN)/pytest $(TWO_AT_ONCE)
 
 test-fast: develop
-	$(BIN)/pytest -m "not slow and not browser"
+	$(BIN)/pytest $(TWO_AT_ONCE) -m "not slow and not browser"
 
 test-gpu: develop
 	$(BIN)/pytest -m gpu

@@ -18,12 +18,14 @@ _QUIET = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray 2.60 warns at every start until the choice is made
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ADDRESS": "local",  # two test processes at once: neither joins the other's Ray
     # For the S3 server that tests start.
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 
+SHARED_STUDIES = {"finished_study", "bucket_study", "database_study", "whole_study"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -42,7 +44,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips the GPU's tests where there is none, or where it is hidden."""
+    """Skips the GPU's tests where there is none, or where it is hidden; puts each file, and those that share a study,
+    into one process, the slow ones first."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        shares = SHARED_STUDIES.intersection(getattr(item, "fixturenames", ()))
+        item.add_marker(pytest.mark.xdist_group("studies" if shares else item.path.stem))
     if shutil.which("nvidia-smi") and os.environ.get("CUDA_VISIBLE_DEVICES", "0") != "":
         return
     for item in items:

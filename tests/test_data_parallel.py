@@ -195,9 +195,7 @@ def test_the_study_ends_with_its_confirmations_a_final_fit_and_an_export(session
     assert metrics["epoch"] == len(record.run(REFIT).epochs)
     for number in (FIRST, SECOND):
         assert (study.tensorboard / run_name(number)).is_dir()
-        assert record.run(number).checkpoint(
-            study.directory, record.run(number).best_epoch("selection_accuracy", "max")
-        )
+        assert record.run(number).checkpoint(study.place, record.run(number).best_epoch("selection_accuracy", "max"))
     import keras
 
     model = keras.saving.load_model(study.export / "model.keras", compile=False)
