@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.metadata
-import logging
-import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import ray.exceptions
-from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
-from ray.job_submission import JobSubmissionClient
 
 from trainables.places import is_bucket
 from tune.errors import JobError, nearest
+from tune.jobs_client import BROKEN, connect
 from tune.spec import StudySpec
 from tune.study_file import write_yaml
 
 STOP_S = 90
 """Seconds that a stopped driver has to save its running trials before Ray kills it."""
 
-_ADDRESS = "RAY_API_SERVER_ADDRESS"
 _CODE = Path(__file__).parents[1]
 _PACKAGES = ("tune", "trainables", "search_spaces")
 _ENTRYPOINT = "python -m tune.job_driver run study.yaml --no-calibrate --events -"
-_TIMEOUT_S = (5, 60)
-_TICK_S, _SILENCE_S, _PATIENCE_S = 1.0, 15.0, 60.0
+_TICK_S, _PATIENCE_S = 1.0, 60.0
 _STATES = {
     "PENDING": "waiting",
     "RUNNING": "running",
@@ -46,14 +38,6 @@ _DEATHS = {
     "JOB_SUPERVISOR_ACTOR_START_FAILURE",
     "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE",
 }
-_CHATTY = (
-    "ray.dashboard.modules.dashboard_sdk",
-    "ray.dashboard.modules.job.sdk",
-    "ray._private.runtime_env.packaging",
-    "ray._private.authentication.authentication_token_setup",
-)
-_BROKEN = (OSError, RuntimeError, aiohttp.ClientError, ray.exceptions.RayError)
-"""What Ray's client raises when the jobs server goes away; `requests` raises OSErrors."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +84,13 @@ class JobsServer:
         """
         self.address = _url(address)
         try:
-            self._client = _connect(self.address)
+            self._client = connect(self.address)
         except ray.exceptions.AuthenticationError:
             raise JobError(
                 f"the cluster at {self.address} wants its own token. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to "
                 "what `ray get-auth-token` prints on its head node"
             ) from None
-        except (*_BROKEN, ValueError, LookupError):
+        except (*BROKEN, ValueError, LookupError):
             raise JobError(
                 f"--address must be a Ray cluster's jobs server. Received: {self.address}, where none answers. "
                 "Start the cluster (ray up), or open a way to its port 8265 (ray dashboard CLUSTER.yaml)"
@@ -126,7 +110,7 @@ class JobsServer:
         """
         try:
             found = [_job(details) for details in self._client.list_jobs()]
-        except _BROKEN as error:
+        except BROKEN as error:
             raise self._gone(error) from None
         return sorted((job for job in found if job is not None), key=lambda job: job.begun, reverse=True)
 
@@ -158,7 +142,7 @@ class JobsServer:
         """
         try:
             return _job(self._client.get_job_info(job_id))
-        except _BROKEN as error:
+        except BROKEN as error:
             if "status code 404" in str(error):
                 return None
             raise self._gone(error) from None
@@ -192,7 +176,7 @@ class JobsServer:
                         "emotune_spec": spec.model_dump_json(),
                     },
                 )
-            except _BROKEN as error:
+            except BROKEN as error:
                 raise self._gone(error) from None
         job = self.find(job_id)
         if job is None:
@@ -208,7 +192,7 @@ class JobsServer:
         asked = time.monotonic()
         try:
             self._client.stop_job(job.id)
-        except _BROKEN as error:
+        except BROKEN as error:
             raise self._gone(error) from None
         while (now := self.find(job.id)) is not None and now.open:
             waited = time.monotonic() - asked
@@ -225,7 +209,7 @@ class JobsServer:
         """
         try:
             return self._client.get_job_logs(job.id).splitlines()
-        except _BROKEN as error:
+        except BROKEN as error:
             raise self._gone(error) from None
 
     def follow(self, job_id: str) -> Iterator[str | None]:
@@ -240,12 +224,12 @@ class JobsServer:
         while True:
             try:
                 number = 0
-                for line in self._stream(job_id):
+                for line in self._client.lines(job_id, lambda: self.find(job_id)):
                     number += line is not None
                     if line is None or number > told:
                         told = max(told, number)
                         yield line
-            except (*_BROKEN, JobError):
+            except (*BROKEN, JobError):
                 pass
             try:
                 job = self.find(job_id)
@@ -260,75 +244,12 @@ class JobsServer:
             yield None
             time.sleep(_TICK_S)
 
-    def _stream(self, job_id: str) -> Iterator[str | None]:
-        loop = asyncio.new_event_loop()
-        chunks, rest = self._client.tail_job_logs(job_id), ""
-        try:
-            while True:
-                chunk = loop.create_task(_next(chunks))
-                asked = time.monotonic()
-                try:
-                    while not loop.run_until_complete(asyncio.wait({chunk}, timeout=_TICK_S))[0]:
-                        yield None
-                        if time.monotonic() - asked > _SILENCE_S:  # a machine that is gone says nothing either
-                            self.find(job_id)
-                            asked = time.monotonic()
-                finally:
-                    if not chunk.done():
-                        chunk.cancel()
-                        with suppress(asyncio.CancelledError):
-                            loop.run_until_complete(chunk)
-                text = chunk.result()
-                if text is None:
-                    break
-                *lines, rest = (rest + text).split("\n")
-                yield from lines
-            if rest:
-                yield rest
-        finally:
-            loop.run_until_complete(chunks.aclose())  # type: ignore[attr-defined]  # an async generator
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
-
     def _gone(self, error: Exception) -> JobError:
         first = next(iter(str(error).splitlines()), "")[:200]
         return JobError(
             f"the jobs server at {self.address} does not do as asked: {first}. When the cluster is up again, the same "
             "submit command goes on with the study"
         )
-
-
-def _connect(address: str) -> _Client:
-    try:
-        return _Client(address)
-    except ray.exceptions.AuthenticationError:  # Ray 2.60 shows a token that lies ready only when it is told to
-        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-        return _Client(address)
-
-
-class _Client(JobSubmissionClient):
-    """Ray's client with time limits: a machine that is gone does not answer at all (Ray 2.60 waits for it for ever)."""
-
-    def __init__(self, address: str) -> None:
-        for name in _CHATTY:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        before = os.environ.get(_ADDRESS)
-        os.environ[_ADDRESS] = address  # Ray 2.60 prefers this and RAY_ADDRESS to what it is given
-        try:
-            super().__init__(address)
-        finally:
-            if before is None:
-                del os.environ[_ADDRESS]
-            else:
-                os.environ[_ADDRESS] = before
-        self._ssl_context: Any = self._ssl_context or True  # aiohttp calls Ray's None (2.60) deprecated
-
-    @property
-    def version(self) -> str:
-        return self._server_ray_version or "unknown"
-
-    def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
-        return super()._do_request(method, endpoint, **{"timeout": _TIMEOUT_S, **options})
 
 
 def check_shared(spec: StudySpec) -> None:
@@ -385,10 +306,3 @@ def _job(details: Any) -> Job | None:
         died=str(details.status) == "FAILED" and details.driver_exit_code is None and details.error_type in _DEATHS,
         message=details.message or "",
     )
-
-
-async def _next(chunks: Any) -> str | None:
-    try:
-        return str(await anext(chunks))
-    except StopAsyncIteration:
-        return None
