@@ -33,7 +33,11 @@ from tune.studies import Study, open_or_create
 from tune.study_data import trial_context
 
 # Ray 2.60: making a trainer reads the settings of Ray Data, which warn of themselves.
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),  # five starts of Ray Train, where several others share the cores
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
 
 EPOCHS, KILLED_AT, REFIT = 5, 4, 900 * SEED_STRIDE
 FIRST, SECOND = 1 * SEED_STRIDE, 2 * SEED_STRIDE  # trial 0 with its two fresh seeds
