@@ -43,12 +43,12 @@ def examine(address: str | None, storage: str | None, data: Path | None) -> tupl
 
 def node_table(reports: Sequence[NodeReport]) -> Table:
     """Returns a row per node, its GPUs as the driver, Ray and TensorFlow count them."""
-    table = Table(box=box.SIMPLE, pad_edge=False)
+    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
     table.add_column("node", no_wrap=True)
     table.add_column("versions", no_wrap=True)
     for name in ("driver", "Ray", "TensorFlow"):
         table.add_column(f"GPUs:\n{name}", justify="right", no_wrap=True)
-    table.add_column("free disk, storage", no_wrap=True)
+    table.add_column("free disk", no_wrap=True)
     for report in reports:
         table.add_row(*_cells(report))
     return table
