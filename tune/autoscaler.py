@@ -45,8 +45,8 @@ def node_types(config: dict[str, Any]) -> tuple[tuple[NodeType, ...], int]:
 def _config_of_the_cluster() -> dict[str, Any] | None:
     """Returns the autoscaler's configuration, None for a cluster without one.
 
-    Ray 2.60 tells a driver nothing of node types that have no node yet (`get_cluster_config` is None under both
-    autoscalers), so the head's monitor process is asked which file it was started with.
+    Ray 2.60 tells a driver nothing of node types that have no node yet (`get_cluster_config` is None under
+    autoscaler v2), so the head's monitor process is asked which file it was started with.
     """
     node = ray._private.worker.global_worker.node
     if node is not None and node.head:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainables.places import is_bucket
 from trainables.records import Dataset
 from trainables.size import checkpoint_mib
 from tune.errors import ClusterError
@@ -26,8 +27,8 @@ def check_nodes(study: Study, dataset: Dataset, room: Room) -> list[str]:
         ClusterError: a node would break the study: the first of what is wrong.
     """
     spec, info = study.spec, dataset.info
-    storage = spec.storage if "://" in spec.storage else str(study.directory.resolve())
-    data = "" if "://" in spec.data else str(dataset.directory.resolve())
+    storage = spec.storage if is_bucket(spec.storage) else str(study.directory.resolve())
+    data = "" if is_bucket(spec.data) else str(dataset.directory.resolve())
     needs = Needs(
         storage=storage,
         data=data,
