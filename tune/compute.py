@@ -27,6 +27,7 @@ _ENVIRONMENT = {
 }
 
 _OPTIONS: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.WARNING}
+_LOCAL = "local"
 _KNOCK_S = 5.0
 _CONNECT_TRIES = 3
 
@@ -47,14 +48,14 @@ def joined_ray(address: str | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    address = address or os.environ.get("RAY_ADDRESS") or None
-    if address is not None:
-        _knock(address)
+    # Without an address Ray would join whatever was started last on this machine, for minutes even if that is gone.
+    address = address or os.environ.get("RAY_ADDRESS") or _LOCAL
+    _knock(address)
     try:
-        with _patience(_CONNECT_TRIES if address else None):
+        with _patience(None if address == _LOCAL else _CONNECT_TRIES):
             ray.init(address=address, **_OPTIONS)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        if address is None:
+        if address == _LOCAL:
             raise
         raise _unreachable(address, _reason(str(error))) from None
     try:
@@ -65,7 +66,7 @@ def joined_ray(address: str | None = None) -> Iterator[None]:
 
 def _knock(address: str) -> None:
     """Finds out in seconds whether anything listens at an address; Ray 2.60 takes minutes to give up."""
-    if address in ("auto", "local"):
+    if address in ("auto", _LOCAL):
         return
     named = re.fullmatch(r"(?:ray://)?(\[[^]]+\]|[^:/\[\]]+):(\d{1,5})/?", address)
     if named is None or int(named[2]) > 65535:
