@@ -43,6 +43,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(os.environ["EMOTUNE_CACHE"], ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips the GPU's tests where there is none, or where it is hidden; puts each file, and those that share a study,
     into one process, the slow ones first."""
