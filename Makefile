@@ -13,7 +13,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := .venv
 
 BIN := .venv/bin
-TWO_AT_ONCE := --numprocesses 2 --dist loadgroup  # a study waits half of its time: for processes, for the disk
+TWO_AT_ONCE := --numprocesses 2 --dist loadfile --no-loadscope-reorder  # a study waits a third of its time
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 LOCKED := pyproject.toml uv.lock
 SYNC = $(UV) sync --locked --python "$(PYTHON)" $(addprefix --extra ,$(EXTRAS))

@@ -25,7 +25,6 @@ _QUIET = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 
-SHARED_STUDIES = {"finished_study", "bucket_study", "database_study", "whole_study"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -43,14 +42,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(os.environ["EMOTUNE_CACHE"], ignore_errors=True)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips the GPU's tests where there is none, or where it is hidden; puts each file, and those that share a study,
-    into one process, the slow ones first."""
+    """Skips the GPU's tests where there is none, or where it is hidden; puts the slow ones first, so that two processes
+    end at about the same time."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    for item in items:
-        shares = SHARED_STUDIES.intersection(getattr(item, "fixturenames", ()))
-        item.add_marker(pytest.mark.xdist_group("studies" if shares else item.path.stem))
     if shutil.which("nvidia-smi") and os.environ.get("CUDA_VISIBLE_DEVICES", "0") != "":
         return
     for item in items:
