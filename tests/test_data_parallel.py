@@ -19,7 +19,7 @@ import pytest
 import ray
 
 from tests.faulty import train_faulty_replica
-from tests.fixtures_study import TINY, write_study_file
+from tests.fixtures_study import TINY, lines, write_study_file
 from trainables.records import open_dataset
 from tune.compute import trial_process
 from tune.errors import ClusterError, StudyFileError
@@ -73,7 +73,7 @@ class Sessions:
 
 
 def journal(study: Study) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in study.journal.read_text().splitlines()]
+    return lines(study.journal)
 
 
 def workers_left() -> list[str]:

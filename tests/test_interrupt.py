@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures_study import write_study_file
+from tests.fixtures_study import lines, write_study_file
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,7 @@ def wait_for_line(process: subprocess.Popen[str], wanted: Callable[[str], bool])
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "runs/tiny/journal.jsonl").read_text().splitlines()]
+    return lines(folder / "runs/tiny/journal.jsonl")
 
 
 def epochs_by_trial(events: list[dict[str, Any]]) -> dict[int, list[int]]:
