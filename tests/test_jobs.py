@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.fixtures_study import write_study_file
+from tests.fixtures_study import lines, write_study_file
 from tests.test_cli import Terminal, emotune
 from tests.test_interrupt import assert_whole
 from tune.cli import main
@@ -151,7 +151,7 @@ def submitted(file: Path, address: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def events(folder: Path, name: str) -> list[dict[str, Any]]:
     journal = folder / "runs" / name / "journal.jsonl"
-    return [json.loads(line) for line in journal.read_bytes().splitlines()] if journal.exists() else []
+    return lines(journal) if journal.exists() else []
 
 
 def epochs(folder: Path, name: str, session: int = 1) -> list[dict[str, Any]]:
