@@ -246,7 +246,7 @@ def test_a_node_that_joins_late_is_used_on_a_cluster_that_does_not_grow_by_itsel
         capture_output=True,
         text=True,
         env=environment(),
-        timeout=200,
+        timeout=400,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
