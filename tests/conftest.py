@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Quietens the libraries, and hides GPUs from everything but `pytest -m gpu`."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    # A shell that starts pytest in the background ignores Ctrl-C for it and all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["EMOTUNE_CACHE"] = tempfile.mkdtemp(prefix="emotune-cache-")
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
