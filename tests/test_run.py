@@ -106,7 +106,7 @@ def test_fewer_trials_or_less_time_than_used_are_refused(finished_study: Study) 
 
 def test_a_renamed_study_folder_is_the_same_study(finished_study: Study, tmp_path: Path) -> None:
     shutil.copytree(finished_study.directory, tmp_path / "renamed")
-    found = find_study("renamed", tmp_path)
+    found = find_study("renamed", str(tmp_path))
     again = reopen(found, found.record().fingerprint, trials=9, time="2h")
     assert (again.directory, again.spec.trials, again.spec.time) == (tmp_path / "renamed", 9, 7200)
 
