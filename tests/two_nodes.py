@@ -55,7 +55,9 @@ def two_nodes(folder: Path, there: str, here: str, environment: Mapping[str, str
 
     if not shutil.which("unshare") or subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode:
         pytest.skip("a node with mounts of its own needs root or user namespaces")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    with pytest.MonkeyPatch.context() as patch:  # an earlier `ray.init` of this process may have switched tokens on
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     options = "--num-cpus=1 --num-gpus=1 --object-store-memory=80000000 --disable-usage-stats"
     join = f"exec {sys.executable} -m ray.scripts.scripts start --block --address={cluster.address} {options}"
     names = {**os.environ, "RAY_AUTH_MODE": "disabled"}  # `ray start` wants a token, `Cluster` gives none (Ray 2.60)
