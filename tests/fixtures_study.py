@@ -26,7 +26,7 @@ TINY: dict[str, Any] = {
     "startup_trials": 6,
     "asha": {"max_epochs": 4, "grace_epochs": 1, "reduction_factor": 2},
     "confirm": {"top": 0},
-    "resources": {"max_concurrent": 2},  # each process at once imports TensorFlow, a third of a tiny study's time
+    "resources": {"max_concurrent": 1},  # each process at once imports TensorFlow, a third of a tiny study's time
 }
 
 

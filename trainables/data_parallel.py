@@ -7,6 +7,7 @@ batch however it is shared out, and the weights stay equal everywhere. Worker 0 
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import traceback
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ray.train._internal.utils import get_address_and_port
 
 from trainables.classifier import TrialTraining, patiently
 from trainables.config import TrialContext
@@ -40,7 +42,6 @@ class Replica(TrialTraining):
     def __init__(self, config: dict[str, Any], rank: int, workers: int) -> None:
         self._rank, self._workers = rank, workers
         self._stream = (rank,)
-        os.environ.pop("TF_USE_LEGACY_KERAS", None)  # Ray 2.60 sets it for everybody who asks for TensorFlow
         self._open(TrialContext.model_validate(config["study"]))
         import tensorflow as tf
 
@@ -140,6 +141,17 @@ class Replica(TrialTraining):
 
     def _predict(self, pixels: Pixels) -> Floats:
         return np.asarray(self._predicted(self._share(pixels)))
+
+
+def free_address() -> str:
+    """Returns where this worker can be reached by the others, HOST:PORT."""
+    host, port = get_address_and_port()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def join_workers(addresses: list[str], rank: int) -> None:
+    """Tells TensorFlow, not yet loaded, where each worker is and which one this is."""
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}})
 
 
 def train_replica(config: dict[str, Any]) -> None:

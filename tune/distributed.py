@@ -15,8 +15,7 @@ from typing import Any, cast
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
-from ray.train.tensorflow import TensorflowConfig
-from ray.train.v2._internal.execution.callback import ControllerCallback, ReportCallback, WorkerGroupCallback
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2.api.config import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.tune.search import Searcher
@@ -30,11 +29,13 @@ from tune.faults import Watchdog, fault_of_workers
 from tune.record import run_name
 from tune.recorder import Recorder
 from tune.spec import StudySpec
+from tune.train_controller import Courier, TensorFlowWorkers
 from tune.trial_queue import TrialQueue
 
 _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a report is seen
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",  # Ray 2.60 hears of no stop while it waits; then it waits again
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more, for what is a fault like any other here
 }
 _LOOK_EVERY_S = 0.2
 _ABORT_S = 30.0
@@ -80,31 +81,11 @@ def end_fit(fit: Fit) -> bool:
     return True
 
 
-class Courier(ControllerCallback, WorkerGroupCallback, ReportCallback):
-    """Brings what happens in Ray Train's controller to the driver."""
+class _Trainer(DataParallelTrainer):
+    """Ray Train without its manager of Ray Data's sets, a process more: the workers map our own."""
 
-    def __init__(self, post: Queue, trial_id: str) -> None:
-        self._post = post
-        self._trial_id = trial_id
-
-    def after_controller_start(self, train_run_context: Any) -> None:
-        """Ray Train has started."""
-        self._send("controller", ray.get_runtime_context().current_actor)
-
-    def after_worker_group_start(self, worker_group: Any) -> None:
-        """The workers have their resources."""
-        self._send("reserved", worker_group.get_worker_group_state().placement_group_handle.placement_group)
-
-    def after_worker_group_training_start(self, worker_group: Any) -> None:
-        """The workers have begun."""
-        self._send("begun")
-
-    def after_report(self, training_report: Any, metrics: list[dict[str, Any]]) -> None:
-        """All workers have ended an epoch, and its checkpoint is complete."""
-        self._send("epoch", metrics[0], training_report.checkpoint)
-
-    def _send(self, kind: str, *content: Any) -> None:
-        self._post.put((self._trial_id, kind, content))
+    def _create_default_callbacks(self) -> list[Any]:
+        return [c for c in super()._create_default_callbacks() if not isinstance(c, DatasetsCallback)]
 
 
 class Fits:
@@ -170,10 +151,10 @@ class Fits:
         wanted = self._spec.resources
         system, path = self._folder.opened
         each = {"CPU": wanted.cpus_per_trial, "GPU": wanted.gpus_per_trial}
-        return DataParallelTrainer(
+        return _Trainer(
             train_replica,
             train_loop_config={**fit.config, "study": self._context.model_dump()},
-            backend_config=TensorflowConfig(),
+            backend_config=TensorFlowWorkers(),
             scaling_config=ScalingConfig(
                 num_workers=self._spec.confirm.workers,
                 use_gpu=wanted.gpus_per_trial > 0,
