@@ -12,8 +12,9 @@ import time
 from typing import Any
 
 from trainables import data_parallel
-from trainables.classifier import Classifier, TrialTraining
+from trainables.classifier import Classifier
 from trainables.data_parallel import Replica
+from trainables.training import TrialTraining
 
 
 class Faulty(TrialTraining):

@@ -240,7 +240,8 @@ finally:
 
 def test_a_node_that_joins_late_is_used_on_a_cluster_that_does_not_grow_by_itself(faces: Path, tmp_path: Path) -> None:
     # Trials that end sooner than a process starts are all taken by the process that is there (Ray 2.60).
-    file = write_study_file(tmp_path, faces, trials=9, asha={"max_epochs": 9000, "grace_epochs": 9000})
+    asha = {"max_epochs": 9000, "grace_epochs": 9000}
+    file = write_study_file(tmp_path, faces, trials=9, asha=asha, resources={})  # as many at once as there is room for
     done = subprocess.run(
         [sys.executable, "-c", LATE, str(file)],
         capture_output=True,

@@ -31,6 +31,16 @@ def emotune(*words: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return said.out
 
 
+def refused(*words: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """Runs the command in this process; returns its one line of refusal."""
+    monkeypatch.setattr(sys, "argv", ["emotune", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr()
+    assert end.value.code == 2 and said.err.count("\n") == 1, said.err
+    return said.err
+
+
 @pytest.mark.slow
 def test_list_and_show_tell_how_every_trial_ended(
     finished_study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

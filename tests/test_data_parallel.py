@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,11 @@ def journal(study: Study) -> list[dict[str, Any]]:
 
 
 def workers_left() -> list[str]:
-    """Ray Train's processes; the coordinator, which serves all drivers of a cluster, stays with Ray."""
-    named = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    """Ray Train's processes of our own Ray; the coordinator, which serves all drivers of a cluster, stays with it."""
+    named = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            named.append(" ".join(process.cmdline()))
     return [
         name for name in named if re.match(r"ray::(?!_Autoscaling|IDLE)\w*(Train|Sync|Placement|Preempt|Queue)", name)
     ]

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
-import io
-import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -25,11 +21,10 @@ import psutil
 import pytest
 
 from tests.fixtures_study import lines, write_study_file
-from tests.test_cli import Terminal, emotune
+from tests.test_cli import emotune, refused
 from tests.test_interrupt import assert_whole
-from tune.cli import main
-from tune.follow import Watcher
-from tune.spec import load_study
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
@@ -161,7 +156,6 @@ def epochs(folder: Path, name: str, session: int = 1) -> list[dict[str, Any]]:
     return [e for e in found[begun[session - 1] :] if e["event"] == "epoch"] if len(begun) >= session else []
 
 
-@pytest.mark.slow
 def test_a_job_goes_on_without_its_terminal_and_after_its_driver_is_killed(
     jobs_server: str,
     faces: Path,
@@ -198,7 +192,6 @@ def test_a_job_goes_on_without_its_terminal_and_after_its_driver_is_killed(
     assert "nothing to stop" in emotune("stop", "one", monkeypatch=monkeypatch, capsys=capsys)
 
 
-@pytest.mark.slow
 def test_submit_outlives_a_broken_line_and_a_killed_supervisor_and_stop_saves_the_trials(
     jobs_server: str,
     faces: Path,
@@ -245,7 +238,6 @@ def test_submit_outlives_a_broken_line_and_a_killed_supervisor_and_stop_saves_th
     assert "stopped" in emotune("status", "two", "--address", jobs_server, monkeypatch=monkeypatch, capsys=capsys)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "token", [{"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "1" * 64}]
 )
@@ -254,126 +246,3 @@ def test_a_missing_or_wrong_token_is_refused(token: dict[str, str], jobs_server:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **token})
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: the cluster at {jobs_server} wants its own token. Set RAY_AUTH_MODE=token")
-
-
-def refused(*words: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    """Runs the command in this process; returns its one line of refusal."""
-    monkeypatch.setattr(sys, "argv", ["emotune", *map(str, words)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    said = capsys.readouterr()
-    assert end.value.code == 2 and said.err.count("\n") == 1, said.err
-    return said.err
-
-
-@pytest.mark.parametrize(
-    ("option", "rule"),
-    [
-        (
-            "--set=storage=runs",
-            "storage must be what every node of the cluster sees: .*Received: runs. .*--set storage=",
-        ),
-        ("--data=data/faces", "data must be what every node of the cluster sees: .*Received: data/faces"),
-        ("--data=synthetic", "data must be what every .*Received: synthetic. .*emotune data synth --to FOLDER"),
-    ],
-)
-def test_a_path_that_only_one_node_sees_is_refused(
-    option: str,
-    rule: str,
-    faces: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    file = write_study_file(tmp_path, faces)
-    said = refused("submit", file, option, "--address", "127.0.0.1:1", monkeypatch=monkeypatch, capsys=capsys)
-    assert re.search(rule, said)
-
-
-@pytest.mark.parametrize(
-    ("address", "rule"),
-    [
-        ("http://127.0.0.1:1", "Received: http://127.0.0.1:1, where none answers. Start the cluster"),
-        ("127.0.0.1:1", "Received: http://127.0.0.1:1, where none answers"),
-        ("ray://head:10001", "must be the URL of the cluster's jobs server, as in http://head:8265"),
-    ],
-)
-def test_an_address_where_nothing_answers_is_refused_at_once(
-    address: str,
-    rule: str,
-    faces: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    file = write_study_file(tmp_path, faces)
-    begun = time.monotonic()
-    assert rule in refused("submit", file, "--address", address, monkeypatch=monkeypatch, capsys=capsys)
-    assert time.monotonic() - begun < 10  # Ray's import is among it
-
-
-def test_another_version_of_ray_on_the_cluster_is_refused(
-    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class OldRay(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(json.dumps({"ray_version": "2.40.0"}).encode())
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), OldRay) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}"
-        file = write_study_file(tmp_path, faces)
-        said = refused("submit", file, "--address", address, monkeypatch=monkeypatch, capsys=capsys)
-        server.shutdown()
-    assert f"here, 2.40.0 at {address}. Install one of them on both sides" in said
-
-
-def job_lines() -> list[str]:
-    """What a job of a study that goes on says: the events before, then those of its own with lines for people."""
-    values = {"dropout": 0.25}
-    metrics = {"selection_accuracy": 0.5, "validation_accuracy": 0.5, "training_loss": None}
-    session = {"number": 1, "phase": "search", "pid": 1, "fingerprint": ""}
-    told = [
-        {"event": "history", "events": 5},
-        {"event": "session", **session},
-        {"event": "trial", "trial": 0, "values": values},
-        {"event": "started", "trial": 0},
-        {"event": "epoch", "trial": 0, "epoch": 1, "metrics": metrics},
-        {"event": "end", "trial": 0, "state": "pruned", "reason": "stopped at rung 1"},
-        {"event": "session", **session, "number": 2},
-        {"event": "trial", "trial": 1, "values": values},
-        {"event": "started", "trial": 1},
-        {"event": "epoch", "trial": 1, "epoch": 1, "metrics": {**metrics, "selection_accuracy": 0.75}},
-    ]
-    events = [json.dumps({"event": e.pop("event"), "time": 1.0, **e}, separators=(",", ":")) for e in told]
-    return [*events[:6], "starting Ray", *events[6:], "trial 1 epoch 1/4: selection_accuracy 0.7500", '{"event":"ep']
-
-
-def test_a_terminal_sees_the_live_table_of_a_job_and_its_earlier_trials(
-    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setenv("TERM", "xterm")
-    terminal = Terminal()
-    with Watcher(load_study(write_study_file(tmp_path, faces)), terminal) as watcher:
-        for line in job_lines() * 2:  # the job after a death tells its history again
-            watcher.take(line)
-    seen = terminal.getvalue()
-    for part in ("starting Ray", "pruned", "running", "dropout 0.25", "0.7500", "1/6", '{"event":"ep'):
-        assert part in seen
-    assert "epoch 1/4" not in seen  # the table says it
-    assert {n: t.state for n, t in watcher.record.trials.items()} == {0: "pruned", 1: "running"}
-
-
-def test_a_file_gets_a_jobs_lines_and_none_of_its_events(faces: Path, tmp_path: Path) -> None:
-    file = io.StringIO()
-    with Watcher(load_study(write_study_file(tmp_path, faces)), file) as watcher:
-        for line in job_lines():
-            watcher.take(line)
-        watcher.take(None)
-    assert file.getvalue() == 'starting Ray\ntrial 1 epoch 1/4: selection_accuracy 0.7500\n{"event":"ep\n'

@@ -30,7 +30,7 @@ TOOLS = ("/usr/sbin/sshd", "ssh", "ssh-keygen", "rsync", "ip", "unshare")
 ADDRESSES = {"head": "10.77.8.10", "w1": "10.77.8.11", "w2": "10.77.8.12"}
 WORKERS = {ADDRESSES["w1"], ADDRESSES["w2"]}
 SERVER = f"http://{ADDRESSES['head']}:8265"
-TRIALS, MAX_EPOCHS = 14, 40
+TRIALS, MAX_EPOCHS = 12, 40
 PATIENCE_S = 300
 
 
@@ -77,7 +77,7 @@ def write_cluster_file(machines: Machines) -> Path:
     """Writes a `ray up` file: a head that runs no trial, two workers with two CPUs and one counted GPU each."""
     stop = "if pgrep -x raylet; then ray stop; fi"
     small = "--object-store-memory=100000000 --disable-usage-stats"
-    quick = "AUTOSCALER_HEARTBEAT_TIMEOUT_S=10 AUTOSCALER_UPDATE_INTERVAL_S=2"  # a worker that is back is soon noticed
+    quick = "AUTOSCALER_HEARTBEAT_TIMEOUT_S=5 AUTOSCALER_UPDATE_INTERVAL_S=2"  # a worker that is back is soon noticed
     values = {
         "cluster_name": "machines",
         "provider": {"type": "local", "head_ip": ADDRESSES["head"], "worker_ips": [ADDRESSES["w1"], ADDRESSES["w2"]]},

@@ -16,7 +16,7 @@ from pyarrow import fs
 from ray.train._internal.storage import StorageContext
 
 from tests.test_classifier import config
-from trainables import classifier
+from trainables import faults
 from trainables.classifier import Classifier
 from trainables.faults import TrialFault
 
@@ -119,7 +119,7 @@ def test_a_checkpoint_gets_through_when_storage_errors_for_20_seconds(faces: Pat
 def test_storage_that_errors_for_longer_is_a_fault_of_its_own(
     faces: Path, s3: FailingS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classifier, "STORAGE_PAUSES_S", (0.1, 0.1))
+    monkeypatch.setattr(faults, "STORAGE_PAUSES_S", (0.1, 0.1))
     trial, _ = trial_on(s3, faces)
     trial.train()
     s3.fail_for(3600)

@@ -32,12 +32,12 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
     """
     import numpy as np
 
-    from trainables.classifier import EVALUATION_BATCH, limited, prepare_process
     from trainables.config import TrialConfig, TrialContext
     from trainables.data_cache import open_data
     from trainables.feed import Feed
     from trainables.folds import trial_rows
     from trainables.models import compiled_model
+    from trainables.training import EVALUATION_BATCH, limited, prepare_process
 
     context = TrialContext.model_validate(config["study"])
     trial = TrialConfig.model_validate(config["parameters"])

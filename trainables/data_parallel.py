@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ray.train._internal.utils import get_address_and_port
 
-from trainables.classifier import TrialTraining, patiently
 from trainables.config import TrialContext
-from trainables.faults import TrialFault, named
+from trainables.faults import TrialFault, named, patiently
 from trainables.models import Floats, cross_entropy, fresh_model, pieces
 from trainables.optimizers import build_optimizer, copy_state
 from trainables.records import Pixels
+from trainables.training import TrialTraining
 
 if TYPE_CHECKING:
     import keras

@@ -1,10 +1,19 @@
-"""Names what went wrong in a trial's process, in words that the driver can read without Keras or TensorFlow."""
+"""Names what went wrong in a trial's process, in words that the driver can read without Keras or TensorFlow; is patient
+with storage that errors."""
 
 from __future__ import annotations
 
 import errno
 import sys
-from typing import Literal
+import time
+import traceback
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+STORAGE_PAUSES_S = (1, 2, 4, 8, 15, 30)
+"""Seconds between attempts to save a checkpoint on storage that errors."""
+
+T = TypeVar("T")
 
 FaultKind = Literal[
     "preempted",
@@ -65,3 +74,24 @@ def named(error: BaseException) -> TrialFault:
     if isinstance(error, MemoryError | exhausted) or "RESOURCE_EXHAUSTED" in str(error):
         return TrialFault("model_memory", message)
     return TrialFault("exception", message)
+
+
+def patiently(save: Callable[[], T]) -> T:
+    """Saves, and tries again for a minute while the storage errors.
+
+    Raises:
+        TrialFault: the disk is full, or the storage still errors.
+    """
+    pauses_s = iter(STORAGE_PAUSES_S)
+    while True:
+        try:
+            return save()
+        except Exception as error:
+            traceback.print_exc()
+            fault = named(error)
+            if not isinstance(error, OSError) or fault.kind == "disk_full":
+                raise fault from None
+            pause_s = next(pauses_s, None)
+            if pause_s is None:
+                raise TrialFault("storage", fault.message) from None
+            time.sleep(pause_s)

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from tune.cluster_file import NodeType, Problem, mapping, mappings, node_types, number
+from tune.cluster_nodes import counted, small_disk
 from tune.errors import nearest
 from tune.machines import Machine, catalog
 
-LEAST_DISK_GB = 100  # image 64 GB with its CUDA versions, environment 8 GB, data sets and spill
 _IMAGE = re.compile(r"ami-[0-9a-f]{8}(?:[0-9a-f]{9})?|resolve:ssm:\S+:\d+")
 _ANYWHERE = {"0.0.0.0/0", "::/0"}
 _RAYS_OWN_KEYS = {"SubnetIds"}  # Ray turns them into one SubnetId
@@ -125,15 +125,6 @@ def _machine(node: NodeType) -> Iterator[Problem]:
         yield from counted(node, machine)
 
 
-def counted(node: NodeType, machine: Machine) -> Iterator[Problem]:
-    """Yields where the resources that a worker type promises are not those of its machine."""
-    for name, there in (("CPU", machine.cpus), ("GPU", machine.gpus)):
-        promised = node.raw["resources"].get(name)
-        if promised is not None and promised != there:
-            rule = f"must be the {there} that the machine has ({machine}). Received: {promised}"
-            yield Problem(node.at("resources", name), rule, f"Write {name}: {there}")
-
-
 def _image(node: NodeType, region: str) -> Iterator[Problem]:
     image, place = node.config.get("ImageId"), node.at("node_config", "ImageId")
     if not image:
@@ -164,7 +155,4 @@ def _profile(node: NodeType) -> Iterator[Problem]:
 def _disk(node: NodeType) -> Iterator[Problem]:
     disks = mappings(node.config.get("BlockDeviceMappings"))
     sizes_gb = [number(mapping(disk.get("Ebs")).get("VolumeSize")) for disk in disks]
-    if max(sizes_gb, default=0) < LEAST_DISK_GB:
-        found = f"{max(sizes_gb):g} GB" if sizes_gb else "no BlockDeviceMappings"
-        rule = f"must have a disk of {LEAST_DISK_GB} GB: image, environment, data sets. Received: {found}"
-        yield Problem(node.at("node_config"), rule, f"Set Ebs.VolumeSize to {LEAST_DISK_GB} or more")
+    yield from small_disk(node, sizes_gb, "Ebs.VolumeSize")

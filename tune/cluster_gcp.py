@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from tune.cluster_aws import counted
 from tune.cluster_file import NodeType, Problem, mapping, mappings, node_types, number, texts
+from tune.cluster_nodes import counted, small_disk
 from tune.errors import nearest
 from tune.machines import Machine, catalog
 
-LEAST_DISK_GB = 100
 _WRITING_SCOPES = ("/cloud-platform", "/devstorage.read_write", "/devstorage.full_control")
 # The fields of Compute Engine's Instance (v1) that a launch may set, and Ray's own two.
 _KEYS = frozenset(
@@ -83,10 +82,9 @@ def _disk_and_image(node: NodeType) -> Iterator[Problem]:
     if not image or "/family/" in image or not re.search(r"\d", image.rpartition("/")[2]):
         rule = f"must boot one image for ever, not a family. Received: {image or 'no sourceImage'!r}"
         yield Problem(node.at("node_config", "disks"), rule, "Name a dated image, as clusters/gcp.yaml does")
-    size_gb = max((number(disk.get("diskSizeGb")) for disk in disks), default=0)
-    if size_gb < LEAST_DISK_GB:
-        rule = f"must have a disk of {LEAST_DISK_GB} GB: image, environment, data sets. Received: {size_gb:g} GB"
-        yield Problem(node.at("node_config", "disks"), rule, f"Set diskSizeGb to {LEAST_DISK_GB} or more")
+    yield from small_disk(
+        node, [number(disk["diskSizeGb"]) for disk in disks if "diskSizeGb" in disk], "initializeParams.diskSizeGb"
+    )
 
 
 def _storage(node: NodeType) -> Iterator[Problem]:

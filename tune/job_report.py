@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 from tune.follow import event_of, told
 from tune.jobs import Job
@@ -13,7 +12,6 @@ from tune.live import short_parameters
 from tune.record import ENDED
 from tune.report_text import duration, spent_words, states
 from tune.spec import StudySpec
-from tune.studies import Study
 
 
 def job_line(job: Job) -> str:
@@ -52,7 +50,7 @@ def status_lines(job: Job, log: Iterable[str]) -> str:
         job_line(job),
         f"  trials     {ended} of {max(spec.trials, len(record.trials))} ended ({states(record)})",
         f"  best       {best}",
-        f"  spent      {spent_words(Study(Path(spec.storage) / spec.name, spec), record)}",
+        f"  spent      {spent_words(spec, record)}",
         *([f"  confirmed  {again} of {len(record.confirmations)} trainings ended"] if record.confirmations else []),
         f"  storage    {spec.storage}",
     ]

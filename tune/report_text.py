@@ -17,6 +17,7 @@ from tune.errors import EmotuneError
 from tune.live import short_parameters, trial_table
 from tune.plan import Plan
 from tune.record import SEED_STRIDE, StudyRecord, TrialRecord, run_words
+from tune.spec import StudySpec
 from tune.studies import Study, list_studies, load_study
 from tune.why import why_study, why_trial
 
@@ -80,7 +81,7 @@ def outcome_lines(study: Study, outcome: Outcome) -> str:
     record = study.record()
     lines = [
         f"{BUDGETS.get(outcome.ended_by, 'finished')}: {len(record.trials)} trials ({states(record)}) in "
-        f"{duration(record.search_s)}; {spent_words(study, record)}",
+        f"{duration(record.search_s)}; {spent_words(study.spec, record)}",
         best_line(study, record),
         *confirmation_lines(study, record),
     ]
@@ -94,13 +95,13 @@ def outcome_lines(study: Study, outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
-def spent_words(study: Study, record: StudyRecord) -> str:
+def spent_words(spec: StudySpec, record: StudyRecord) -> str:
     """Returns `98 epochs, 1.2 GPU hours, cost 3.40`, as far as they are counted."""
     spent = record.spent(record.last_event)
     words = [f"{spent.epochs} epochs"]
     if spent.gpu_hours:
         words.append(f"{spent.gpu_hours:.2f} GPU hours")
-    if study.spec.budget.node_hour_price is not None:
+    if spec.budget.node_hour_price is not None:
         words.append(f"cost {spent.cost:.2f}")
     return ", ".join(words)
 
@@ -251,7 +252,7 @@ def print_study(study: Study) -> None:
     """Prints a study: its trials, how each ended, the best, its curves, its export."""
     console, record, spec = _console(), study.record(), study.spec
     console.print(
-        f"{spec.name}: {states(record)}, {duration(record.search_s)} of search, {spent_words(study, record)}",
+        f"{spec.name}: {states(record)}, {duration(record.search_s)} of search, {spent_words(spec, record)}",
         markup=False,
     )
     console.print(trial_table(list(record.trials.values()), spec))

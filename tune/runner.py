@@ -286,7 +286,7 @@ def score_sealed(checkpoints: Sequence[str], context: TrialContext, refitted: bo
     With further checkpoints of the same configuration, `by_seed` holds the accuracy of each, in the same order, on all
     images and on those without a twin in training. A first one that was fitted on all training images is no seed.
     """
-    from trainables.classifier import prepare_process
+    from trainables.training import prepare_process
 
     prepare_process(context)
     from trainables.folds import test_rows
@@ -320,7 +320,7 @@ def export_best(study: Study, study_yaml: str, record: StudyRecord, context: Tri
         StudyError: no trial has a checkpoint.
         ExportError: the destination is in the way or the checkpoint is damaged.
     """
-    from trainables.classifier import prepare_process
+    from trainables.training import prepare_process
 
     prepare_process(context)
     from tune.export import export_checkpoint
