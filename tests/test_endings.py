@@ -149,7 +149,7 @@ def test_the_sealed_test_stays_sealed_between_search_and_confirmation(confirmed:
         if event["event"] == "session_end":
             break
     (copied / "journal.jsonl").write_text("\n".join(kept) + "\n")
-    export_to(Study(copied, confirmed.spec), tmp_path / "export")
+    export_to(Study(copied, confirmed.spec), str(tmp_path / "export"))
     assert json.loads((tmp_path / "export/metrics.json").read_text())["test"] is None
 
 

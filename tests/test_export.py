@@ -248,9 +248,9 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path) -> None:
 def test_a_folder_with_other_files_is_not_overwritten(checkpoint: Path, dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
-    with pytest.raises(ExportError, match="new folder or an earlier export. Received: .*thesis, a folder with other"):
+    with pytest.raises(ExportError, match="new folder or an earlier export. Received: .*thesis, which holds other"):
         export(checkpoint, dataset, tmp_path / "thesis")
-    with pytest.raises(ExportError, match="Received: .*chapter.tex, a file"):
+    with pytest.raises(ExportError, match="Received: .*chapter.tex, .*or is one"):
         export(checkpoint, dataset, tmp_path / "thesis" / "chapter.tex")
     with pytest.raises(ExportError, match="must be writable"):
         export(checkpoint, dataset, tmp_path / "thesis" / "chapter.tex" / "export")

@@ -16,7 +16,7 @@ from trainables.errors import DatasetError, PlaceError
 from trainables.places import Place, local_folder, written_folder
 from trainables.records import IMAGES_FILE, open_dataset
 from tune.bucket_study import Mirror, pull, working_folder
-from tune.errors import StudyError
+from tune.errors import ExportError, StudyError
 from tune.studies import find_study, list_studies
 
 
@@ -227,3 +227,12 @@ def test_another_machine_goes_on_with_a_study_in_a_bucket(
     assert "tiny" in capsys.readouterr().out
     assert emotune("predict", copy.at("tiny/export"), Path(__file__).parents[1] / "studies/happy.png") == 0
     assert "happy.png" in capsys.readouterr().out
+
+    models = bucket.format("models/tiny")
+    assert emotune("export", copy.at("tiny"), "--to", models) == 0
+    assert f"emotune predict {models}" in capsys.readouterr().out
+    assert Place(models).read("labels.json") == copy.read("tiny/export/labels.json")
+    assert emotune("export", copy.at("tiny"), "--to", models) == 0  # gives way
+    with pytest.raises(ExportError, match="new folder or an earlier export. Received: .*copied"):
+        emotune("export", copy.at("tiny"), "--to", copy.name)
+    assert copy.exists("tiny/journal.jsonl")

@@ -77,7 +77,7 @@ def test_the_sealed_test_split_is_opened_once(finished_study: Study, tmp_path: P
 
     before = finished_study.journal.read_bytes()
     assert before.count(b'"event":"sealed"') == 1
-    export_to(finished_study, tmp_path / "again")
+    export_to(finished_study, str(tmp_path / "again"))
     assert finished_study.journal.read_bytes() == before
     first, again = (json.loads((p / "metrics.json").read_text()) for p in (finished_study.export, tmp_path / "again"))
     assert first["test"] == again["test"]
@@ -91,7 +91,7 @@ def test_the_export_of_an_unfinished_study_leaves_the_test_split_sealed(finished
     journal = copied / "journal.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join(x for x in lines if json.loads(x)["event"] not in ("session_end", "sealed", "export")))
-    export_to(Study(copied, finished_study.spec), tmp_path / "export")
+    export_to(Study(copied, finished_study.spec), str(tmp_path / "export"))
     assert json.loads((tmp_path / "export/metrics.json").read_text())["test"] is None
     assert "sealed" not in {json.loads(line)["event"] for line in journal.read_text().splitlines()}
 

@@ -111,6 +111,15 @@ class Place:
         with self._reaching():
             return bool(self._info(path).type == fs.FileType.File)
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is there yet: no file of this name, no folder with anything in it."""
+        if not self.remote:
+            folder = Path(self.name)
+            return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+        with self._reaching():
+            return self._info("").type == fs.FileType.NotFound or not self.files()
+
     def read(self, path: str) -> bytes | None:
         """Returns a file's content, None where there is none."""
         if not self.exists(path):

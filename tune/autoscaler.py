@@ -15,6 +15,8 @@ from tune.placement import Machine, NodeType, Room
 
 _HEAD = "node:__internal_head__"
 _ANSWER_S = 60.0
+_POD_CLUSTER, _POD_NAMESPACE = "RAY_CLUSTER_NAME", "RAY_CLUSTER_NAMESPACE"
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 def find_room() -> Room:
@@ -77,4 +79,24 @@ def read_config(gcs_address: str) -> dict[str, Any] | None:
         if path and options.get("gcs-address", "").rpartition(":")[2] == port:
             home = (process.info["environ"] or os.environ).get("HOME", "~")
             return dict(yaml.safe_load(Path(path.replace("~", home, 1)).read_text(encoding="utf-8")))
-    return None
+    return _config_of_the_pod()
+
+
+def _config_of_the_pod() -> dict[str, Any] | None:
+    """Returns what KubeRay's autoscaler, in another container, makes of this pod's RayCluster; None elsewhere."""
+    name, namespace = os.environ.get(_POD_CLUSTER), os.environ.get(_POD_NAMESPACE)
+    if not namespace and _NAMESPACE_FILE.exists():
+        namespace = _NAMESPACE_FILE.read_text(encoding="utf-8").strip()
+    if not name or not namespace:
+        return None
+    import requests
+    from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+    from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
+
+    try:
+        cluster = KubernetesHttpApiClient(namespace).get(f"rayclusters/{name}")
+    except (requests.RequestException, OSError, ValueError):
+        return None  # this pod's service account may not read it
+    if not cluster["spec"].get("enableInTreeAutoscaling"):
+        return None
+    return dict(_derive_autoscaling_config_from_ray_cr(cluster))

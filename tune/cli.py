@@ -191,17 +191,20 @@ def replay(
 @app.command()
 def export(
     study: StudyName,
-    to: Annotated[Path, typer.Option("--to", help="Folder to write; an earlier export there gives way.")],
+    to: Annotated[
+        str, typer.Option("--to", help="Folder to write, or a bucket's address; an earlier export there gives way.")
+    ],
     storage: Storage = "runs",
 ) -> None:
     """Export the best checkpoint of a study: Keras model, SavedModel, labels, metrics."""
+    from trainables.places import Place
     from tune.report_text import export_lines
     from tune.runner import export_to
     from tune.studies import find_study
 
     found = find_study(study, storage)
     export_to(found, to)
-    typer.echo(export_lines(to))
+    typer.echo(export_lines(Place(to)))
 
 
 @app.command()

@@ -25,6 +25,7 @@ import numpy as np
 from trainables.config import TrialConfig
 from trainables.folds import test_rows, untwinned
 from trainables.metrics import evaluate, wilson_interval
+from trainables.places import Place
 from trainables.records import Dataset
 from tune.errors import ExportError
 from tune.quiet import import_tensorflow
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 MODEL_FILE, SAVED_MODEL_FOLDER = "model.keras", "saved_model"
 PREPROCESSING_FILE, LABELS_FILE, METRICS_FILE = "preprocessing.json", "labels.json", "metrics.json"
+EXPORT_FILES = (LABELS_FILE, MODEL_FILE)
+"""By which an export is known."""
 
 _BATCH = 128
 _SPARE_BYTES = 16 * 2**20
@@ -91,7 +94,7 @@ def export_checkpoint(
         DatasetError: The method needs face boxes and there are none.
     """
     destination = Path(destination).resolve()
-    check_destination(destination, holds=(LABELS_FILE, MODEL_FILE))
+    check_destination(Place(str(destination)), EXPORT_FILES)
     state, config = _read_state(checkpoint)
     model = _load_model(checkpoint, dataset)
     parameters = int(model.count_params())

@@ -6,11 +6,11 @@ import json
 import math
 import os
 import platform
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from trainables.places import Place
 from tune.bucket_study import EXPORT_FOLDER
 from tune.budget import BUDGETS
 from tune.errors import EmotuneError
@@ -87,7 +87,7 @@ def outcome_lines(study: Study, outcome: Outcome) -> str:
     ]
     if outcome.export is not None:
         lines += [
-            export_lines(outcome.export, _export_address(study)),
+            export_lines(study.place.child(EXPORT_FOLDER)),
             f"results      {study.name if study.bucket else study.directory.resolve().as_uri()}",
             f"compare      tensorboard --logdir {study.tensorboard}",
             f"look         emotune show {study.name}",
@@ -192,14 +192,10 @@ def best_line(study: Study, record: StudyRecord) -> str:
     )
 
 
-def _export_address(study: Study) -> str:
-    return study.bucket.at(EXPORT_FOLDER) if study.bucket else ""
-
-
-def export_lines(export: Path, address: str = "") -> str:
-    """Returns where an export lies (by its address in a bucket, if it has one) and what the sealed test said of it."""
-    metrics = json.loads((export / "metrics.json").read_text(encoding="utf-8"))
-    lines = [f"export       {address or export}  (emotune predict {address or export} IMAGE...)"]
+def export_lines(export: Place) -> str:
+    """Returns where an export lies and what the sealed test said of it."""
+    metrics = json.loads(export.read("metrics.json") or b"")
+    lines = [f"export       {export.name}  (emotune predict {export.name} IMAGE...)"]
     test: dict[str, Any] | None = metrics["test"]
     if test is None:
         lines.append("sealed test  not opened: the study has not ended, or its data set has no test split")
@@ -282,9 +278,7 @@ def print_study(study: Study) -> None:
     for line in confirmation_lines(study, record):
         console.print(line, markup=False, soft_wrap=True)
     if study.export.exists():
-        console.print(
-            export_lines(study.export, study.place.at("export") if study.bucket else ""), markup=False, soft_wrap=True
-        )
+        console.print(export_lines(study.place.child(EXPORT_FOLDER)), markup=False, soft_wrap=True)
     console.print(f"compare      tensorboard --logdir {study.tensorboard}", markup=False, soft_wrap=True)
     if study.running:
         console.print(f"running in process {record.pid}", markup=False)

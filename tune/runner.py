@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from trainables.config import TrialContext
 from trainables.data_cache import open_data
 from trainables.faults import is_disk_full
-from trainables.places import local_folder, written_folder
+from trainables.places import Place, local_folder, written_folder
 from trainables.records import Dataset
 from tune.bucket_study import EXPORT_FOLDER, bring_export
 from tune.budget import BUDGETS, exit_code, fired
@@ -26,6 +26,7 @@ from tune.record import ENDED, REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRecord
 from tune.studies import Study, check_data, opened_ledger
 from tune.study_data import open_study_data, trial_context
 from tune.terminal import quiet_terminal
+from tune.whole_folder import check_destination
 
 if TYPE_CHECKING:
     from tune.session import Desk
@@ -133,11 +134,12 @@ def _run(
     plan = make_plan(spec, room, left, None)
     for warning in check_nodes(study, dataset, room):
         live.line(warning)
-    if not fits_now(spec.resources, room):
-        live.line("no node has room for a trial yet: the first one is being asked for")
+    ready = fits_now(spec.resources, room)
+    if not ready:  # measuring an epoch first would ask for one node, and for the others only after it
+        live.line("no node has room for a trial yet: all are asked for at once, no epoch is measured first")
     ended_by, speed = _ended_by(study, record), None
     if _may_search(study, record):
-        if calibrate:
+        if calibrate and ready:
             live.line("measuring an epoch's time on the default configuration")
             config = {
                 "parameters": spec.trial_config(spec.space.defaults()).model_dump(),
@@ -238,13 +240,20 @@ def _export(study: Study, dataset: Dataset, ledger: Ledger) -> Path | None:
     return study.export
 
 
-def export_to(study: Study, destination: Path) -> None:
+def export_to(study: Study, destination: str) -> None:
     """Exports a study's best checkpoint in this process; the test split of an unfinished study stays sealed.
+
+    Args:
+        study: the study.
+        destination: folder or address of a bucket's prefix; may hold an earlier export.
 
     Raises:
         StudyError: no trial has a checkpoint, the study is being run, or its data set is another.
         ExportError: the destination is in the way or the checkpoint is damaged.
     """
+    from tune.export import EXPORT_FILES
+
+    check_destination(Place(destination), EXPORT_FILES)
     dataset = open_study_data(study.spec)
     context = trial_context(study.spec, dataset)
     with opened_ledger(study) as ledger:
@@ -252,7 +261,7 @@ def export_to(study: Study, destination: Path) -> None:
         if study.settled(ledger.record):
             _open_sealed_test(study, context, ledger, lambda function, *arguments: function(*arguments))
         study_yaml = study.study_file.read_text(encoding="utf-8")
-        export_best(study, study_yaml, ledger.record, context, str(destination))
+        export_best(study, study_yaml, ledger.record, context, destination)
 
 
 def _open_sealed_test(study: Study, context: TrialContext, ledger: Ledger, call: Callable[..., Any]) -> None:

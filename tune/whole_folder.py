@@ -9,25 +9,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from trainables.places import Place
 from tune.errors import ExportError
 
 
-def check_destination(destination: Path, holds: Sequence[str]) -> None:
+def check_destination(destination: Place, holds: Sequence[str]) -> None:
     """Refuses a destination that something else than an earlier export occupies.
 
     Args:
-        destination: Folder to create or replace.
+        destination: Folder or bucket's prefix to create or replace.
         holds: Files by which an earlier export is known.
 
     Raises:
         ExportError: There is a file, or a folder without one of these files.
+        PlaceError: The bucket cannot be reached.
     """
-    if not destination.exists() or (destination.is_dir() and not any(destination.iterdir())):
-        return
-    if not all((destination / name).is_file() for name in holds):
-        what = "a folder with other files" if destination.is_dir() else "a file"
+    if not destination.empty and not all(map(destination.exists, holds)):
         raise ExportError(
-            f"An export needs a new folder or an earlier export. Received: {destination}, {what}. Choose another place."
+            f"An export needs a new folder or an earlier export. Received: {destination.name}, which holds other files "
+            "or is one. Choose another place."
         )
 
 
