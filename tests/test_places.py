@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -189,6 +191,26 @@ def test_one_driver_at_a_time_and_a_dead_ones_study_is_free(place: Place, tmp_pa
     mirror.open()
     mirror.close()
     assert not place.exists(".lease.json")
+
+
+def test_of_two_drivers_that_begin_at_the_same_moment_one_is_refused(place: Place, tmp_path: Path) -> None:
+    mirrors = [Mirror(tmp_path / name, place) for name in ("one", "other")]
+    both_have_looked = Barrier(2)
+
+    def begin(mirror: Mirror) -> bool:
+        sign = mirror._sign
+        mirror._sign = lambda: (both_have_looked.wait(timeout=30), sign())  # type: ignore[method-assign,assignment]
+        try:
+            mirror.open()
+        except StudyError as error:
+            assert "is being run by process" in str(error)
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as threads:
+        began = list(threads.map(begin, mirrors))
+    assert sorted(began) == [False, True]
+    mirrors[began.index(True)].close()
 
 
 def test_a_driver_that_was_taken_over_stops_and_keeps_what_it_has(

@@ -30,7 +30,7 @@ from tune.ledger import JOURNAL_FILE, is_taken
 
 CHECKPOINTS_FOLDER, EXPORT_FOLDER = "trials", "export"
 _LEASE_FILE, _CLOCK_FILE = ".lease.json", ".clock"
-_EVERY_S, _LEASE_EVERY_S, _LEASE_S, _LAST_TRIES_S = 2.0, 10.0, 60.0, 60.0
+_EVERY_S, _LEASE_EVERY_S, _LEASE_S, _LAST_TRIES_S, _SETTLE_S = 2.0, 10.0, 60.0, 60.0, 1.0
 
 
 def working_folder(place: Place) -> Path:
@@ -110,15 +110,20 @@ class Mirror:
             StudyError: another driver has it.
             PlaceError: the bucket cannot be reached or written.
         """
+        self._refuse_another()
+        self._sign()
+        time.sleep(_SETTLE_S)  # one that looked before this signature was there has put its own over it by now
+        self._refuse_another()
+        pull(self._place, self._folder)
+        self._thread.start()
+
+    def _refuse_another(self) -> None:
         holder = self._holder()
         if holder:
             raise StudyError(
                 f"study {self._place.name} is being run by {holder}. Watch it: emotune show {self._place.name}; "
                 f"or stop that process; it counts as gone {_LEASE_S:.0f} s after its last sign of life"
             )
-        self._sign()
-        pull(self._place, self._folder)
-        self._thread.start()
 
     def noticed(self, event: Mapping[str, Any]) -> None:
         """Copies soon: an event was journalled."""
