@@ -20,13 +20,12 @@ pytestmark = pytest.mark.slow
 def test_each_budget_ends_the_study_with_an_export_and_its_exit_code_and_goes_on_when_it_is_raised(
     ray_cluster: str, faces: Path, tmp_path: Path
 ) -> None:
-    one = {"max_concurrent": 1}
-    file, events = write_study_file(tmp_path, faces, trials=50, resources=one), tmp_path / "events.jsonl"
+    file, events = write_study_file(tmp_path, faces, trials=50), tmp_path / "events.jsonl"
 
     def run(budget: str, *options: str) -> int:
         return emotune("run", file, "--no-calibrate", "--set", f"budget={budget}", "--events", events, *options)
 
-    assert run("{epochs: 1}") == 3
+    assert run("{epochs: 1, node_hour_price: 100}") == 3
     study = load_study_folder(tmp_path / "runs/tiny")
     first = study.record()
     assert (first.ended_by, "cut" in {t.state for t in first.trials.values()}) == ("epochs", True)
@@ -35,22 +34,19 @@ def test_each_budget_ends_the_study_with_an_export_and_its_exit_code_and_goes_on
     exported = {"ended_by": "epochs", "exit_code": 3, "export": str(study.export)}
     assert last == {"event": "exit", "time": last["time"], **exported}
 
-    assert run("{cost: 0.01, node_hour_price: 100}") == 3
-    second = study.record()
-    assert second.ended_by == "cost" and "reopened" in {e["event"] for e in lines(study.journal)}
-
     assert run("{stagnation: 1}") == 3
     record = study.record()
-    assert (record.ended_by, len(record.trials) < 50, record.sessions) == ("stagnation", True, 3)
-    for earlier in (first, second):
-        for number, trial in earlier.trials.items():  # what was cut went on, and nothing was trained again
-            assert {epoch: record.trials[number].epochs[epoch] for epoch in trial.epochs} == trial.epochs
+    assert (record.ended_by, len(record.trials) < 50, record.sessions) == ("stagnation", True, 2)
+    assert "reopened" in {e["event"] for e in lines(study.journal)}
+    for number, trial in first.trials.items():  # what was cut went on, and nothing was trained again
+        assert {epoch: record.trials[number].epochs[epoch] for epoch in trial.epochs} == trial.epochs
     assert optuna_study(study).best_trial.number in record.trials
     assert TrialState.RUNNING not in {t.state for t in optuna_study(study).trials}
 
     before = study.journal.read_bytes()
     assert emotune("resume", study.directory) == 3  # nothing is left to spend
-    assert run("{target: 0.01}") == 4  # another budget, met already
+    assert run("{cost: 0.01, node_hour_price: 100}") == 3  # other budgets, met already
+    assert run("{target: 0.01}") == 4
     assert run("{}", "--time", "1s") == 3
     assert study.journal.read_bytes() == before
 
@@ -67,7 +63,7 @@ def test_events_are_the_journals_and_a_finished_study_exits_with_0(finished_stud
 def test_every_trial_failing_says_so_in_the_events(ray_cluster: str, faces: Path, tmp_path: Path) -> None:
     steep = {"learning_rate": {"type": "float", "low": 9.0, "high": 10.0, "default": 10.0}}
     fixed = {"image_size_px": 48, "width": 0.0625, "optimizer": "sgd", "momentum": 0.99, "batch_norm": False}
-    changes = {"space": steep, "fixed": fixed, "faults": {"in_a_row": 3}, "resources": {"max_concurrent": 1}}
+    changes = {"space": steep, "fixed": fixed, "faults": {"in_a_row": 3}}
     file = write_study_file(tmp_path, faces, trials=50, **changes)
     with pytest.raises(EveryTrialFailed, match="no trial of study 'tiny' ended with a score") as failed:
         emotune("run", file, "--no-calibrate", "--events", tmp_path / "events.jsonl")
@@ -190,26 +186,22 @@ def test_why_is_answered_for_a_trial_and_for_the_study(
 
 
 def test_an_extended_study_may_have_a_wider_space_and_no_narrower_one(
-    ray_cluster: str, faces: Path, tmp_path: Path
+    finished_study: Study, faces: Path, tmp_path: Path
 ) -> None:
-    space = {
-        "dropout": {"type": "float", "low": 0.1, "high": 0.3, "default": 0.2},
-        "optimizer": {"type": "categorical", "choices": ["adam"], "default": "adam"},
-    }
-    quick = {"asha": {"max_epochs": 1}, "resources": {"max_concurrent": 1}}
-    file = write_study_file(tmp_path, faces, trials=2, space=space, **quick)
-    before = run_here(file).record()
-    wider = {
-        "dropout": {"type": "float", "low": 0.0, "high": 0.6, "default": 0.2},
-        "optimizer": {"type": "categorical", "choices": ["sgd", "adam"], "default": "adam"},
-        "momentum": {"type": "float", "low": 0.5, "high": 0.9, "default": 0.9, "when": {"optimizer": "sgd"}},
-    }
-    file = write_study_file(tmp_path, faces, trials=4, space=wider, **quick)
-    after = run_here(file).record()
+    shutil.copytree(finished_study.directory, tmp_path / "runs/tiny")
+    before, space = finished_study.record(), finished_study.spec.space.model_dump(mode="json", exclude_unset=True)
+
+    def extended(trials: int, low: float, high: float) -> Path:
+        wider = {
+            "dropout": {**space["dropout"], "low": low, "high": high},
+            "optimizer": {**space["optimizer"], "choices": ["sgd", *space["optimizer"]["choices"]]},
+            "momentum": {"type": "float", "low": 0.5, "high": 0.9, "default": 0.9, "when": {"optimizer": "sgd"}},
+        }
+        return write_study_file(tmp_path, faces, trials=trials, space={**space, **wider})
+
+    after = run_here(extended(8, 0.0, 0.9)).record()
     assert {n: after.trials[n] for n in before.trials} == before.trials
-    assert [t.state for t in after.trials.values()] == ["complete"] * 4
-    assert after.sessions == 2
-    narrower = {**wider, "dropout": {"type": "float", "low": 0.1, "high": 0.6, "default": 0.2}}
-    file = write_study_file(tmp_path, faces, trials=5, space=narrower, **quick)
-    with pytest.raises(StudyError, match=r"another space \(dropout: its bounds shrink from 0-0.6 to 0.1-0.6\)"):
-        run_here(file)
+    assert len(after.trials) == 8 and {t.state for t in after.trials.values()} == {"complete", "pruned"}
+    assert after.sessions == before.sessions + 1
+    with pytest.raises(StudyError, match=r"another space \(dropout: its bounds shrink from 0-0.9 to 0.1-0.9\)"):
+        run_here(extended(9, 0.1, 0.9))

@@ -37,12 +37,12 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def wait_until(holds: Callable[[], Any], timeout_s: float = 90) -> Any:
+def wait_until(holds: Callable[[], Any], timeout_s: float = 90, pause_s: float = 0.2) -> Any:
     """Returns what `holds` returns once that is true."""
     give_up = time.monotonic() + timeout_s
     while not (result := holds()):
         assert time.monotonic() < give_up, "it did not come true in time"
-        time.sleep(0.2)
+        time.sleep(pause_s)
     return result
 
 

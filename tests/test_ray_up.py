@@ -31,7 +31,7 @@ ADDRESSES = {"head": "10.77.8.10", "w1": "10.77.8.11", "w2": "10.77.8.12"}
 WORKERS = {ADDRESSES["w1"], ADDRESSES["w2"]}
 SERVER = f"http://{ADDRESSES['head']}:8265"
 TRIALS, MAX_EPOCHS = 12, 40
-PATIENCE_S = 300
+PATIENCE_S, PAUSE_S = 300, 1.0
 
 
 class Machines:
@@ -149,21 +149,21 @@ def test_a_study_on_a_ray_up_cluster_survives_the_loss_of_a_worker_and_of_the_he
         return [event for event in events(shared, "tiny") if event["event"] == kind]
 
     ray("up", cluster)
-    wait_until(lambda: alive() == set(ADDRESSES.values()), PATIENCE_S)
+    wait_until(lambda: alive() == set(ADDRESSES.values()), PATIENCE_S, PAUSE_S)
     submitted = emotune("submit", file, "--address", SERVER, "--no-wait")
     assert submitted.returncode == 0, submitted.stderr
 
-    wait_until(lambda: {e["metrics"]["node_ip"] for e in told("epoch")} == WORKERS, PATIENCE_S)
+    wait_until(lambda: {e["metrics"]["node_ip"] for e in told("epoch")} == WORKERS, PATIENCE_S, PAUSE_S)
     groups = [group for group in state("placement_groups") if group["state"] == "CREATED"]
     assert len(groups) == 4  # two trials on each worker's one GPU
     assert {group["bundles"][0]["unit_resources"]["GPU"] for group in groups} == {0.5}
 
     machines.crash("w1")
-    faults = wait_until(lambda: [e for e in told("fault") if e["retried"]], PATIENCE_S)
+    faults = wait_until(lambda: [e for e in told("fault") if e["retried"]], PATIENCE_S, PAUSE_S)
     assert {fault["kind"] for fault in faults} == {"process_died"}
-    wait_until(lambda: ADDRESSES["w1"] not in alive(), PATIENCE_S)
+    wait_until(lambda: ADDRESSES["w1"] not in alive(), PATIENCE_S, PAUSE_S)
     machines.boot("w1")
-    wait_until(lambda: alive() == set(ADDRESSES.values()), PATIENCE_S)
+    wait_until(lambda: alive() == set(ADDRESSES.values()), PATIENCE_S, PAUSE_S)
     returned = time.time()
 
     assert len(told("end")) < TRIALS
@@ -171,7 +171,7 @@ def test_a_study_on_a_ray_up_cluster_survives_the_loss_of_a_worker_and_of_the_he
     before = events(shared, "tiny")
     machines.boot("head")
     ray("up", cluster)
-    wait_until(lambda: alive() == set(ADDRESSES.values()), PATIENCE_S)
+    wait_until(lambda: alive() == set(ADDRESSES.values()), PATIENCE_S, PAUSE_S)
     followed = emotune("submit", file, "--address", SERVER)
     assert followed.returncode == 0, followed.stdout + followed.stderr
     assert f"finished: {TRIALS} trials ({TRIALS} complete)" in followed.stdout
@@ -188,4 +188,4 @@ def test_a_study_on_a_ray_up_cluster_survives_the_loss_of_a_worker_and_of_the_he
     assert (shared / "runs/tiny/export/model.keras").exists()
 
     ray("down", cluster)
-    wait_until(lambda: not alive(), PATIENCE_S)
+    wait_until(lambda: not alive(), PATIENCE_S, PAUSE_S)
