@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -252,7 +253,7 @@ def test_another_machine_goes_on_with_a_study_in_a_bucket(
 
     models = bucket.format("models/tiny")
     assert emotune("export", copy.at("tiny"), "--to", models) == 0
-    assert f"emotune predict {models}" in capsys.readouterr().out
+    assert f"emotune predict {shlex.quote(models)} IMAGE" in capsys.readouterr().out
     assert Place(models).read("labels.json") == copy.read("tiny/export/labels.json")
     assert emotune("export", copy.at("tiny"), "--to", models) == 0  # gives way
     with pytest.raises(ExportError, match="new folder or an earlier export. Received: .*copied"):

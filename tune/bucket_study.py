@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -121,7 +122,7 @@ class Mirror:
         holder = self._holder()
         if holder:
             raise StudyError(
-                f"study {self._place.name} is being run by {holder}. Watch it: emotune show {self._place.name}; "
+                f"study {self._place.name} is being run by {holder}. Watch it: emotune show {shlex.quote(self._place.name)}; "
                 f"or stop that process; it counts as gone {_LEASE_S:.0f} s after its last sign of life"
             )
 
@@ -148,7 +149,7 @@ class Mirror:
                 if time.monotonic() > until:
                     raise StudyError(
                         f"the study is whole in {self._folder}, but not its copy in the bucket: {error}. Then: "
-                        f"emotune resume {self._place.name}, on this machine"
+                        f"emotune resume {shlex.quote(self._place.name)}, on this machine"
                     ) from None
                 time.sleep(_EVERY_S)
         raise StudyError(

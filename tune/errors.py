@@ -62,7 +62,7 @@ def disk_full(study: str) -> DiskFull:
     """Returns the error for a study, by its folder or address."""
     return DiskFull(
         f"no space is left on the disk of {study}; everything written so far is kept. Free some, then: "
-        f"emotune resume {study}"
+        f"emotune resume {shlex.quote(study)}"
     )
 
 

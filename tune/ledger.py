@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -50,7 +51,7 @@ class Ledger:
             pid = replay(path)[0].pid
             raise StudyError(
                 f"study {path.parent} is being run by {f'process {pid}' if pid else 'another process'}. "
-                f"Watch it: emotune show {path.parent}; or stop that process first"
+                f"Watch it: emotune show {shlex.quote(str(path.parent))}; or stop that process first"
             ) from None
         try:
             self.record, whole = replay(path)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -90,7 +91,7 @@ def outcome_lines(study: Study, outcome: Outcome) -> str:
             export_lines(study.place.child(EXPORT_FOLDER)),
             f"results      {study.name if study.bucket else study.directory.resolve().as_uri()}",
             f"compare      tensorboard --logdir {study.tensorboard}",
-            f"look         emotune show {study.name}",
+            f"look         emotune show {study.shell_name}",
         ]
     return "\n".join(lines)
 
@@ -170,7 +171,7 @@ def replay_lines(replayed: Replay) -> str:
 
 def interrupted_line(study: Study) -> str:
     """Returns what to do after an interruption."""
-    return f"interrupted; everything is kept. Go on with: emotune resume {study.name}"
+    return f"interrupted; everything is kept. Go on with: emotune resume {study.shell_name}"
 
 
 def states(record: StudyRecord) -> str:
@@ -195,7 +196,7 @@ def best_line(study: Study, record: StudyRecord) -> str:
 def export_lines(export: Place) -> str:
     """Returns where an export lies and what the sealed test said of it."""
     metrics = json.loads(export.read("metrics.json") or b"")
-    lines = [f"export       {export.name}  (emotune predict {export.name} IMAGE...)"]
+    lines = [f"export       {export.name}  (emotune predict {shlex.quote(export.name)} IMAGE...)"]
     test: dict[str, Any] | None = metrics["test"]
     if test is None:
         lines.append("sealed test  not opened: the study has not ended, or its data set has no test split")
@@ -283,7 +284,7 @@ def print_study(study: Study) -> None:
     if study.running:
         console.print(f"running in process {record.pid}", markup=False)
     elif not record.finished:
-        console.print(f"unfinished; go on with: emotune resume {study.name}", markup=False, soft_wrap=True)
+        console.print(f"unfinished; go on with: emotune resume {study.shell_name}", markup=False, soft_wrap=True)
 
 
 def curve(trial: TrialRecord, objective: str) -> str:

@@ -75,7 +75,7 @@ def run_study(
             if outcome.export is None and outcome.ended_by != "interrupted":
                 raise EveryTrialFailed(
                     f"no trial of study {study.spec.name!r} ended with a score. See why: emotune show "
-                    f"{study.name}; Ray's own words are in {study.ray_log}"
+                    f"{study.shell_name}; Ray's own words are in {study.ray_log}"
                 )
             stream.ended(outcome.ended_by, outcome.exit_code, outcome.export)
             return outcome
@@ -354,6 +354,6 @@ def _best(study: Study, record: StudyRecord) -> tuple[TrialRecord, str]:
     found = study.best(record)
     if found is None:
         raise StudyError(
-            f"study {study.spec.name!r} has no checkpoint to export yet. Let it run: emotune resume {study.name}"
+            f"study {study.spec.name!r} has no checkpoint to export yet. Let it run: emotune resume {study.shell_name}"
         )
     return found

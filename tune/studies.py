@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -46,6 +47,11 @@ class Study:
     def name(self) -> str:
         """What a person calls it: its folder, or its address in a bucket."""
         return self.bucket.name if self.bucket else str(self.directory)
+
+    @property
+    def shell_name(self) -> str:
+        """Its name as a shell takes it: an address may hold `&`, a folder a space."""
+        return shlex.quote(self.name)
 
     @property
     def journal(self) -> Path:
@@ -185,7 +191,7 @@ def check_folder(study: Study, fingerprint: str) -> None:
         if changed:
             raise StudyError(
                 f"study {spec.name!r} exists in {study.name} with another {'; '.join(changed)}. "
-                f"Choose another name (--set name=...), or go on with it as it is: emotune resume {study.name}"
+                f"Choose another name (--set name=...), or go on with it as it is: emotune resume {study.shell_name}"
             )
         check_data(study, record, fingerprint)
     _check_optuna(study)
