@@ -17,6 +17,8 @@ EmotuneError                 exit code 2
 
 from __future__ import annotations
 
+import shlex
+
 from trainables.errors import DatasetError, EmotuneError, PlaceError, PreprocessingError, nearest
 
 __all__ = [
