@@ -123,7 +123,8 @@ class Mirror:
         if holder:
             raise StudyError(
                 f"study {self._place.name} is being run by {holder}. Watch it: emotune show "
-                f"{shlex.quote(self._place.name)}; or stop that process; it counts as gone {_LEASE_S:.0f} s after its last sign of life"
+                f"{shlex.quote(self._place.name)}; or stop that process; it counts as gone {_LEASE_S:.0f} s after its "
+                "last sign of life"
             )
 
     def noticed(self, event: Mapping[str, Any]) -> None:
