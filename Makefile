@@ -11,6 +11,7 @@ EXTRAS ?=
 
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := .venv
+export PYTHONDONTWRITEBYTECODE :=  # where it is set, every process compiles TensorFlow anew, for 11 s
 
 BIN := .venv/bin
 TWO_AT_ONCE := --numprocesses 2 --dist loadfile --no-loadscope-reorder  # a study waits a third of its time
