@@ -105,6 +105,31 @@ AWS: list[tuple[str, Change, str]] = [
         r"available_node_types.gpu-spot.min_workers: must be a whole number. Received: 'none'",
     ),
     (
+        "a key of the provider is misspelt",
+        lambda raw: raw["provider"].update(cache_stoped_nodes=raw["provider"].pop("cache_stopped_nodes")),
+        r"provider.cache_stoped_nodes: must be a key that Ray's schema knows. Did you mean 'cache_stopped_nodes'\?",
+    ),
+    (
+        "docker without a container's name",
+        lambda raw: raw.update(docker={"image": "rayproject/ray:2.60.0"}),
+        r"Must provide a container & image name",
+    ),
+    (
+        "a cluster's name of two lines",
+        lambda raw: raw.update(cluster_name="a\nb"),
+        r"cluster_name: must be letters, digits and -_., at most 60. Received: 'a\\nb'",
+    ),
+    (
+        "a market that is none",
+        lambda raw: at(raw, *SPOT, "node_config", "InstanceMarketOptions").update(MarketType="spott"),
+        r"MarketType: must be one of EC2's words. Received: 'spott'. Did you mean 'spot'\?",
+    ),
+    (
+        "resources in small letters",
+        lambda raw: at(raw, *SPOT).update(resources={"cpu": 8, "GPU": 1}),
+        r"gpu-spot.resources.cpu: must be in capitals: Ray counts another. Write CPU",
+    ),
+    (
         "the head's type does not exist",
         lambda raw: raw.update(head_node_type="main"),
         r"`head_node_type` must be one of `available_node_types`",
@@ -328,6 +353,48 @@ ELSEWHERE: list[tuple[str, str, Change, str]] = [
         "a key is misspelt",
         lambda raw: raw["spec"].update(autoscalerOption={}),
         r"spec.autoscalerOption: must be a key of ray.io/v1. Did you mean 'autoscalerOptions'\?",
+    ),
+    (
+        "gcp",
+        "a model of provisioning that is none",
+        lambda raw: at(raw, *SPOT, "node_config", "scheduling").update(provisioningModel="SPOTT"),
+        r"provisioningModel: must be one of Compute Engine's. Received: 'SPOTT'. Did you mean 'SPOT'\?",
+    ),
+    (
+        "gcp",
+        "a zone of another region",
+        lambda raw: raw["provider"].update(availability_zone="europe-west4-a"),
+        r"provider.availability_zone: must be a zone of us-central1. Received: 'europe-west4-a'. Write us-central1-a",
+    ),
+    (
+        "gcp",
+        "a network that is no list",
+        lambda raw: at(raw, *SPOT, "node_config").update(networkInterfaces="default"),
+        r"gpu-spot.node_config: must name its networkInterfaces",
+    ),
+    (
+        "on-premise",
+        "an address that is none",
+        lambda raw: raw["provider"].update(head_ip="10.0.0.1; rm -rf /"),
+        r"provider.head_ip: must be an IP address or a host's name. Received: '10.0.0.1; rm -rf /'",
+    ),
+    (
+        "on-premise",
+        "more workers than machines",
+        lambda raw: raw.update(min_workers=5, max_workers=5),
+        r"min_workers: must be at most the 2 of worker_ips. Received: 5",
+    ),
+    (
+        "kuberay",
+        "a count that is a word",
+        lambda raw: at(raw, "spec", "workerGroupSpecs", 0).update(maxReplicas="eight"),
+        r"spec.workerGroupSpecs.0.maxReplicas: must be a whole number. Received: 'eight'",
+    ),
+    (
+        "kuberay",
+        "a number that must be text",
+        lambda raw: at(raw, "spec", "headGroupSpec", "rayStartParams").update({"num-cpus": 0}),
+        r"rayStartParams.num-cpus: must be text, in quotes: Kubernetes takes no other. Received: 0",
     ),
     (
         "kuberay",

@@ -248,10 +248,14 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path) -> None:
 def test_a_folder_with_other_files_is_not_overwritten(checkpoint: Path, dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
-    with pytest.raises(ExportError, match="new folder or an earlier export. Received: .*thesis, which holds other"):
+    with pytest.raises(ExportError, match="an earlier export. Received: .*thesis, a folder with chapter.tex; it stays"):
         export(checkpoint, dataset, tmp_path / "thesis")
-    with pytest.raises(ExportError, match="Received: .*chapter.tex, .*or is one"):
+    with pytest.raises(ExportError, match="Received: .*chapter.tex, a file"):
         export(checkpoint, dataset, tmp_path / "thesis" / "chapter.tex")
+    export(checkpoint, dataset, tmp_path / "mine")
+    (tmp_path / "mine/notes").mkdir()
+    with pytest.raises(ExportError, match="Received: .*mine, a folder with notes; it stays"):
+        export(checkpoint, dataset, tmp_path / "mine")
     with pytest.raises(ExportError, match="must be writable"):
         export(checkpoint, dataset, tmp_path / "thesis" / "chapter.tex" / "export")
 

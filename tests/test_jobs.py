@@ -192,7 +192,7 @@ def test_a_job_goes_on_without_its_terminal_and_after_its_driver_is_killed(
     assert "nothing to stop" in emotune("stop", "one", monkeypatch=monkeypatch, capsys=capsys)
 
 
-def test_submit_outlives_a_broken_line_and_a_killed_supervisor_and_stop_saves_the_trials(
+def test_submit_outlives_a_broken_line_a_killed_supervisor_and_wrapper_and_stop_saves_the_trials(
     jobs_server: str,
     faces: Path,
     tmp_path: Path,
@@ -214,6 +214,12 @@ def test_submit_outlives_a_broken_line_and_a_killed_supervisor_and_stop_saves_th
         above = psutil.Process(events(tmp_path, "two")[0]["pid"]).parents()
         next(process for process in above if process.cmdline()[0].startswith("ray::JobSupervisor")).kill()
         wait_until(lambda: len(epochs(tmp_path, "two", session=2)) > 1)
+
+        driver = psutil.Process([e["pid"] for e in events(tmp_path, "two") if e["event"] == "session"][-1])
+        [wrapper] = [process for process in driver.parents() if "tune.job_driver" in " ".join(process.cmdline())]
+        wrapper.kill()  # Ray would lose sight of the driver, so it goes too
+        driver.wait(timeout=30)
+        wait_until(lambda: len(epochs(tmp_path, "two", session=3)) > 1)
         reading = subprocess.Popen(
             [sys.executable, "-m", "tune.cli", "logs", "two", "-f", "--address", jobs_server],
             stdout=subprocess.PIPE,
@@ -234,7 +240,7 @@ def test_submit_outlives_a_broken_line_and_a_killed_supervisor_and_stop_saves_th
     found = events(tmp_path, "two")
     assert (found[-1]["event"], found[-1]["ended_by"]) == ("session_end", "interrupted")
     saved = [e["epoch"] for e in found if e["event"] == "checkpoint"]
-    assert epochs(tmp_path, "two", session=2)[-1]["epoch"] == saved[-1]  # before it ended
+    assert epochs(tmp_path, "two", session=3)[-1]["epoch"] == saved[-1]  # before it ended
     assert "stopped" in emotune("status", "two", "--address", jobs_server, monkeypatch=monkeypatch, capsys=capsys)
 
 

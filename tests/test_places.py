@@ -45,6 +45,26 @@ def test_an_address_that_is_no_buckets_is_refused(name: str) -> None:
         Place(name)
 
 
+def test_a_secret_among_an_addresss_options_is_refused_and_not_repeated() -> None:
+    with pytest.raises(PlaceError, match="must hold no password") as refused:
+        Place("s3://studies/runs?region=eu&secret_key=hunter2")
+    assert "hunter2" not in str(refused.value) and "secret_key" in str(refused.value)
+
+
+def test_a_bucket_that_does_not_exist_is_told_apart_from_one_without_studies(bucket: str) -> None:
+    assert list_studies(bucket.format("nothing-here")) == []
+    with pytest.raises(PlaceError, match="must be in a bucket that exists"):
+        list_studies(bucket.format("runs").replace("studies", "no-such-bucket"))
+
+
+def test_an_export_that_is_not_there_is_named_by_its_address(bucket: str) -> None:
+    with (
+        pytest.raises(PlaceError, match="nowhere.* must hold files. Received: none"),
+        local_folder(bucket.format("nowhere")),
+    ):
+        pass
+
+
 def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
     with pytest.raises(PlaceError, match="must hold no password") as refused:
         Place("s3://key:secret@bucket/runs")
@@ -256,6 +276,12 @@ def test_another_machine_goes_on_with_a_study_in_a_bucket(
     assert f"emotune predict {shlex.quote(models)} IMAGE" in capsys.readouterr().out
     assert Place(models).read("labels.json") == copy.read("tiny/export/labels.json")
     assert emotune("export", copy.at("tiny"), "--to", models) == 0  # gives way
+    Place(models).write("notes.txt", b"mine")
+    with pytest.raises(ExportError, match="a folder with notes.txt; it stays"):
+        emotune("export", copy.at("tiny"), "--to", models)
+    assert Place(models).read("notes.txt") == b"mine"
+    with pytest.raises(ExportError, match="new folder or an earlier export. Received: .*notes.txt.*, a file"):
+        emotune("export", copy.at("tiny"), "--to", Place(models).at("notes.txt"))
     with pytest.raises(ExportError, match="new folder or an earlier export. Received: .*copied"):
         emotune("export", copy.at("tiny"), "--to", copy.name)
     assert copy.exists("tiny/journal.jsonl")

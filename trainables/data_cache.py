@@ -71,8 +71,13 @@ def store_faces(dataset: Dataset, name: str) -> None:
         place.upload(dataset.directory / FACES_FILE, FACES_FILE)
 
 
-def _fetched(place: Place, say: Callable[[str], None]) -> Path:
-    """Returns this machine's copy of a bucket's data set; one process fetches it, the others wait for it."""
+def info_in(place: Place) -> DatasetInfo:
+    """Returns what a bucket's data set says of itself.
+
+    Raises:
+        DatasetError: there is none, or it is damaged.
+        PlaceError: the bucket cannot be reached.
+    """
     said = place.read(INFO_FILE)
     if said is None:
         raise DatasetError(
@@ -80,9 +85,14 @@ def _fetched(place: Place, say: Callable[[str], None]) -> Path:
             f"emotune data import SOURCE --to {place.name}"
         )
     try:
-        info = DatasetInfo.model_validate_json(said)
+        return DatasetInfo.model_validate_json(said)
     except ValueError:
         raise DatasetError(f"{place.at(INFO_FILE)} is damaged. Import the data again.") from None
+
+
+def _fetched(place: Place, say: Callable[[str], None]) -> Path:
+    """Returns this machine's copy of a bucket's data set; one process fetches it, the others wait for it."""
+    info = info_in(place)
     folder = cache_folder() / "datasets" / info.fingerprint
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -175,8 +175,11 @@ def look_at_storage(storage: str, name: str) -> tuple[float | None, str, bool]:
         else:
             free = shutil.disk_usage(storage).free / 2**20
             shared = (Path(storage) / name).read_text(encoding="utf-8") == name
-    except FileNotFoundError:
-        return free, "", False
+    except FileNotFoundError:  # also where no node can write: then not sharing is not what is wrong
+        refused = place_token(storage, own)
+        if not refused:
+            remove_token(storage, own)
+        return free, refused, False
     except (OSError, ValueError) as error:
         return free, getattr(error, "strerror", None) or str(error), True
     refused = place_token(storage, own)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -68,9 +69,11 @@ class Place:
             raise PlaceError(
                 f"a bucket's address must begin with s3://BUCKET or gs://BUCKET. Received: {self.name}. Mend it"
             )
-        if parts.password:
+        secrets = [key for key in parse_qs(parts.query) if re.search("secret|token|password|access_?key", key, re.I)]
+        if parts.password or secrets:
+            where = f"{parts.scheme}://...@{parts.hostname}" if parts.password else f"...?{secrets[0]}=..."
             raise PlaceError(
-                f"a bucket's address must hold no password. Received: {parts.scheme}://...@{parts.hostname}. "
+                f"a bucket's address must hold no password. Received: {where}. "
                 "Give it in the environment or in the cloud's own credentials file"
             )
 
@@ -111,14 +114,14 @@ class Place:
         with self._reaching():
             return bool(self._info(path).type == fs.FileType.File)
 
-    @property
-    def empty(self) -> bool:
-        """Whether nothing is there yet: no file of this name, no folder with anything in it."""
-        if not self.remote:
-            folder = Path(self.name)
-            return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    def entries(self) -> set[str] | None:
+        """Returns the names directly below, empty where nothing is yet; None for a file."""
         with self._reaching():
-            return self._info("").type == fs.FileType.NotFound or not self.files()
+            kind = self._info("").type
+            if kind == fs.FileType.File:
+                return None
+            found = self.opened[0].get_file_info(fs.FileSelector(self.opened[1], allow_not_found=True))
+        return {info.base_name for info in found}
 
     def read(self, path: str) -> bytes | None:
         """Returns a file's content, None where there is none."""
@@ -159,7 +162,11 @@ class Place:
     def folders(self) -> list[str]:
         """Returns the names of the folders directly below."""
         with self._reaching():
-            found = self.opened[0].get_file_info(fs.FileSelector(self.opened[1], allow_not_found=True))
+            system, path = self.opened
+            found = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+            missing = self.remote and system.get_file_info(path.partition("/")[0]).type == fs.FileType.NotFound
+        if missing:
+            raise PlaceError(f"{self.name} must be in a bucket that exists. Received: one that does not. Mend its name")
         return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
 
     def relative(self, path: str) -> str:
@@ -267,13 +274,16 @@ def local_folder(name: str) -> Iterator[Path]:
     """Gives a folder's files on this machine: the folder itself, or a copy of a bucket's for as long as it is needed.
 
     Raises:
-        PlaceError: the bucket cannot be reached.
+        PlaceError: the bucket cannot be reached, or has nothing there.
     """
     if not is_bucket(name):
         yield Path(name)
         return
     place = Place(name)
+    files = place.files()
+    if not files:
+        raise PlaceError(f"{name} must hold files. Received: none, or no such bucket. Check the address")
     with tempfile.TemporaryDirectory(prefix="emotune-") as folder:
-        for file in place.files():
+        for file in files:
             place.download(file.path, Path(folder) / file.path)
         yield Path(folder)

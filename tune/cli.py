@@ -234,7 +234,7 @@ def doctor(
         str | None, typer.Option(help="A cluster: HOST:6379, ray://HOST:10001 or auto. Without it: this machine.")
     ] = None,
     storage: Annotated[str | None, typer.Option(help="Folder or bucket of the studies, tried on every node.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Data set folder that every node should see.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data set that every node should see: folder or address.")] = None,
 ) -> None:
     """Tell what each node has and sees: versions, GPUs, disk, storage, clock; and what mends what is wrong."""
     from tune.doctor import examine, exit_code, print_report

@@ -5,6 +5,7 @@ A `ray up` file (AWS, Google Cloud, machines of one's own) or a RayCluster for K
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,15 @@ from typing import Any
 
 from tune import cluster_aws, cluster_gcp, cluster_kubernetes
 from tune.cluster_file import NodeType, Problem, node_types, unfilled
-from tune.cluster_shape import prepare
+from tune.cluster_shape import prepare, provider_keys
 from tune.cluster_versions import Versions, installs_the_lock, locked_versions, other_versions
+from tune.errors import nearest
 from tune.machines import Machine, catalog
 from tune.study_file import read_yaml
 
 LONGEST_IDLE_MINUTES = 60
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9a-fA-F:]+|FILL-IN.*")
 _CLOUDS = {"aws": cluster_aws, "gcp": cluster_gcp}
 
 
@@ -60,8 +64,12 @@ def check_cluster(path: Path) -> Report:
 def _launcher_problems(raw: dict[str, Any], config: dict[str, Any], versions: Versions) -> Iterator[Problem]:
     yield from _commands(raw, config, versions)
     yield from _mounts(config)
+    if not _NAME.fullmatch(str(config["cluster_name"])):
+        rule = f"must be letters, digits and -_., at most 60. Received: {config['cluster_name']!r}"
+        yield Problem(("cluster_name",), rule, "Choose another")
+    yield from _provider_keys(config["provider"])
     if config["provider"]["type"] == "local":
-        yield from _addresses(config)
+        yield from _addresses(raw, config)
         return
     idle = raw.get("idle_timeout_minutes")
     if idle is None or not 0 < idle <= LONGEST_IDLE_MINUTES:
@@ -75,6 +83,13 @@ def _launcher_problems(raw: dict[str, Any], config: dict[str, Any], versions: Ve
             yield from _head(node)
     if not any(node.most for node in node_types(config) if not node.is_head) or not config["max_workers"]:
         yield Problem(("max_workers",), "must let a worker come: the head runs no trial", "Raise max_workers")
+
+
+def _provider_keys(provider: dict[str, Any]) -> Iterator[Problem]:
+    """Yields what Ray's schema for `provider`, which allows any key, does not name."""
+    known = provider_keys()
+    for key in provider.keys() - known:
+        yield Problem(("provider", key), "must be a key that Ray's schema knows", nearest(key, known).strip())
 
 
 def _head(node: NodeType) -> Iterator[Problem]:
@@ -133,9 +148,17 @@ def _mounts(config: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(("file_mounts", remote), rule, "Run from the folder that the paths start in, or mend it")
 
 
-def _addresses(config: dict[str, Any]) -> Iterator[Problem]:
+def _addresses(raw: dict[str, Any], config: dict[str, Any]) -> Iterator[Problem]:
     provider = config["provider"]
     head, workers = provider["head_ip"], provider["worker_ips"]
+    for key, address in (("head_ip", head), *(("worker_ips", worker) for worker in workers)):
+        if not _HOST.fullmatch(str(address)) or not isinstance(address, str):
+            rule = f"must be an IP address or a host's name. Received: {address!r}"
+            yield Problem(("provider", key), rule, "Mend it")
+    least = raw.get("min_workers", 0)
+    if least > len(workers):
+        rule = f"must be at most the {len(workers)} of worker_ips. Received: {least}"
+        yield Problem(("min_workers",), rule, "Lower it")
     for address in sorted({str(worker) for worker in workers if worker == head or workers.count(worker) > 1}):
         rule = f"must name each machine once, and not the head. Received twice: {address}"
         yield Problem(("provider", "worker_ips"), rule, "Remove it")

@@ -87,8 +87,22 @@ def _unknown_keys(node: NodeType) -> Iterator[Problem]:
     if known is None:
         return
     yield from _strangers(node.config, known | dict.fromkeys(_RAYS_OWN_KEYS, {}), node.at("node_config"))
+    yield from _wrong_choices(node.config, _run_instances(), node.at("node_config"))
     for complaint in _wrong_types(node.config):
         yield Problem(node.at("node_config"), complaint, "Mend the value")
+
+
+def _wrong_choices(value: Any, shape: Any, location: tuple[str | int, ...]) -> Iterator[Problem]:
+    """Yields a problem for every word that EC2 does not know where it knows only some."""
+    if shape.type_name == "list" and isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _wrong_choices(inner, shape.member, (*location, index))
+    elif shape.type_name == "structure" and isinstance(value, dict):
+        for key in value.keys() & shape.members.keys() - {"InstanceType"}:  # asked of the catalog
+            yield from _wrong_choices(value[key], shape.members[key], (*location, key))
+    elif shape.type_name == "string" and shape.enum and isinstance(value, str) and value not in shape.enum:
+        rule = f"must be one of EC2's words. Received: {value!r}"
+        yield Problem(location, rule, nearest(value, shape.enum).strip())
 
 
 def _wrong_types(config: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from tune.cluster_nodes import counted, small_disk
 from tune.errors import nearest
 from tune.machines import Machine, catalog
 
+_MODELS = ("SPOT", "STANDARD", "FLEX_START", "RESERVATION_BOUND")
 _WRITING_SCOPES = ("/cloud-platform", "/devstorage.read_write", "/devstorage.full_control")
 # The fields of Compute Engine's Instance (v1) that a launch may set, and Ray's own two.
 _KEYS = frozenset(
@@ -39,8 +40,13 @@ def machine_of(node: NodeType) -> Machine | None:
 
 def problems(config: dict[str, Any]) -> Iterator[Problem]:
     """Yields what is wrong with the node types of a prepared Google Cloud file."""
-    if not config["provider"].get("project_id"):
+    provider = config["provider"]
+    if not provider.get("project_id"):
         yield Problem(("provider",), "must name the project_id", "Add it")
+    region, zone = str(provider.get("region", "")), str(provider.get("availability_zone", ""))
+    if zone and zone.rpartition("-")[0] != region:
+        rule = f"must be a zone of {region}. Received: {zone!r}"
+        yield Problem(("provider", "availability_zone"), rule, f"Write {region}-a, or another of its zones")
     for node in node_types(config):
         for key in node.config.keys() - _KEYS:
             hint = nearest(key, _KEYS).partition(" Known:")[0].strip()
@@ -50,7 +56,7 @@ def problems(config: dict[str, Any]) -> Iterator[Problem]:
         yield from _machine(node)
         yield from _disk_and_image(node)
         yield from _storage(node)
-        if not node.config.get("networkInterfaces"):
+        if not mappings(node.config.get("networkInterfaces")):
             yield Problem(
                 node.at("node_config"),
                 "must name its networkInterfaces: Ray takes the default network, which opens SSH to 0.0.0.0/0",
@@ -71,6 +77,12 @@ def _machine(node: NodeType) -> Iterator[Problem]:
         yield from counted(node, machine)
         schedule = node.config.get("scheduling")
         schedules = [mapping(schedule), *mappings(schedule)]
+        for entry in schedules:
+            model = entry.get("provisioningModel", "SPOT")
+            if model not in _MODELS:
+                rule = f"must be one of Compute Engine's. Received: {model!r}"
+                place = node.at("node_config", "scheduling", "provisioningModel")
+                yield Problem(place, rule, nearest(str(model), _MODELS).strip())
         if machine.gpus and not any(entry.get("onHostMaintenance") == "TERMINATE" for entry in schedules):
             rule = "must have scheduling.onHostMaintenance: TERMINATE: a machine with GPUs cannot be moved"
             yield Problem(node.at("node_config"), rule, "Add it")

@@ -28,7 +28,7 @@ def shape(raw: dict[str, Any]) -> list[Problem]:
     from jsonschema import ValidationError
     from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
-    problems = list(_header(raw))
+    problems = list(_header(raw)) or list(_kinds(raw["spec"]))
     if problems:
         return problems
     try:
@@ -54,6 +54,36 @@ def _header(raw: dict[str, Any]) -> Iterator[Problem]:
     for key in ("metadata", "spec"):
         if not isinstance(raw.get(key), dict):
             yield Problem((key,), "must be a mapping", "Add it")
+
+
+def _kinds(spec: dict[str, Any]) -> Iterator[Problem]:
+    """Yields the values that are of another kind than Ray's autoscaler counts on; what is missing it says itself."""
+    groups = spec.get("workerGroupSpecs", [])
+    wanted: list[tuple[Location, Any, type, str]] = [
+        (("workerGroupSpecs",), groups, list, "a list"),
+        (("autoscalerOptions",), spec.get("autoscalerOptions", {}), dict, "a mapping"),
+        (("headGroupSpec",), spec.get("headGroupSpec", {}), dict, "a mapping"),
+    ]
+    idle = mapping(spec.get("autoscalerOptions")).get("idleTimeoutSeconds", 0)
+    wanted.append((("autoscalerOptions", "idleTimeoutSeconds"), idle, int, "a whole number"))
+    numbered = enumerate(groups) if isinstance(groups, list) else ()
+    for place, group in [
+        (("headGroupSpec",), spec.get("headGroupSpec")),
+        *((("workerGroupSpecs", i), g) for i, g in numbered),
+    ]:
+        wanted.append((place, group, dict, "a mapping"))
+        group = mapping(group)
+        for key in ("replicas", "minReplicas", "maxReplicas"):
+            wanted.append(((*place, key), group.get(key, 0), int, "a whole number"))
+        start = group.get("rayStartParams", {})
+        wanted.append(((*place, "rayStartParams"), start, dict, "a mapping"))
+        for key, value in mapping(start).items():
+            wanted.append(((*place, "rayStartParams", key), value, str, "text, in quotes: Kubernetes takes no other"))
+        containers = mapping(mapping(group.get("template")).get("spec")).get("containers", [])
+        wanted.append(((*place, "template", "spec", "containers"), containers, list, "a list"))
+    for place, value, kind, words in wanted:
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            yield Problem(("spec", *place), f"must be {words}. Received: {value!r}", "Mend the value")
 
 
 def problems(raw: dict[str, Any], versions: Versions) -> Iterator[Problem]:

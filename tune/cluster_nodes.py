@@ -12,6 +12,8 @@ LEAST_DISK_GB = 100  # image 64 GB with its CUDA versions, environment 8 GB, dat
 
 def counted(node: NodeType, machine: Machine) -> Iterator[Problem]:
     """Yields where the resources that a worker type promises are not those of its machine."""
+    for name in sorted({"cpu", "gpu"} & node.raw["resources"].keys()):
+        yield Problem(node.at("resources", name), "must be in capitals: Ray counts another", f"Write {name.upper()}")
     for name, there in (("CPU", machine.cpus), ("GPU", machine.gpus)):
         promised = node.raw["resources"].get(name)
         if promised is not None and promised != there:

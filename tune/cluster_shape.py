@@ -5,14 +5,20 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tune.cluster_file import Problem
 from tune.errors import nearest
 
 PROVIDERS = ("aws", "gcp", "local")
+_UNNAMED = frozenset(
+    """aws_credentials disable_launch_config_check external_head_ip foreground_node_launch use_external_head_ip
+    worker_liveness_check""".split()
+)
 
 
 def provider_problem(raw: dict[str, Any]) -> Problem | None:
@@ -48,6 +54,14 @@ def prepare(raw: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     problems = list(_complaints(lambda: validate_config(shaped)))
     problems = problems or [*_mount_problems(raw), *_local_problems(raw)] or list(_complaints(complete))
     return ({} if problems else completed), problems
+
+
+def provider_keys() -> frozenset[str]:
+    """Returns the keys of `provider` that Ray's schema names, and those that its launcher reads besides (2.60)."""
+    import ray.autoscaler
+
+    schema = json.loads(Path(ray.autoscaler.__file__).with_name("ray-schema.json").read_text(encoding="utf-8"))
+    return frozenset(schema["properties"]["provider"]["properties"]) | _UNNAMED
 
 
 def _is_local(raw: dict[str, Any]) -> bool:
@@ -89,7 +103,7 @@ def _complaints(check: Any) -> Iterator[Problem]:
             check()
     except ValidationError as error:
         yield _from_schema(error)
-    except (ValueError, RuntimeError, ClickException) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, AssertionError, ClickException) as error:
         text = str(error) or said.getvalue() or type(error).__name__
         yield Problem((), " ".join(text.split()).rstrip("."), "Mend the file as Ray says")
     finally:

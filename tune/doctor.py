@@ -10,6 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from trainables.data_cache import info_in
+from trainables.places import Place, is_bucket
 from tune.node_problems import Needs, Problem, problems
 from tune.nodes import NodeReport, look
 from tune.terminal import quiet_terminal
@@ -17,23 +19,26 @@ from tune.terminal import quiet_terminal
 _SHOWN = {"ray": "Ray", "emotune": "emotune", "tensorflow": "TensorFlow", "keras": "Keras"}
 
 
-def examine(address: str | None, storage: str | None, data: Path | None) -> tuple[list[NodeReport], list[Problem]]:
+def examine(address: str | None, storage: str | None, data: str | None) -> tuple[list[NodeReport], list[Problem]]:
     """Asks every node of a cluster, or this machine.
 
     Args:
         address: as in `tune.compute.joined_ray`.
         storage: folder or URI of the studies, None leaves it out.
-        data: data set folder, None leaves it out.
+        data: data set's folder, or its address, which is looked at from here; None leaves it out.
 
     Raises:
         ClusterError: the cluster cannot be joined.
+        DatasetError: a bucket has no such data set.
     """
     from tune.compute import joined_ray
 
     where = storage or ""
     if where and "://" not in where:
         where = str(Path(where).resolve())
-    folder = "" if data is None else str(data.resolve())
+    if data and is_bucket(data):
+        info_in(Place(data))
+    folder = str(Path(data).resolve()) if data and not is_bucket(data) else ""
     with tempfile.TemporaryDirectory() as scratch, quiet_terminal(Path(scratch) / "ray.log") as terminal:
         print("asking every node; TensorFlow's import takes a while", file=terminal, flush=True)
         with joined_ray(address):

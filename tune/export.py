@@ -38,6 +38,8 @@ MODEL_FILE, SAVED_MODEL_FOLDER = "model.keras", "saved_model"
 PREPROCESSING_FILE, LABELS_FILE, METRICS_FILE = "preprocessing.json", "labels.json", "metrics.json"
 EXPORT_FILES = (LABELS_FILE, MODEL_FILE)
 """By which an export is known."""
+CONFUSION_FILE, STUDY_FILE = "confusion_matrix.png", "study.yaml"
+EXPORT_PARTS = (*EXPORT_FILES, SAVED_MODEL_FOLDER, PREPROCESSING_FILE, METRICS_FILE, CONFUSION_FILE, STUDY_FILE)
 
 _BATCH = 128
 _SPARE_BYTES = 16 * 2**20
@@ -94,7 +96,7 @@ def export_checkpoint(
         DatasetError: The method needs face boxes and there are none.
     """
     destination = Path(destination).resolve()
-    check_destination(Place(str(destination)), EXPORT_FILES)
+    check_destination(Place(str(destination)), EXPORT_FILES, EXPORT_PARTS)
     state, config = _read_state(checkpoint)
     model = _load_model(checkpoint, dataset)
     parameters = int(model.count_params())
@@ -120,8 +122,8 @@ def export_checkpoint(
         if sealed is not None:
             from tune.plots import confusion_figure
 
-            confusion_figure(sealed["confusion"], dataset.info.classes).savefig(folder / "confusion_matrix.png")
-        (folder / "study.yaml").write_text(study_yaml, encoding="utf-8")
+            confusion_figure(sealed["confusion"], dataset.info.classes).savefig(folder / CONFUSION_FILE)
+        (folder / STUDY_FILE).write_text(study_yaml, encoding="utf-8")
         _write_models(folder, model)
         size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return ExportSummary(destination, state["trial"], state["epoch"], parameters, sealed, size_bytes, note)

@@ -32,7 +32,8 @@ def main(arguments: list[str]) -> int:
     deaths = 0
     while True:
         started = time.monotonic()
-        status = subprocess.call([sys.executable, "-m", "tune.cli", *arguments])
+        command = [sys.executable, "-m", "tune.cli", *arguments]
+        status = subprocess.call(command, preexec_fn=_end_with_parent)
         if status in _OWN:
             return status
         deaths = 1 if time.monotonic() - started > _LONG_S else deaths + 1
@@ -45,6 +46,14 @@ def main(arguments: list[str]) -> int:
         # The line before may have been cut short.
         print(f"\nthe driver {how}; starting it again ({deaths} of {_STARTS_AGAIN})", flush=True)
         time.sleep(_PAUSE_S)
+
+
+def _end_with_parent() -> None:
+    """Has the kernel kill this process with its parent: Ray would lose sight of a driver whose wrapper was killed."""
+    if sys.platform == "linux":
+        from ray._private.utils import set_kill_on_parent_death_linux
+
+        set_kill_on_parent_death_linux()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ STOP_S = 90
 
 _CODE = Path(__file__).parents[1]
 _PACKAGES = ("tune", "trainables", "search_spaces")
-_ENTRYPOINT = "python -m tune.job_driver run study.yaml --no-calibrate --events -"
+_ENTRYPOINT = "exec python -m tune.job_driver run study.yaml --no-calibrate --events -"
 _TICK_S, _PATIENCE_S = 1.0, 60.0
 _STATES = {
     "PENDING": "waiting",
@@ -52,7 +52,7 @@ class Job:
         spec: the study's resolved file, as JSON.
         begun: seconds since 1970; `ended` is None until it has.
         exit_code: its driver's, None if that did not come to an end by itself.
-        died: whether its supervisor died, so that submitting it again goes on with it.
+        died: whether its supervisor or its wrapper died, so that submitting it again goes on with it.
         message: Ray's words on how it is.
     """
 
@@ -303,6 +303,7 @@ def _job(details: Any) -> Job | None:
         begun=(details.start_time or 0) / 1000,
         ended=None if details.end_time is None else details.end_time / 1000,
         exit_code=details.driver_exit_code,
-        died=str(details.status) == "FAILED" and details.driver_exit_code is None and details.error_type in _DEATHS,
+        died=str(details.status) == "FAILED"
+        and (details.error_type in _DEATHS if details.driver_exit_code is None else details.driver_exit_code < 0),
         message=details.message or "",
     )

@@ -251,9 +251,9 @@ def export_to(study: Study, destination: str) -> None:
         StudyError: no trial has a checkpoint, the study is being run, or its data set is another.
         ExportError: the destination is in the way or the checkpoint is damaged.
     """
-    from tune.export import EXPORT_FILES
+    from tune.export import EXPORT_FILES, EXPORT_PARTS
 
-    check_destination(Place(destination), EXPORT_FILES)
+    check_destination(Place(destination), EXPORT_FILES, EXPORT_PARTS)
     dataset = open_study_data(study.spec)
     context = trial_context(study.spec, dataset)
     with opened_ledger(study) as ledger:

@@ -57,6 +57,8 @@ def read_text(path: Path, what: str) -> str:
     """
     if path.is_dir():
         raise StudyFileError(f"{what} must be a YAML file. Received: the folder {path}. Name the file in it")
+    if path.exists() and not path.is_file():
+        raise StudyFileError(f"{what} must be a YAML file. Received: {path}, which is none. Name a file")
     try:
         if path.stat().st_size > 1 << 20:
             raise StudyFileError(f"{what} must be smaller than 1 MiB. Received: {path}. Is it the right file?")

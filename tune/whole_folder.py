@@ -13,21 +13,27 @@ from trainables.places import Place
 from tune.errors import ExportError
 
 
-def check_destination(destination: Place, holds: Sequence[str]) -> None:
-    """Refuses a destination that something else than an earlier export occupies.
+def check_destination(destination: Place, holds: Sequence[str], parts: Sequence[str]) -> None:
+    """Refuses a destination that something else than an earlier export occupies, or something beside it.
 
     Args:
         destination: Folder or bucket's prefix to create or replace.
         holds: Files by which an earlier export is known.
+        parts: All files and folders that an export may have; hidden ones do not count.
 
     Raises:
-        ExportError: There is a file, or a folder without one of these files.
+        ExportError: There is a file, a folder without one of `holds`, or with more than `parts`.
         PlaceError: The bucket cannot be reached.
     """
-    if not destination.empty and not all(map(destination.exists, holds)):
+    found = destination.entries()
+    if found == set():
+        return
+    others = sorted(name for name in (found or set()) - set(parts) if not name.startswith("."))
+    if found is None or others or not found.issuperset(holds):
+        what = "a file" if found is None else f"a folder with {others[0]}" if others else "a folder with other files"
         raise ExportError(
-            f"An export needs a new folder or an earlier export. Received: {destination.name}, which holds other files "
-            "or is one. Choose another place."
+            f"An export needs a new folder or an earlier export. Received: {destination.name}, {what}; it stays. "
+            "Choose another place."
         )
 
 
