@@ -16,8 +16,10 @@ import pytest
 
 from trainables import machine
 from trainables.config import TrialConfig
+from trainables.errors import DatasetError
 from trainables.gpu import memory_limit_mib
 from trainables.size import checkpoint_mib, parameters
+from tune.doctor import examine
 from tune.node_problems import Needs, Problem, problems
 from tune.nodes import NodeReport, look, look_here
 
@@ -193,3 +195,14 @@ def test_a_bucket_is_written_read_and_left_empty(bucket: str) -> None:
     assert machine.look_at_storage(bucket, "token") == (None, "", False)
     files, root = FileSystem.from_uri(bucket)
     assert [info for info in files.get_file_info(FileSelector(root, allow_not_found=True)) if info.is_file] == []
+
+
+def test_a_bucket_that_does_not_exist_is_refused_not_called_unshared(bucket: str) -> None:
+    missing = bucket.format("runs").replace("studies", "no-such-bucket")
+    free, refused, shared = machine.look_at_storage(missing, "token")
+    assert (free, shared) == (None, False) and refused
+
+
+def test_the_doctor_asks_a_bucket_for_its_data_set(bucket: str) -> None:
+    with pytest.raises(DatasetError, match=r"A data set must hold dataset\.json\. Received: s3://studies/no-data"):
+        examine(None, None, bucket.format("no-data"))
