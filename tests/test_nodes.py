@@ -16,10 +16,8 @@ import pytest
 
 from trainables import machine
 from trainables.config import TrialConfig
-from trainables.errors import DatasetError
 from trainables.gpu import memory_limit_mib
 from trainables.size import checkpoint_mib, parameters
-from tune.doctor import examine
 from tune.node_problems import Needs, Problem, problems
 from tune.nodes import NodeReport, look, look_here
 
@@ -198,11 +196,6 @@ def test_a_bucket_is_written_read_and_left_empty(bucket: str) -> None:
 
 
 def test_a_bucket_that_does_not_exist_is_refused_not_called_unshared(bucket: str) -> None:
-    missing = bucket.format("runs").replace("studies", "no-such-bucket")
+    missing = bucket.replace("studies", "no-such-bucket")
     free, refused, shared = machine.look_at_storage(missing, "token")
     assert (free, shared) == (None, False) and refused
-
-
-def test_the_doctor_asks_a_bucket_for_its_data_set(bucket: str) -> None:
-    with pytest.raises(DatasetError, match=r"A data set must hold dataset\.json\. Received: s3://studies/no-data"):
-        examine(None, None, bucket.format("no-data"))

@@ -19,6 +19,7 @@ from trainables.errors import DatasetError, PlaceError
 from trainables.places import Place, local_folder, written_folder
 from trainables.records import IMAGES_FILE, open_dataset
 from tune.bucket_study import Mirror, pull, working_folder
+from tune.doctor import examine
 from tune.errors import ExportError, StudyError
 from tune.studies import find_study, list_studies
 
@@ -63,6 +64,11 @@ def test_an_export_that_is_not_there_is_named_by_its_address(bucket: str) -> Non
         local_folder(bucket.format("nowhere")),
     ):
         pass
+
+
+def test_the_doctor_asks_a_bucket_for_its_data_set(bucket: str) -> None:
+    with pytest.raises(DatasetError, match=r"A data set must hold dataset\.json\. Received: s3://studies/no-data"):
+        examine(None, None, bucket.format("no-data"))
 
 
 def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
