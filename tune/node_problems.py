@@ -76,16 +76,17 @@ def _version(report: NodeReport, name: str) -> str:
 
 
 def _storage(reports: Sequence[NodeReport], needs: Needs) -> Iterator[Problem]:
+    written = any(report.storage_shared for report in reports)
     for report in reports:
-        if report.storage_refused:
-            yield Problem(
-                f"storage must be writable on every node. Received: {needs.storage}, on {report.address}: "
-                f"{report.storage_refused}. Mend its permissions, or name another storage"
-            )
-        elif report.storage_shared is False:
+        if report.storage_shared is False and (written or not report.storage_refused):
             yield Problem(
                 f"storage must be one that all nodes share. Received: {needs.storage}, where {report.address} does not "
                 "see what another node has written. Mount one folder (NFS) on all nodes, or use a bucket"
+            )
+        elif report.storage_refused:
+            yield Problem(
+                f"storage must be writable on every node. Received: {needs.storage}, on {report.address}: "
+                f"{report.storage_refused}. Mend its permissions, or name another storage"
             )
 
 
