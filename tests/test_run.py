@@ -73,7 +73,7 @@ def test_processes_are_reused_from_trial_to_trial(whole_study: Study) -> None:
 
 
 def test_the_sealed_test_split_is_opened_once(finished_study: Study, tmp_path: Path) -> None:
-    from tune.runner import export_to
+    from tune.best_model import export_to
 
     before = finished_study.journal.read_bytes()
     assert before.count(b'"event":"sealed"') == 1
@@ -84,7 +84,7 @@ def test_the_sealed_test_split_is_opened_once(finished_study: Study, tmp_path: P
 
 
 def test_the_export_of_an_unfinished_study_leaves_the_test_split_sealed(finished_study: Study, tmp_path: Path) -> None:
-    from tune.runner import export_to
+    from tune.best_model import export_to
 
     copied = tmp_path / "unfinished"
     shutil.copytree(finished_study.directory, copied)

@@ -198,8 +198,8 @@ def export(
 ) -> None:
     """Export the best checkpoint of a study: Keras model, SavedModel, labels, metrics."""
     from trainables.places import Place
+    from tune.best_model import export_to
     from tune.report_text import export_lines
-    from tune.runner import export_to
     from tune.studies import find_study
 
     found = find_study(study, storage)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from trainables.config import TrialContext
-from trainables.data_cache import open_data
 from trainables.faults import is_disk_full
-from trainables.places import Place, local_folder, written_folder
 from trainables.records import Dataset
-from tune.bucket_study import EXPORT_FOLDER, bring_export
+from tune.best_model import export_study
 from tune.budget import BUDGETS, exit_code, fired
 from tune.confirm import candidates, judge, numbers, scores
 from tune.errors import EveryTrialFailed, StudyError, disk_full
@@ -22,11 +19,10 @@ from tune.event_stream import EventStream
 from tune.ledger import Ledger
 from tune.live import LiveStudy
 from tune.plan import Plan, make_plan
-from tune.record import ENDED, REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRecord
-from tune.studies import Study, check_data, opened_ledger
-from tune.study_data import open_study_data, trial_context
+from tune.record import ENDED, REFIT_SEED, SEED_STRIDE, StudyRecord
+from tune.studies import Study, opened_ledger
+from tune.study_data import trial_context
 from tune.terminal import quiet_terminal
-from tune.whole_folder import check_destination
 
 if TYPE_CHECKING:
     from tune.session import Desk
@@ -160,7 +156,7 @@ def _run(
         if not _confirm(Desk(study, dataset, ledger, confirming, context, plan.at_once, speed and speed.epoch_s)):
             return Outcome("interrupted", None)
     live.line("exporting the best model")
-    return Outcome(ended_by, _export(study, dataset, ledger))
+    return Outcome(ended_by, export_study(study, dataset, ledger))
 
 
 def _confirm(desk: Desk) -> bool:
@@ -221,139 +217,3 @@ def _left(study: Study, record: StudyRecord) -> int:
     """Returns how many trials are still to be ended; those that a budget has cut are, should it be raised."""
     ended = sum(trial.state in ENDED and trial.state != "cut" for trial in record.trials.values())
     return max(study.spec.trials, len(record.trials)) - ended
-
-
-def _export(study: Study, dataset: Dataset, ledger: Ledger) -> Path | None:
-    """Exports the best trial in a process like a trial's, so that a GPU is used where trials use one."""
-    from tune.compute import trial_process
-
-    if study.best(ledger.record) is None:
-        return None
-    context = trial_context(study.spec, dataset)
-    with trial_process(study.spec) as call:
-        _open_sealed_test(study, context, ledger, call)
-        study_yaml = study.study_file.read_text(encoding="utf-8")
-        call(export_best, study, study_yaml, ledger.record, context, study.place.at(EXPORT_FOLDER))
-    if study.bucket:
-        bring_export(study.bucket, study.directory)
-    ledger.append("export", path=str(study.export.relative_to(study.directory)))
-    return study.export
-
-
-def export_to(study: Study, destination: str) -> None:
-    """Exports a study's best checkpoint in this process; the test split of an unfinished study stays sealed.
-
-    Args:
-        study: the study.
-        destination: folder or address of a bucket's prefix; may hold an earlier export.
-
-    Raises:
-        StudyError: no trial has a checkpoint, the study is being run, or its data set is another.
-        ExportError: the destination is in the way or the checkpoint is damaged.
-    """
-    from tune.export import EXPORT_FILES, EXPORT_PARTS
-
-    check_destination(Place(destination), EXPORT_FILES, EXPORT_PARTS)
-    dataset = open_study_data(study.spec)
-    context = trial_context(study.spec, dataset)
-    with opened_ledger(study) as ledger:
-        check_data(study, ledger.record, dataset.info.fingerprint)
-        if study.settled(ledger.record):
-            _open_sealed_test(study, context, ledger, lambda function, *arguments: function(*arguments))
-        study_yaml = study.study_file.read_text(encoding="utf-8")
-        export_best(study, study_yaml, ledger.record, context, destination)
-
-
-def _open_sealed_test(study: Study, context: TrialContext, ledger: Ledger, call: Callable[..., Any]) -> None:
-    """Scores the run that is exported, and its sister runs, on the test split, unless the journal has that already."""
-    run, checkpoint = _best(study, ledger.record)
-    if checkpoint in ledger.record.sealed:
-        return
-    refitted = run.number // SEED_STRIDE == REFIT_SEED
-    checkpoints = [study.place.at(name) for name in (checkpoint, *_sisters(study, ledger.record, run))]
-    metrics = call(score_sealed, checkpoints, context, refitted)
-    if metrics is not None:
-        opening = len(ledger.record.sealed) + 1
-        ledger.append("sealed", checkpoint=checkpoint, metrics={**metrics, "opening": opening})
-
-
-def _sisters(study: Study, record: StudyRecord, run: TrialRecord) -> list[str]:
-    """Returns the checkpoints of the same configuration's other confirmations."""
-    spec, seed = study.spec, run.number // SEED_STRIDE
-    if not seed:
-        return []
-    others = (
-        record.confirmations.get(number) for number in numbers(spec, [run.number % SEED_STRIDE]) if number != run.number
-    )
-    found = (o.checkpoint(study.place, o.best_epoch(spec.objective, spec.mode)) for o in others if o is not None)
-    return [checkpoint for checkpoint in found if checkpoint is not None]
-
-
-def score_sealed(checkpoints: Sequence[str], context: TrialContext, refitted: bool = False) -> dict[str, Any] | None:
-    """Returns the first checkpoint's figures on the sealed test split; None for a data set that has no test split.
-
-    With further checkpoints of the same configuration, `by_seed` holds the accuracy of each, in the same order, on all
-    images and on those without a twin in training. A first one that was fitted on all training images is no seed.
-    """
-    from trainables.training import prepare_process
-
-    prepare_process(context)
-    from trainables.folds import test_rows
-    from tune.export import evaluate_sealed
-
-    dataset = open_data(context.dataset, fingerprint=context.fingerprint)
-    if not len(test_rows(dataset)):
-        return None
-    every = []
-    for checkpoint in checkpoints:
-        with local_folder(checkpoint) as folder:
-            every.append(evaluate_sealed(folder, dataset))
-    by_seed = [
-        {"accuracy": one["accuracy"], "untwinned": one["untwinned"] and one["untwinned"]["accuracy"]}
-        for one in every[1 if refitted else 0 :]
-    ]
-    return {**every[0], "by_seed": by_seed} if len(by_seed) > 1 else every[0]
-
-
-def export_best(study: Study, study_yaml: str, record: StudyRecord, context: TrialContext, destination: str) -> None:
-    """Exports the best trial's checkpoint with what the journal says of the sealed test.
-
-    Args:
-        study: the study; its folder may be another machine's.
-        study_yaml: its resolved study file's text.
-        record: what the journal adds up to.
-        context: what its trials are told.
-        destination: a folder, or a bucket's address.
-
-    Raises:
-        StudyError: no trial has a checkpoint.
-        ExportError: the destination is in the way or the checkpoint is damaged.
-    """
-    from trainables.training import prepare_process
-
-    prepare_process(context)
-    from tune.export import export_checkpoint
-
-    trial, checkpoint = _best(study, record)
-    epoch = trial.best_epoch(study.spec.objective, study.spec.mode)
-    refitted = trial.number // SEED_STRIDE == REFIT_SEED  # its selection fold is among what it was trained on
-    metrics = {} if refitted else trial.epochs[epoch or 0]
-    with local_folder(study.place.at(checkpoint)) as folder, written_folder(destination) as target:
-        export_checkpoint(
-            folder,
-            open_data(context.dataset, fingerprint=context.fingerprint),
-            target,
-            study_yaml=study_yaml,
-            selection={name: value for name, value in metrics.items() if name.startswith("selection_")},
-            confirmation=record.confirmed,
-            sealed=record.sealed.get(checkpoint),
-        )
-
-
-def _best(study: Study, record: StudyRecord) -> tuple[TrialRecord, str]:
-    found = study.best(record)
-    if found is None:
-        raise StudyError(
-            f"study {study.spec.name!r} has no checkpoint to export yet. Let it run: emotune resume {study.shell_name}"
-        )
-    return found
