@@ -177,6 +177,8 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "data damaged": (broken_data_set, "broken"),
     "no trials": (study(trials=0), "trials:.*Received: 0"),
     "trials a word": (study(trials="many"), "trials:.*Received: 'many'"),
+    "trials true": (study(trials=True), "trials: must be a number.*Received: True"),
+    "workers true": (study(confirm={"workers": True}), "confirm.workers: must be a number.*Received: True"),
     "trials half": (study(trials=1.5), "trials:.*Received: 1.5"),
     "time nonsense": (study(time="soon"), "30m or 1h30m.*Received: 'soon'"),
     "time negative": (study(time=-5), "time:.*greater than 0"),

@@ -212,6 +212,21 @@ AWS: list[tuple[str, Change, str]] = [
         r"gpu-spot.node_config: must have a disk of 100 GB: image, environment, data sets. Received: 40 GB",
     ),
     (
+        "a disk that no cloud has",
+        lambda raw: at(raw, *SPOT, "node_config", "BlockDeviceMappings", 0, "Ebs").update(VolumeSize=10**12),
+        r"gpu-spot.node_config: must have disks of at most 65536 GB, the largest there are. Received: 1e\+12 GB. Lower",
+    ),
+    (
+        "more workers than any cluster has",
+        lambda raw: raw.update(max_workers=10**26),
+        r"max_workers: must be at most 10000. Received: 10{26}. Lower it",
+    ),
+    (
+        "a speed that is no number",
+        lambda raw: raw.update(upscaling_speed=float("nan")),
+        r"upscaling_speed: must be a number above 0. Received: nan. Write 100",
+    ),
+    (
         "the head runs trials, by its resources",
         lambda raw: at(raw, "available_node_types", "head").update(resources={"CPU": 4}),
         r"head.resources: CPU must be 0: a trial on the head takes the driver down with it. Received: 4",
@@ -468,6 +483,16 @@ def test_without_boto3_the_rest_is_checked_and_what_is_not_is_said(monkeypatch: 
         "the keys of node_config were not checked: that takes boto3. Install it: make setup EXTRAS=aws"
     ]
     assert len(report.problems) == 1
+
+
+def test_a_key_that_is_not_on_this_machine_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    [note] = check_cluster(ROOT / "clusters/on-premise.yaml").notes
+    assert note.startswith("auth.ssh_private_key ~/.ssh/id_ed25519 is not on this machine")
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/id_ed25519").touch()
+    assert check_cluster(ROOT / "clusters/on-premise.yaml").notes == []
 
 
 def test_versions_are_the_locks_or_else_the_installed_ones(tmp_path: Path) -> None:

@@ -91,6 +91,15 @@ def test_every_problem_has_its_line_and_remedy(changes: dict[str, object], words
     assert problem.stops is stops
 
 
+@pytest.mark.parametrize(("others", "rule"), [(True, "be one that all nodes share"), (False, "be writable on every")])
+def test_storage_that_is_missing_on_a_node_is_unshared_only_where_another_has_written(others: bool, rule: str) -> None:
+    missing = {"storage_shared": False, "storage_refused": "No such file or directory"}
+    told = problems(
+        [replace(HEALTHY, **({} if others else missing)), replace(HEALTHY, address="other", **missing)], NEEDS
+    )  # type: ignore[arg-type]
+    assert len(told) == (1 if others else 2) and all(rule in problem.words for problem in told)
+
+
 def test_a_share_of_a_gpu_must_leave_tensorflow_something() -> None:
     [problem, _] = found(replace(NEEDS, gpus_per_trial=0.03))
     assert "resources.gpus_per_trial=0.03 of Tesla T4 with 15360 MiB on 10.0.0.1 leaves less than 256" in problem.words
@@ -159,11 +168,14 @@ def test_this_machine_says_what_it_has(ray_cluster: str, faces: Path, tmp_path: 
     assert (report.here, report.head, report.cpus, report.silent) == (True, True, 4, "")
     assert report.fingerprint and report.storage_shared and not report.storage_refused
     assert report.storage_free_mib and report.storage_free_mib > 0 and report.gpus_tensorflow is None
-    assert not storage.exists(), "looking leaves nothing behind"
+    assert not storage.parent.exists(), "looking leaves nothing behind"
     [same] = look(str(storage), str(faces))
     assert replace(same, temporary_free_mib=0, storage_free_mib=0) == replace(
         report, temporary_free_mib=0, storage_free_mib=0
     )
+    (tmp_path / "file").touch()
+    blocked = look_here(str(tmp_path / "file/runs"), str(faces))
+    assert blocked.storage_refused == "Not a directory" and blocked.fingerprint == report.fingerprint
 
 
 @pytest.fixture

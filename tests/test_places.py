@@ -21,7 +21,7 @@ from trainables.records import IMAGES_FILE, open_dataset
 from tune.bucket_study import Mirror, pull, working_folder
 from tune.doctor import examine
 from tune.errors import ExportError, StudyError
-from tune.studies import find_study, list_studies
+from tune.studies import find_study, list_studies, load_study_place
 
 
 @pytest.fixture
@@ -218,6 +218,14 @@ def test_one_driver_at_a_time_and_a_dead_ones_study_is_free(place: Place, tmp_pa
     mirror.open()
     mirror.close()
     assert not place.exists(".lease.json")
+
+
+def test_a_place_that_a_driver_has_just_taken_is_not_called_empty(place: Place, cache: Path) -> None:
+    with pytest.raises(StudyError, match="holds no study"):
+        load_study_place(place)
+    place.write(".lease.json", b"{}")
+    with pytest.raises(StudyError, match="was taken by a driver that has written nothing there yet. Try again in some"):
+        load_study_place(place)
 
 
 def test_of_two_drivers_that_begin_at_the_same_moment_one_is_refused(place: Place, tmp_path: Path) -> None:

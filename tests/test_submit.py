@@ -44,6 +44,11 @@ def test_a_path_that_only_one_node_sees_is_refused(
     [
         ("http://127.0.0.1:1", "Received: http://127.0.0.1:1, where none answers. Start the cluster"),
         ("127.0.0.1:1", "Received: http://127.0.0.1:1, where none answers"),
+        (
+            "http://me:secret@head:8265",
+            "must hold no user and no password: what is printed shows it. Received: head with",
+        ),
+        ("http://[::1", "must be the URL of the cluster's jobs server"),
         ("ray://head:10001", "must be the URL of the cluster's jobs server, as in http://head:8265"),
     ],
 )

@@ -40,6 +40,11 @@ def working_folder(place: Place) -> Path:
     return cache_folder() / "studies" / digest / place.last_part
 
 
+def being_begun(place: Place) -> bool:
+    """Says whether a driver has taken a place in a bucket, whose study file is not there yet."""
+    return place.exists(_LEASE_FILE)
+
+
 def pull(place: Place, folder: Path) -> None:
     """Brings the working folder up to what the bucket has; leaves it alone while a driver of this machine has it.
 

@@ -5,6 +5,7 @@ A `ray up` file (AWS, Google Cloud, machines of one's own) or a RayCluster for K
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from tune.machines import Machine, catalog
 from tune.study_file import read_yaml
 
 LONGEST_IDLE_MINUTES = 60
+MOST_WORKERS = 10_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9a-fA-F:]+|FILL-IN.*")
 _CLOUDS = {"aws": cluster_aws, "gcp": cluster_gcp}
@@ -53,7 +55,7 @@ def check_cluster(path: Path) -> Report:
         found = found or [*unfilled(raw), *_launcher_problems(raw, config, versions)]
         if config and (cloud := _CLOUDS.get(config["provider"]["type"])):
             found += cloud.problems(config)
-            notes += cloud.notes(config) if cloud is cluster_aws else ()
+        notes += _notes(config) if config else ()
     if right:
         right.append(
             f"versions: Ray {versions.ray} and emotune {versions.emotune} on every node, as in {versions.source}"
@@ -81,8 +83,30 @@ def _launcher_problems(raw: dict[str, Any], config: dict[str, Any], versions: Ve
             yield Problem(node.at("min_workers"), rule, "Lower it")
         if node.is_head:
             yield from _head(node)
+    yield from _scale(config)
     if not any(node.most for node in node_types(config) if not node.is_head) or not config["max_workers"]:
         yield Problem(("max_workers",), "must let a worker come: the head runs no trial", "Raise max_workers")
+
+
+def _scale(config: dict[str, Any]) -> Iterator[Problem]:
+    """Yields numbers that Ray's schema takes and no cluster can have."""
+    counts = ((node.at("max_workers"), node.most) for node in node_types(config))
+    for location, count in ((("max_workers",), config["max_workers"]), *counts):
+        if count > MOST_WORKERS:
+            rule = f"must be at most {MOST_WORKERS}. Received: {count}"
+            yield Problem(location, rule, "Lower it")
+    speed = config["upscaling_speed"]
+    if not 0 < speed < math.inf:
+        rule = f"must be a number above 0. Received: {speed}"
+        yield Problem(("upscaling_speed",), rule, "Write 100: every waiting trial gets its machine in one step")
+
+
+def _notes(config: dict[str, Any]) -> Iterator[str]:
+    key = config["auth"].get("ssh_private_key")
+    if key and not Path(str(key)).expanduser().is_file():
+        yield f"auth.ssh_private_key {key} is not on this machine: `ray up` needs it where it is run"
+    if config["provider"]["type"] == "aws":
+        yield from cluster_aws.notes()
 
 
 def _provider_keys(provider: dict[str, Any]) -> Iterator[Problem]:
@@ -188,7 +212,15 @@ def _price(config: dict[str, Any], machines: dict[str, Machine | None]) -> str:
     if len(known) < len(nodes):
         return "price: not known, as one of the machine types is not"
     least = sum(known[node.name] * (1 if node.is_head else node.least) for node in nodes)
-    dearest = sorted((known[node.name] for node in nodes if not node.is_head for _ in range(node.most)), reverse=True)
+    dearest = sorted(
+        (
+            known[node.name]
+            for node in nodes
+            if not node.is_head
+            for _ in range(min(node.most, config["max_workers"], MOST_WORKERS))
+        ),
+        reverse=True,
+    )
     most = sum(known[node.name] for node in nodes if node.is_head) + sum(dearest[: config["max_workers"]])
     listed = catalog(config["provider"]["type"]).priced
     return f"price: about ${least:.2f} to ${most:.2f} an hour in {listed}; spot is less, disks and traffic are extra"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tune.cluster_file import NodeType, Problem, mapping, mappings, node_types, number
-from tune.cluster_nodes import counted, small_disk
+from tune.cluster_nodes import counted, disk_size
 from tune.errors import nearest
 from tune.machines import Machine, catalog
 
@@ -39,7 +39,7 @@ def problems(config: dict[str, Any]) -> Iterator[Problem]:
         yield from _disk(node)
 
 
-def notes(config: dict[str, Any]) -> Iterator[str]:
+def notes() -> Iterator[str]:
     """Yields what could not be checked here."""
     if _known_keys() is None:
         yield "the keys of node_config were not checked: that takes boto3. Install it: make setup EXTRAS=aws"
@@ -169,4 +169,4 @@ def _profile(node: NodeType) -> Iterator[Problem]:
 def _disk(node: NodeType) -> Iterator[Problem]:
     disks = mappings(node.config.get("BlockDeviceMappings"))
     sizes_gb = [number(mapping(disk.get("Ebs")).get("VolumeSize")) for disk in disks]
-    yield from small_disk(node, sizes_gb, "Ebs.VolumeSize")
+    yield from disk_size(node, sizes_gb, "Ebs.VolumeSize")

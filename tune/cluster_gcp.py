@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from tune.cluster_file import NodeType, Problem, mapping, mappings, node_types, number, texts
-from tune.cluster_nodes import counted, small_disk
+from tune.cluster_nodes import counted, disk_size
 from tune.errors import nearest
 from tune.machines import Machine, catalog
 
@@ -94,7 +94,7 @@ def _disk_and_image(node: NodeType) -> Iterator[Problem]:
     if not image or "/family/" in image or not re.search(r"\d", image.rpartition("/")[2]):
         rule = f"must boot one image for ever, not a family. Received: {image or 'no sourceImage'!r}"
         yield Problem(node.at("node_config", "disks"), rule, "Name a dated image, as clusters/gcp.yaml does")
-    yield from small_disk(
+    yield from disk_size(
         node, [number(disk["diskSizeGb"]) for disk in disks if "diskSizeGb" in disk], "initializeParams.diskSizeGb"
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from tune.cluster_file import NodeType, Problem
 from tune.machines import Machine
 
+LARGEST_DISK_GB = 65_536
 LEAST_DISK_GB = 100  # image 64 GB with its CUDA versions, environment 8 GB, data sets and spill
 
 
@@ -21,9 +22,12 @@ def counted(node: NodeType, machine: Machine) -> Iterator[Problem]:
             yield Problem(node.at("resources", name), rule, f"Write {name}: {there}")
 
 
-def small_disk(node: NodeType, sizes_gb: Sequence[float], key: str) -> Iterator[Problem]:
-    """Yields a problem if a node's largest disk is too small; `key` is where its cloud writes a disk's size."""
+def disk_size(node: NodeType, sizes_gb: Sequence[float], key: str) -> Iterator[Problem]:
+    """Yields a problem if a node's largest disk is too small or too large to exist; `key`: where its size stands."""
     if max(sizes_gb, default=0) < LEAST_DISK_GB:
         found = f"{max(sizes_gb):g} GB" if sizes_gb else "none"
         rule = f"must have a disk of {LEAST_DISK_GB} GB: image, environment, data sets. Received: {found}"
         yield Problem(node.at("node_config"), rule, f"Set {key} to {LEAST_DISK_GB} or more")
+    if not max(sizes_gb, default=0) <= LARGEST_DISK_GB:
+        rule = f"must have disks of at most {LARGEST_DISK_GB} GB, the largest there are. Received: {max(sizes_gb):g} GB"
+        yield Problem(node.at("node_config"), rule, f"Lower {key}")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray.exceptions
 
@@ -273,9 +274,18 @@ def _url(address: str) -> str:
     address = address.strip().rstrip("/")
     if "://" not in address:
         address = f"http://{address}"
-    if not address.startswith(("http://", "https://")):
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # an IPv6 address without its end
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https"):
         raise JobError(
             f"--address must be the URL of the cluster's jobs server, as in http://head:8265. Received: {address}"
+        )
+    if parts.username is not None:
+        raise JobError(
+            f"--address must hold no user and no password: what is printed shows it. Received: {parts.hostname} with "
+            "one. Open a tunnel (ray dashboard CLUSTER.yaml), or use RAY_AUTH_TOKEN"
         )
     return address
 

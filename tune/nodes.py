@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,17 +129,20 @@ def _token(node: str, here: bool, storage: str) -> Iterator[str]:
     def run(function: Callable[..., Any]) -> Any:
         return function(storage, name) if here else call(node, function, storage, name)
 
-    made = here and "://" not in storage and not Path(storage).exists()
-    if made:
-        Path(storage).mkdir(parents=True)
+    folder = Path(storage)
+    missing = [p for p in (folder, *folder.parents) if not p.exists()] if here and "://" not in storage else []
+    with suppress(OSError):  # what cannot be made cannot be written either, and every node says why
+        for lacking in reversed(missing):
+            lacking.mkdir()
     placed = run(machine.place_token) == ""  # one that cannot be written is missed by the readers
     try:
         yield name
     finally:
         if placed:
             run(machine.remove_token)
-        if made:
-            Path(storage).rmdir()
+        for made in missing:
+            with suppress(OSError):  # never made, or in use by now
+                made.rmdir()
 
 
 def _is_head(node: Mapping[str, Any]) -> bool:

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from search_spaces import CategoricalParameter, SearchSpace, Value
 from trainables.config import TrialConfig
@@ -39,7 +47,18 @@ def seconds(value: object) -> object:
     return value
 
 
-class Asha(BaseModel, frozen=True, extra="forbid"):
+class _Section(BaseModel, frozen=True, extra="forbid"):
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        """Refuses `true` where a number is wanted: pydantic takes it for 1."""
+        wanted = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and {int, float} & {wanted, *get_args(wanted)}:
+            raise ValueError("must be a number")
+        return value
+
+
+class Asha(_Section, frozen=True):
     """Asynchronous successive halving (Li et al., 2020): rungs at grace_epochs x reduction_factor^k."""
 
     max_epochs: int = Field(20, ge=1, le=100_000)
@@ -64,7 +83,7 @@ class Asha(BaseModel, frozen=True, extra="forbid"):
         return epochs
 
 
-class Folds(BaseModel, frozen=True, extra="forbid"):
+class Folds(_Section, frozen=True):
     """How the training images are shared out."""
 
     selection_share: float = Field(
@@ -75,7 +94,7 @@ class Folds(BaseModel, frozen=True, extra="forbid"):
     )
 
 
-class Resources(BaseModel, frozen=True, extra="forbid"):
+class Resources(_Section, frozen=True):
     """What one trial takes, and how many run at once."""
 
     cpus_per_trial: float = Field(1, ge=0.1, le=1024)
@@ -97,7 +116,7 @@ class Resources(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-class Budget(BaseModel, frozen=True, extra="forbid"):
+class Budget(_Section, frozen=True):
     """What ends the search early, beside `trials` and `time`; the first that fires."""
 
     gpu_hours: float | None = Field(None, gt=0, allow_inf_nan=False, description="hours of GPUs held by trials")
@@ -114,7 +133,7 @@ class Budget(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-class Faults(BaseModel, frozen=True, extra="forbid"):
+class Faults(_Section, frozen=True):
     """How often a trial starts again after each kind of fault (`trainables/faults.py`), and what counts as hung."""
 
     process_died: int = Field(3, ge=0, le=1000)
@@ -130,7 +149,7 @@ class Faults(BaseModel, frozen=True, extra="forbid"):
     in_a_row: int = Field(6, ge=1, description="failed trials in a row that end the study")
 
 
-class Confirm(BaseModel, frozen=True, extra="forbid"):
+class Confirm(_Section, frozen=True):
     """Training the search's best again with fresh seeds, before the sealed test is opened."""
 
     top: int = Field(3, ge=0, le=100, description="configurations that are trained again; 0 leaves this out")
@@ -139,7 +158,7 @@ class Confirm(BaseModel, frozen=True, extra="forbid"):
     workers: int = Field(1, ge=1, le=64, description="processes that train one of these models together")
 
 
-class StudySpec(BaseModel, frozen=True, extra="forbid"):
+class StudySpec(_Section, frozen=True):
     """One study: what varies, on which data, for how long, with what."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from trainables.config import chooser_of
 from trainables.places import Place, is_bucket
-from tune.bucket_study import EXPORT_FOLDER, Mirror, pull, working_folder
+from tune.bucket_study import EXPORT_FOLDER, Mirror, being_begun, pull, working_folder
 from tune.errors import StudyError, nearest
 from tune.ledger import JOURNAL_FILE, Ledger, is_taken, replay
 from tune.record import REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRecord
@@ -302,6 +302,11 @@ def load_study_place(place: Place) -> Study:
     folder = working_folder(place)
     pull(place, folder)
     if not (folder / _STUDY_FILE).is_file():
+        if being_begun(place):
+            raise StudyError(
+                f"{place.name} was taken by a driver that has written nothing there yet. Try again in some seconds; if "
+                "that driver is gone, begin it anew: emotune run STUDY.yaml"
+            )
         raise StudyError(f"{place.name} holds no study. List studies with: emotune list --storage ADDRESS")
     return Study(folder, _read_spec(folder / _STUDY_FILE), place)
 
