@@ -81,7 +81,16 @@ def finished_study(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempP
 @pytest.fixture(scope="session")
 def bucket_study(ray_cluster: str, bucket: str, faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The same study in a bucket, its data set in a bucket too."""
-    folder = tmp_path_factory.mktemp("bucket")
+    return _study_in(bucket, faces, tmp_path_factory.mktemp("bucket"))
+
+
+@pytest.fixture(scope="session")
+def google_study(ray_cluster: str, google_bucket: str, faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The same in a bucket of Google's."""
+    return _study_in(google_bucket, faces, tmp_path_factory.mktemp("google"))
+
+
+def _study_in(bucket: str, faces: Path, folder: Path) -> Study:
     data = bucket.format("faces")
     with import_folder(data) as imported:
         shutil.copytree(faces, imported)
@@ -98,8 +107,8 @@ def database_study(ray_cluster: str, postgresql: str, faces: Path, tmp_path_fact
     return load_study_folder(folder / "runs/tiny")
 
 
-@pytest.fixture(params=["finished_study", "bucket_study", "database_study"])
+@pytest.fixture(params=["finished_study", "bucket_study", "google_study", "database_study"])
 def whole_study(request: pytest.FixtureRequest) -> Study:
-    """A study in a folder, one in a bucket, one with PostgreSQL: each run to its end."""
+    """A study in a folder, in a bucket of S3, in one of Google's, with PostgreSQL: each run to its end."""
     study: Study = request.getfixturevalue(request.param)
     return study

@@ -1,4 +1,4 @@
-"""Real servers for tests: S3 (moto) and PostgreSQL, each started once; `conftest.py` lists this module as a plugin."""
+"""Real servers for tests: S3 (moto), Google's storage and PostgreSQL; `conftest.py` lists this module as a plugin."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,6 +30,20 @@ def bucket() -> Iterator[str]:
     system.create_dir("studies")
     yield address
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def google_bucket() -> Iterator[str]:
+    """A bucket's address on a server of Google Cloud Storage; `.format("path")` puts a path in it."""
+    server = subprocess.Popen([sys.executable, "-m", "tests.google_storage"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout
+        port = int(server.stdout.readline())
+        yield f"gs://anonymous@studies/{{}}?endpoint_override=127.0.0.1:{port}&scheme=http&retry_limit_seconds=5"
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
 
 
 def _program(name: str) -> str | None:

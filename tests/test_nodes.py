@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import re
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -178,36 +175,24 @@ def test_this_machine_says_what_it_has(ray_cluster: str, faces: Path, tmp_path: 
     assert blocked.storage_refused == "Not a directory" and blocked.fingerprint == report.fingerprint
 
 
-@pytest.fixture
-def bucket() -> Iterator[str]:
-    """A bucket of moto's S3 server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-    server.start()
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    connection.request("PUT", "/studies")
-    connection.getresponse().read()
-    connection.close()
-    yield f"s3://a:b@studies/deep?endpoint_override=http://127.0.0.1:{port}&scheme=http&region=us-east-1"
-    server.stop()
+@pytest.fixture(params=["bucket", "google_bucket"])
+def storage(request: pytest.FixtureRequest) -> str:
+    """A place in a bucket of each kind."""
+    return str(request.getfixturevalue(request.param).format("deep"))
 
 
-def test_a_bucket_is_written_read_and_left_empty(bucket: str) -> None:
+def test_a_bucket_is_written_read_and_left_empty(storage: str) -> None:
     from pyarrow.fs import FileSelector, FileSystem
 
-    assert machine.place_token(bucket, "token") == ""
-    assert machine.look_at_storage(bucket, "token") == (None, "", True)
-    machine.remove_token(bucket, "token")
-    assert machine.look_at_storage(bucket, "token") == (None, "", False)
-    files, root = FileSystem.from_uri(bucket)
+    assert machine.place_token(storage, "token") == ""
+    assert machine.look_at_storage(storage, "token") == (None, "", True)
+    machine.remove_token(storage, "token")
+    assert machine.look_at_storage(storage, "token") == (None, "", False)
+    files, root = FileSystem.from_uri(storage)
     assert [info for info in files.get_file_info(FileSelector(root, allow_not_found=True)) if info.is_file] == []
 
 
-def test_a_bucket_that_does_not_exist_is_refused_not_called_unshared(bucket: str) -> None:
-    missing = bucket.replace("studies", "no-such-bucket")
+def test_a_bucket_that_does_not_exist_is_refused_not_called_unshared(storage: str) -> None:
+    missing = storage.replace("studies", "no-such-bucket")
     free, refused, shared = machine.look_at_storage(missing, "token")
     assert (free, shared) == (None, False) and refused

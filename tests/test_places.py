@@ -1,4 +1,4 @@
-"""Places, data sets in buckets and a bucket's study, on a real S3 server."""
+"""Places, data sets in buckets and a bucket's study, on real servers of S3 and of Google Cloud Storage."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from tune.errors import ExportError, StudyError
 from tune.studies import find_study, list_studies, load_study_place
 
 
-@pytest.fixture
-def place(bucket: str, request: pytest.FixtureRequest) -> Place:
-    """A prefix of this test's own."""
-    return Place(bucket.format(re.sub(r"\W", "-", request.node.name)))
+@pytest.fixture(params=["bucket", "google_bucket"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """A prefix of this test's own, in a bucket of each kind."""
+    return Place(request.getfixturevalue(request.param).format(re.sub(r"\W", "-", request.node.name)))
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_a_fetch_that_was_killed_goes_on_and_one_that_was_damaged_begins_again(
 
 
 def test_a_bucket_without_a_data_set_and_another_data_set_are_refused(place: Place, faces: Path, cache: Path) -> None:
-    with pytest.raises(DatasetError, match="A data set must hold dataset.json. Received: s3://"):
+    with pytest.raises(DatasetError, match="A data set must hold dataset.json. Received: (s3|gs)://"):
         open_data(place.name)
     with pytest.raises(DatasetError, match="must be the data set with fingerprint other. Received: "):
         open_data(str(faces), fingerprint="other")

@@ -7,6 +7,7 @@ CACHE/datasets/.<fingerprint>/  one that is being fetched, or was when its proce
 from __future__ import annotations
 
 import hashlib
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -82,7 +83,7 @@ def info_in(place: Place) -> DatasetInfo:
     if said is None:
         raise DatasetError(
             f"A data set must hold {INFO_FILE}. Received: {place.name} without it. Put one there with: "
-            f"emotune data import SOURCE --to {place.name}"
+            f"emotune data import SOURCE --to {shlex.quote(place.name)}"
         )
     try:
         return DatasetInfo.model_validate_json(said)

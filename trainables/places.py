@@ -120,8 +120,7 @@ class Place:
             kind = self._info("").type
             if kind == fs.FileType.File:
                 return None
-            found = self.opened[0].get_file_info(fs.FileSelector(self.opened[1], allow_not_found=True))
-        return {info.base_name for info in found}
+            return set(self._below())
 
     def read(self, path: str) -> bytes | None:
         """Returns a file's content, None where there is none."""
@@ -163,11 +162,21 @@ class Place:
         """Returns the names of the folders directly below."""
         with self._reaching():
             system, path = self.opened
-            found = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+            found = self._below()
             missing = self.remote and system.get_file_info(path.partition("/")[0]).type == fs.FileType.NotFound
         if missing:
             raise PlaceError(f"{self.name} must be in a bucket that exists. Received: one that does not. Mend its name")
-        return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
+        return sorted(name for name, folder in found.items() if folder)
+
+    def _below(self) -> dict[str, bool]:
+        """Returns the names directly below, and whether each is a folder."""
+        system, path = self.opened
+        flat = system.type_name == "gcs"  # pyarrow 25 lists a folder there only where somebody has put a marker for it
+        found: dict[str, bool] = {}
+        for info in system.get_file_info(fs.FileSelector(path, recursive=flat, allow_not_found=True)):
+            name, deeper, _ = info.path[len(path) + 1 :].partition("/")
+            found[name] = found.get(name, False) or bool(deeper) or info.type == fs.FileType.Directory
+        return found
 
     def relative(self, path: str) -> str:
         """Returns a file system's own path relative to this place."""
@@ -209,7 +218,11 @@ class Place:
             if info.type == fs.FileType.File:
                 self.opened[0].delete_file(self._full(path))
             elif info.type == fs.FileType.Directory:
-                self.opened[0].delete_dir(self._full(path))
+                try:
+                    self.opened[0].delete_dir(self._full(path))
+                except FileNotFoundError:  # Google's wants a marker of the folder itself, after all in it has gone
+                    if self.files(path):
+                        raise
 
     def _full(self, path: str) -> str:
         return f"{self.opened[1]}/{path}" if path else self.opened[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -164,7 +165,7 @@ def _print_summary(dataset: Dataset, what: str, name: str) -> None:
         typer.echo(f"Left out: {skipped.path}: {skipped.reason}")
     if len(info.skipped) > 10:
         typer.echo(f"Left out: {len(info.skipped) - 10:,} more, listed in its dataset.json")
-    typer.echo(f"Look at it: emotune data show {name}")
+    typer.echo(f"Look at it: emotune data show {shlex.quote(name)}")
 
 
 def _counts_table(report: DatasetReport) -> Table:
