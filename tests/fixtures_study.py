@@ -15,9 +15,10 @@ from optuna.storages.journal import JournalFileBackend
 
 from trainables.data_cache import import_folder
 from tune.cli import app
+from tune.opening import open_or_create
 from tune.optuna_study import connected, study_name
 from tune.spec import load_study
-from tune.studies import Study, find_study, load_study_folder, open_or_create
+from tune.studies import Study, find_study, load_study_folder
 
 TINY: dict[str, Any] = {
     "space": "quickstart",

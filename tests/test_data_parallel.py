@@ -24,13 +24,14 @@ from tests.fixtures_study import TINY, lines, write_study_file
 from trainables.records import open_dataset
 from tune.compute import trial_process
 from tune.errors import ClusterError, StudyFileError
+from tune.opening import open_or_create
 from tune.placement import Machine, Room
 from tune.plan import make_plan
 from tune.record import SEED_STRIDE, run_name
 from tune.replay import train_again
 from tune.runner import Outcome, run_study
 from tune.spec import StudySpec, load_study
-from tune.studies import Study, open_or_create
+from tune.studies import Study
 from tune.study_data import trial_context
 
 # Ray 2.60: making a trainer reads the settings of Ray Data, which warn of themselves.

@@ -14,8 +14,9 @@ from optuna.trial import TrialState
 from tests.fixtures_study import optuna_study, run_here, write_study_file
 from trainables.records import open_dataset
 from tune.errors import StudyError
+from tune.opening import reopen
 from tune.replay import train_again
-from tune.studies import Study, find_study, reopen
+from tune.studies import Study, find_study
 from tune.study_data import trial_context
 
 pytestmark = pytest.mark.slow

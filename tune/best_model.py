@@ -14,8 +14,9 @@ from tune.bucket_study import EXPORT_FOLDER, bring_export
 from tune.confirm import numbers
 from tune.errors import StudyError
 from tune.ledger import Ledger
+from tune.opening import check_data
 from tune.record import REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRecord
-from tune.studies import Study, check_data, opened_ledger
+from tune.studies import Study, opened_ledger
 from tune.study_data import open_study_data, trial_context
 from tune.whole_folder import check_destination
 

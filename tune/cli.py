@@ -73,8 +73,8 @@ def run(
     calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = True,
 ) -> None:
     """Run a study: search, stop the losers early, export the best model. Continues a study of that name."""
+    from tune.opening import check_folder, open_or_create, study_of
     from tune.spec import load_study
-    from tune.studies import check_folder, open_or_create, study_of
     from tune.study_data import prepare_data
 
     options = {"data": data, "trials": trials, "time": time}
@@ -98,7 +98,8 @@ def resume(
     calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = False,
 ) -> None:
     """Go on with a study that was interrupted, or extend one that has ended."""
-    from tune.studies import find_study, reopen
+    from tune.opening import reopen
+    from tune.studies import find_study
     from tune.study_data import prepare_data
 
     found = find_study(study, storage)
@@ -174,9 +175,10 @@ def replay(
     storage: Storage = "runs",
 ) -> None:
     """Train a trial again from its seeds and compare every epoch with what it reported."""
+    from tune.opening import check_data
     from tune.replay import replay_trial
     from tune.report_text import replay_lines
-    from tune.studies import check_data, find_study
+    from tune.studies import find_study
     from tune.study_data import open_study_data
 
     found = find_study(study, storage)
