@@ -9,7 +9,7 @@ import pytest
 
 from tests.test_budget import record, session, spec, trial
 from tune.confirm import Findings, candidates, judge, numbers, scores
-from tune.record import SEED_STRIDE, run_name, run_words
+from tune.record import REFIT_SEED, SEED_STRIDE, run_name, run_words
 
 
 def searched_and_confirmed(rng: np.random.Generator, spread: float, advantage: float) -> Findings:
@@ -106,3 +106,4 @@ def test_only_complete_confirmations_count() -> None:
 def test_names_of_runs() -> None:
     assert (run_name(7), run_words(7)) == ("trial-0007", "trial 7")
     assert (run_name(7 + 2 * SEED_STRIDE), run_words(7 + 2 * SEED_STRIDE)) == ("trial-0007-seed-2", "trial 7 seed 2")
+    assert run_words(7 + REFIT_SEED * SEED_STRIDE) == "trial 7 final fit"

@@ -15,7 +15,7 @@ from tune.confirm import numbers
 from tune.errors import StudyError
 from tune.ledger import Ledger
 from tune.opening import check_data
-from tune.record import REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRecord
+from tune.record import SEED_STRIDE, StudyRecord, TrialRecord, is_final_fit
 from tune.studies import Study, opened_ledger
 from tune.study_data import open_study_data, trial_context
 from tune.whole_folder import check_destination
@@ -73,7 +73,7 @@ def _open_sealed_test(study: Study, context: TrialContext, ledger: Ledger, call:
     run, checkpoint = _best(study, ledger.record)
     if checkpoint in ledger.record.sealed:
         return
-    refitted = run.number // SEED_STRIDE == REFIT_SEED
+    refitted = is_final_fit(run.number)
     checkpoints = [study.place.at(name) for name in (checkpoint, *_sisters(study, ledger.record, run))]
     metrics = call(score_sealed, checkpoints, context, refitted)
     if metrics is not None:
@@ -140,7 +140,7 @@ def export_best(study: Study, study_yaml: str, record: StudyRecord, context: Tri
 
     trial, checkpoint = _best(study, record)
     epoch = trial.best_epoch(study.spec.objective, study.spec.mode)
-    refitted = trial.number // SEED_STRIDE == REFIT_SEED  # its selection fold is among what it was trained on
+    refitted = is_final_fit(trial.number)  # its selection fold is among what it was trained on
     metrics = {} if refitted else trial.epochs[epoch or 0]
     with local_folder(study.place.at(checkpoint)) as folder, written_folder(destination) as target:
         export_checkpoint(

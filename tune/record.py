@@ -136,9 +136,14 @@ def run_name(number: int, attempt: int = 0) -> str:
 
 
 def run_words(number: int) -> str:
-    """Returns `trial 3`, or `trial 3 seed 2` for a confirmation."""
+    """Returns `trial 3`, `trial 3 seed 2` for a confirmation, or `trial 3 final fit`."""
     seed, trial = divmod(number, SEED_STRIDE)
-    return f"trial {trial}" + (f" seed {seed}" if seed else "")
+    return f"trial {trial}" + (" final fit" if is_final_fit(number) else f" seed {seed}" if seed else "")
+
+
+def is_final_fit(number: int) -> bool:
+    """Says whether a run is the winner's fit on all training images, which no selection fold has scored."""
+    return number // SEED_STRIDE == REFIT_SEED
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 from trainables.records import Dataset
 from tune.errors import StudyError
 from tune.provenance import differences, provenance
-from tune.record import REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRecord
+from tune.record import StudyRecord, TrialRecord, is_final_fit
 from tune.studies import Study
 from tune.study_data import trial_context
 from tune.trial_queue import micro_batches
@@ -62,7 +62,7 @@ def replay_trial(study: Study, dataset: Dataset, number: int, epochs: int | None
         "study": trial_context(study.spec, dataset).model_dump(),
         "resume_from": [],
         "micro_batches": micro_batches(trial, study.spec.trial_config(trial.values)),
-        "refit_epochs": len(known) if number // SEED_STRIDE == REFIT_SEED else None,
+        "refit_epochs": len(known) if is_final_fit(number) else None,
     }
     with quiet_terminal(study.ray_log), joined_ray(), trial_process(study.spec) as call:
         found = call(train_again, config, wanted)

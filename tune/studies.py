@@ -15,7 +15,7 @@ from trainables.places import Place, is_bucket
 from tune.bucket_study import EXPORT_FOLDER, Mirror, being_begun, pull, working_folder
 from tune.errors import StudyError, nearest
 from tune.ledger import JOURNAL_FILE, Ledger, is_taken, replay
-from tune.record import REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRecord
+from tune.record import SEED_STRIDE, StudyRecord, TrialRecord, is_final_fit
 from tune.spec import StudySpec
 from tune.study_file import read_yaml
 
@@ -104,7 +104,7 @@ class Study:
         Before, the best trial of the search.
         """
         for run in [*self._winners_runs(record), *self.ranked(record)]:
-            if run.number // SEED_STRIDE == REFIT_SEED:
+            if is_final_fit(run.number):
                 checkpoints = run.whole_checkpoints(self.place)
                 checkpoint = checkpoints[0] if checkpoints and run.state == "complete" else None
             else:
@@ -121,7 +121,7 @@ class Study:
         def key(run: TrialRecord) -> tuple[bool, float]:
             epoch = run.best_epoch(self.spec.objective, self.spec.mode)
             value = float("-inf") if epoch is None else sign * float(run.epochs[epoch][chooser])
-            return run.number // SEED_STRIDE == REFIT_SEED, value
+            return is_final_fit(run.number), value
 
         return sorted((run for run in runs if run.state == "complete"), key=key, reverse=True)
 
