@@ -110,7 +110,6 @@ def demanded(config: dict[str, Any], gpus: list[float], failed: set[str] | None 
 
 
 # Ray 2.60 leaves the cluster file open after it has read it.
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning")
 def test_cluster_yaml_launches_what_it_says(
     account: dict[str, Any], launches: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
