@@ -131,3 +131,33 @@ def test_a_clean_stop_takes_half_a_minute_and_a_second_signal_ends_at_once_even_
     assert_whole(events(tmp_path), trials=1, max_epochs=4)
     assert epochs_by_trial(events(tmp_path)[before:])[0][0] <= 3  # from its checkpoint, not from the beginning
     assert (tmp_path / "runs/tiny/export/model.keras").exists()
+
+
+BREAK_OFF = """
+import os, signal, sys, threading, time, traceback
+import psutil
+from tune.compute import joined_ray
+
+def send(times):
+    for _ in range(times):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)  # two at once are one
+
+threading.Timer(0.3, send, [int(sys.argv[1])]).start()
+try:
+    with joined_ray():
+        print("went on")
+except KeyboardInterrupt as error:
+    frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    print("inside Ray" if any("/ray/_private/" in name for name in frames) else "after Ray's start")
+    print("left:", [child.name() for child in psutil.Process().children(recursive=True)])
+"""
+
+
+@pytest.mark.parametrize(("times", "code", "said"), [(1, 0, "after Ray's start\nleft: []\n"), (2, -signal.SIGINT, "")])
+def test_ctrl_c_while_ray_starts_never_breaks_it_off_half_made(times: int, code: int, said: str) -> None:
+    environment = {**os.environ, "RAY_ADDRESS": "local"}
+    done = subprocess.run(
+        [sys.executable, "-c", BREAK_OFF, str(times)], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (code, said), done.stderr

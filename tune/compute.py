@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,13 +54,14 @@ def joined_ray(address: str | None = None) -> Iterator[None]:
     address = address or os.environ.get("RAY_ADDRESS") or _LOCAL
     _knock(address)
     try:
-        with _patience(None if address == _LOCAL else _CONNECT_TRIES):
-            ray.init(address=address, **_OPTIONS)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        if address == _LOCAL:
-            raise
-        raise _unreachable(address, _reason(str(error))) from None
-    try:
+        try:
+            with _interrupts_held(), _patience(None if address == _LOCAL else _CONNECT_TRIES):
+                ray.init(address=address, **_OPTIONS)
+                ray.nodes()  # makes the rest of its client
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            if address == _LOCAL:
+                raise
+            raise _unreachable(address, _reason(str(error))) from None
         yield
     finally:
         ray.shutdown()
@@ -94,6 +97,33 @@ def _reason(words: str) -> str:
     if "ersion mismatch" in words and versions:
         return "versions differ, " + ", ".join(f"{name} {version}" for name, version in versions)
     return (words.strip().splitlines() or ["it does not answer"])[0].rstrip(".")
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Holds a first Ctrl-C or SIGTERM back to the block's end; a second one ends the process.
+
+    Broken off while it makes its client, Ray 2.60 waits for a thread of its own for ever, deaf to every signal.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+
+    def hold(number: int, frame: Any) -> None:
+        if held:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        held.append(number)
+
+    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if held:
+        signal.raise_signal(held[0])
 
 
 @contextmanager
