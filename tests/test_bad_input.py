@@ -113,6 +113,7 @@ def no_export(folder: Path) -> list[str]:
 def damaged_study(folder: Path) -> list[str]:
     (folder / "runs/old").mkdir(parents=True)
     (folder / "runs/old/study.yaml").write_text("name: old\ntrials: many\n")
+    (folder / "runs/old/journal.jsonl").touch()
     return ["show", "old"]
 
 
@@ -140,6 +141,7 @@ def resume_for(time: str) -> Callable[[Path], list[str]]:
         space = {"dropout": {"type": "float", "low": 0, "high": 0.5, "default": 0}}
         (folder / "runs/old").mkdir(parents=True)
         (folder / "runs/old/study.yaml").write_text(yaml.safe_dump({"name": "old", "data": "faces", "space": space}))
+        (folder / "runs/old/journal.jsonl").touch()
         return ["resume", "old", "--time", time]
 
     return arrange
@@ -191,6 +193,11 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "selection share 1": (study(folds={"selection_share": 1}), "less than 0.9"),
     "fixed unknown": (study(fixed={"widht": 1}), "Did you mean 'width'"),
     "fixed out of range": (study(fixed={"image_size_px": 8}), "image_size_px.*greater than or equal to 32"),
+    "fixed true": (study(fixed={"width": True}), "fixed.width: must not be true or false. Received: True"),
+    "reduction factor almost 1": (
+        study(asha={"reduction_factor": 1.0000001}),
+        "reduction_factor must be at least 1.1. Received: 1.0000001. Raise it",
+    ),
     "fixed and searched": (study(fixed={"dropout": 0.1}), "both fixed and space"),
     "seed negative": (study(seed=-1), "seed:"),
     "nan in yaml": (study(folds={"selection_share": float("nan")}), "selection_share"),

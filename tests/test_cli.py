@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -85,6 +87,31 @@ def test_check_validates_and_starts_nothing(
     said = emotune("run", write_study_file(tmp_path, faces), "--check", monkeypatch=monkeypatch, capsys=capsys)
     assert "is in order: 6 trials" in said
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_readmes_check_is_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(__file__).parents[1]
+    [command] = [line for line in (root / "README.md").read_text().splitlines() if line.endswith(" --check")]
+    shutil.copytree(root / "studies", tmp_path / "studies")
+    monkeypatch.chdir(tmp_path)
+    said = emotune(*shlex.split(command)[1:], monkeypatch=monkeypatch, capsys=capsys)
+    assert "is in order: 4 trials" in said
+
+
+def test_an_export_is_no_study_and_a_file_no_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = tmp_path / "export"
+    export.mkdir()
+    (export / "study.yaml").write_text("name: tiny\n")
+    told = refused("resume", export, monkeypatch=monkeypatch, capsys=capsys)
+    assert "holds a study file and no journal: it is an export, or a study that was never begun" in told
+    assert "no studies in" in emotune("list", "--storage", tmp_path, monkeypatch=monkeypatch, capsys=capsys)
+    file = export / "study.yaml"
+    told = refused("list", "--storage", file, monkeypatch=monkeypatch, capsys=capsys)
+    assert "--storage must be the folder of all studies. Received: " in told
 
 
 def test_list_without_studies_says_how_to_start_one(

@@ -49,6 +49,11 @@ def test_import_tells_what_it_did_and_that_a_second_one_did_nothing(kaggle_folde
     assert emotune_data("import", kaggle_folder, "--to", tmp_path / "data").startswith("Unchanged: ")
 
 
+def test_import_warns_of_a_data_set_without_test_images(kaggle_folder: Path, tmp_path: Path) -> None:
+    told = emotune_data("import", kaggle_folder / "train", "--to", tmp_path / "data", "--test-share", 0)
+    assert "14 train and 0 test images" in told and "warning: no test images" in told
+
+
 def test_import_passes_its_options_on(kaggle_folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "data"
     emotune_data("import", kaggle_folder, "--to", target)
@@ -97,7 +102,7 @@ def test_show_names_a_folder_that_is_no_data_set(tmp_path: Path) -> None:
 
 def test_fetch_without_kagglehub_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kagglehub", None)
-    with pytest.raises(SourceError, match=r"run pip install 'emotune\[kaggle\]'"):
+    with pytest.raises(SourceError, match=r"run make setup EXTRAS=kaggle"):
         emotune_data("fetch", "kaggle:ananthu017/emotion-detection-fer", "--to", tmp_path / "data")
 
 

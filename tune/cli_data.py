@@ -165,6 +165,8 @@ def _print_summary(dataset: Dataset, what: str, name: str) -> None:
         typer.echo(f"Left out: {skipped.path}: {skipped.reason}")
     if len(info.skipped) > 10:
         typer.echo(f"Left out: {len(info.skipped) - 10:,} more, listed in its dataset.json")
+    if not test:
+        typer.echo("warning: no test images: no study on it can end with a sealed test. Import it with more of them")
     typer.echo(f"Look at it: emotune data show {shlex.quote(name)}")
 
 

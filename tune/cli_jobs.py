@@ -104,4 +104,4 @@ def stop(study: JobStudy, address: Address) -> None:
     typer.echo(f"stopping {job.id}: running trials are saved first")
     for _ in server.stop(job):
         pass
-    typer.echo(stopped_line(job, server.log(job)))
+    typer.echo(stopped_line(job, server.log(job), server.address))

@@ -33,7 +33,7 @@ def fetch(address: str) -> Path:
         kagglehub = importlib.import_module("kagglehub")
     except ImportError as error:
         raise SourceError(
-            f"Fetching {address} needs kagglehub, which is not installed; run pip install 'emotune[kaggle]'."
+            f"Fetching {address} needs kagglehub, which is not installed; run make setup EXTRAS=kaggle."
         ) from error
     try:
         return Path(kagglehub.dataset_download(match.group(1)))

@@ -59,8 +59,8 @@ def status_lines(job: Job, log: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
-def stopped_line(job: Job, log: Iterable[str]) -> str:
+def stopped_line(job: Job, log: Iterable[str], address: str) -> str:
     """Returns whether a job that was stopped has saved its running trials, and how its study goes on."""
     exits = [event for line in log if (event := event_of(line)) is not None and event["event"] == "exit"]
     kept = "everything is kept" if exits else "its driver had to be killed: trials go on from their latest checkpoints"
-    return f"stopped {job.id}; {kept}. Go on with: emotune submit STUDY.yaml"
+    return f"stopped {job.id}; {kept}. Go on with: emotune submit STUDY.yaml --address {address}"

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from trainables.places import Place
 from tune.errors import StudyError
 from tune.record import StudyRecord
@@ -48,9 +50,10 @@ class Ledger:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
-            pid = replay(path)[0].pid
+            pid = replay(path)[0].pid  # an earlier driver's, as long as the one that is starting has not said its own
+            process = f"process {pid}" if pid and psutil.pid_exists(pid) else "another process"
             raise StudyError(
-                f"study {path.parent} is being run by {f'process {pid}' if pid else 'another process'}. "
+                f"study {path.parent} is being run by {process}. "
                 f"Watch it: emotune show {shlex.quote(str(path.parent))}; or stop that process first"
             ) from None
         try:

@@ -115,7 +115,7 @@ def connected(url: str) -> RDBStorage:
     except ImportError:
         raise StudyError(
             f"optuna_storage needs PostgreSQL's client. Received: {where} without it. "
-            "Install it with: pip install 'emotune[postgresql]'"
+            "Install it with: make setup EXTRAS=postgresql"
         ) from None
     except Exception as error:  # SQLAlchemy's, psycopg's and Optuna's own
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

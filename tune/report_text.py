@@ -90,7 +90,7 @@ def outcome_lines(study: Study, outcome: Outcome) -> str:
         lines += [
             export_lines(study.place.child(EXPORT_FOLDER)),
             f"results      {study.name if study.bucket else study.directory.resolve().as_uri()}",
-            f"compare      tensorboard --logdir {study.tensorboard}",
+            f"compare      tensorboard --logdir {shlex.quote(str(study.tensorboard))}",
             f"look         emotune show {study.shell_name}",
         ]
     return "\n".join(lines)
@@ -124,9 +124,10 @@ def confirmation_lines(study: Study, record: StudyRecord) -> list[str]:
         )
     trial, value = found["search_best"]
     low, high = found["luck_interval"]
+    change = "worse" if found["luck"] >= 0 else "better"
     lines.append(
-        f"luck         the search's best, trial {trial} with {value:.4f}, is worse by {found['luck']:+.4f} "
-        f"({low:+.4f} to {high:+.4f}) when trained again"
+        f"luck         the search's best, trial {trial} with {value:.4f}, is {change} "
+        f"when trained again: {-found['luck']:+.4f} ({-high:+.4f} to {-low:+.4f})"
     )
     gain = (
         "" if found["gain"] is None else "{:+.4f} ({:+.4f} to {:+.4f})".format(found["gain"], *found["gain_interval"])
@@ -280,7 +281,9 @@ def print_study(study: Study) -> None:
         console.print(line, markup=False, soft_wrap=True)
     if study.export.exists():
         console.print(export_lines(study.place.child(EXPORT_FOLDER)), markup=False, soft_wrap=True)
-    console.print(f"compare      tensorboard --logdir {study.tensorboard}", markup=False, soft_wrap=True)
+    console.print(
+        f"compare      tensorboard --logdir {shlex.quote(str(study.tensorboard))}", markup=False, soft_wrap=True
+    )
     if study.running:
         console.print(f"running in process {record.pid}", markup=False)
     elif not record.finished:

@@ -69,6 +69,8 @@ class Asha(_Section, frozen=True):
     def _check(self) -> Self:
         if self.grace_epochs > self.max_epochs:
             raise ValueError(f"grace_epochs={self.grace_epochs} must be <= max_epochs={self.max_epochs}; lower it")
+        if self.reduction_factor < 1.1:
+            raise ValueError(f"reduction_factor must be at least 1.1. Received: {self.reduction_factor}. Raise it")
         return self
 
     @property
@@ -260,6 +262,8 @@ class StudySpec(_Section, frozen=True):
 
 
 def _check_value(where: str, name: str, value: Value) -> None:
+    if isinstance(value, bool) and TrialConfig.model_fields[name].annotation is not bool:
+        raise ValueError(f"{where}: must not be true or false. Received: {value}")
     try:
         TrialConfig.model_validate({name: value})
     except ValidationError as error:

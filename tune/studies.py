@@ -141,6 +141,11 @@ def load_study_folder(directory: Path) -> Study:
         known = [entry.last_part for entry in list_studies(str(directory.parent))]
         hint = nearest(directory.name, known) if known else " List studies with: emotune list"
         raise StudyError(f"{directory} holds no study.{hint}")
+    if not (directory / JOURNAL_FILE).exists():
+        raise StudyError(
+            f"{directory} holds a study file and no journal: it is an export, or a study that was never begun. "
+            f"Begin a study with: emotune run {shlex.quote(str(path))}"
+        )
     return Study(directory, read_spec(path))
 
 
@@ -197,7 +202,10 @@ def find_study(name: str, storage: str) -> Study:
 def list_studies(storage: str) -> list[Place]:
     """Returns the places of all studies in a storage, by name."""
     place = Place(storage)
-    return [place.child(name) for name in place.folders() if place.exists(f"{name}/{_STUDY_FILE}")]
+    if not place.remote and Path(storage).exists() and not Path(storage).is_dir():
+        raise StudyError(f"--storage must be the folder of all studies. Received: {storage}, a file. Name its folder")
+    files = (_STUDY_FILE, JOURNAL_FILE)  # an export has no journal
+    return [place.child(name) for name in place.folders() if all(place.exists(f"{name}/{file}") for file in files)]
 
 
 @contextmanager
