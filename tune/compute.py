@@ -15,6 +15,7 @@ from typing import Any
 import ray
 
 from tune.errors import ClusterError
+from tune.signals import handled
 from tune.spec import StudySpec
 
 _ENVIRONMENT = {
@@ -116,12 +117,8 @@ def _interrupts_held() -> Iterator[None]:
             signal.raise_signal(number)
         held.append(number)
 
-    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(hold):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if held:
         signal.raise_signal(held[0])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +41,7 @@ from tune.record import run_name
 from tune.recorder import Recorder
 from tune.scheduler import Asha, Rungs
 from tune.search import OptunaSearcher
+from tune.signals import handled
 from tune.spec import Resources
 from tune.studies import Study
 from tune.tensorboard import TrialLogs
@@ -283,9 +283,5 @@ def _interruptible(queue: TrialQueue) -> Iterator[None]:
             raise KeyboardInterrupt
         queue.stopping = "interrupted"  # no printing here: the main thread may be in the middle of it
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(on_signal):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
