@@ -14,7 +14,7 @@ import pytest
 
 from tests.fixtures_study import write_study_file
 from trainables.records import open_dataset
-from tune.cli import main
+from tune.cli import command_line as main
 from tune.live import LiveStudy
 from tune.record import StudyRecord
 from tune.report_text import curve, duration

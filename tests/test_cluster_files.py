@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tune.cli import main
+from tune.cli import command_line as main
 from tune.cluster import check_cluster
 from tune.cluster_versions import Versions, installs_the_lock, locked_versions, other_versions
 

@@ -110,7 +110,7 @@ def serve() -> None:
 
 
 def _command(argv: list[str]) -> dict[str, Any]:
-    from tune.cli import main
+    from tune.cli import command_line as main
 
     out, err = io.StringIO(), io.StringIO()
     sys.argv = ["emotune", *argv]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +14,8 @@ from trainables.errors import EmotuneError
 from tune import cli_jobs
 from tune.cli_cluster import app as cluster_app
 from tune.cli_data import app as data_app
+from tune.signals import INTERRUPTED, before_forced_end, obey_signals
+from tune.terminal import survive_closed_pipes
 
 if TYPE_CHECKING:
     from trainables.records import Dataset
@@ -108,11 +109,18 @@ def resume(
 
 
 def _run(study: Study, dataset: Dataset, calibrate: bool, events: Path | None) -> None:
+    from tune.opening import remove_unbegun
     from tune.report_text import interrupted_line, outcome_lines, plan_lines
     from tune.runner import run_study
 
     def announce(plan: Plan) -> str:
         return plan_lines(study, dataset, plan)
+
+    def give_up() -> str:
+        remove_unbegun(study, ours=True)
+        return interrupted_line(study)
+
+    before_forced_end(give_up)
 
     try:
         outcome: Outcome | None = run_study(study, dataset, calibrate=calibrate, announce=announce, events=events)
@@ -120,7 +128,7 @@ def _run(study: Study, dataset: Dataset, calibrate: bool, events: Path | None) -
         outcome = None
     if outcome is None or outcome.ended_by == "interrupted":
         typer.echo(interrupted_line(study))
-        raise typer.Exit(130)
+        raise typer.Exit(INTERRUPTED)
     typer.echo(outcome_lines(study, outcome))
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
@@ -247,8 +255,14 @@ def doctor(
 
 
 def main() -> None:
-    """Runs the command line; an error that the user can mend is one line and its own exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` cleans up like Ctrl-C
+    """Runs the command line as a process of its own: it obeys Ctrl-C and survives a reader that leaves."""
+    obey_signals()
+    survive_closed_pipes()
+    command_line()
+
+
+def command_line() -> None:
+    """Runs the command line; an error that the user can fix is one line and its own exit code."""
     try:
         status = app(standalone_mode=False)
     except NoArgsIsHelpError as error:
@@ -256,8 +270,8 @@ def main() -> None:
         status = 2
     except ClickException as error:
         status = _complain(f"{error.format_message()} See: emotune --help", 2)
-    except typer.Abort:  # Ctrl-C where nothing has to be kept
-        status = 130
+    except (typer.Abort, KeyboardInterrupt):  # Ctrl-C where nothing has to be kept
+        status = INTERRUPTED
     except EmotuneError as error:
         status = _complain(str(error), error.exit_code)
     except OSError as error:  # a name too long, no permission, a full disk: the machine's, not ours

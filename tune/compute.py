@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import signal
@@ -14,22 +13,12 @@ from typing import Any
 
 import ray
 
-from tune.errors import ClusterError
+from tune.errors import ClusterError, EmotuneError
+from tune.process_start import ProcessStart, ray_start_limit
+from tune.ray_options import joining_options, ray_folder, set_environment, starting_options
 from tune.signals import handled
 from tune.spec import StudySpec
 
-_ENVIRONMENT = {
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours saves the running trials first
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # TensorBoard is written by us
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "GLOG_minloglevel": "2",
-}
-
-_OPTIONS: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.WARNING}
 _LOCAL = "local"
 _KNOCK_S = 5.0
 _CONNECT_TRIES = 3
@@ -47,7 +36,7 @@ def joined_ray(address: str | None = None) -> Iterator[None]:
     Raises:
         ClusterError: nothing answers there, or it is another version of Ray or Python.
     """
-    os.environ.update(_ENVIRONMENT)
+    set_environment()
     if ray.is_initialized():
         yield
         return
@@ -56,12 +45,17 @@ def joined_ray(address: str | None = None) -> Iterator[None]:
     _knock(address)
     try:
         try:
-            with _interrupts_held(), _patience(None if address == _LOCAL else _CONNECT_TRIES):
-                ray.init(address=address, **_OPTIONS)
+            with _interrupts_held(), ray_start_limit() if address == _LOCAL else _patience(_CONNECT_TRIES):
+                ray.init(address=address, **(starting_options() if address == _LOCAL else joining_options(address)))
                 ray.nodes()  # makes the rest of its client
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except EmotuneError:
+            raise
+        except Exception as error:  # Ray raises whatever its parts raise
             if address == _LOCAL:
-                raise
+                raise ClusterError(
+                    f"Ray must be able to start on this machine. Received: {_reason(str(error))}. See its logs in "
+                    f"{ray_folder()}/ray/session_latest/logs, and free memory and disk: emotune doctor"
+                ) from error
             raise _unreachable(address, _reason(str(error))) from None
         yield
     finally:
@@ -124,10 +118,10 @@ def _interrupts_held() -> Iterator[None]:
 
 
 @contextmanager
-def _patience(tries: int | None) -> Iterator[None]:
+def _patience(tries: int) -> Iterator[None]:
     """Lets Ray try that often to reach a head, a second apart, instead of 20 times."""
     name = "RAY_gcs_server_port_wait_time_s"
-    if tries is None or name in os.environ:
+    if name in os.environ:
         yield
         return
     os.environ[name] = str(tries)
@@ -140,16 +134,26 @@ def _patience(tries: int | None) -> Iterator[None]:
 class _Process:
     """What a process like a trial's runs, one call after another."""
 
+    def ready(self) -> None:
+        """Returns as soon as the process is up."""
+
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         """Calls a function."""
         return function(*arguments)
 
 
 @contextmanager
-def trial_process(spec: StudySpec) -> Iterator[Callable[..., Any]]:
+def trial_process(spec: StudySpec, say: Callable[[str], None] = lambda line: None) -> Iterator[Callable[..., Any]]:
     """Starts one other process with a trial's resources; yields what calls a function in it and returns its result.
 
     The call raises what the function raised. A process that dies is started again, and the call repeated, three times.
+
+    Args:
+        spec: the study.
+        say: called with a line when the process is long in starting.
+
+    Raises:
+        ClusterError: it does not start.
     """
     wanted = spec.resources
     process: Any = (
@@ -159,6 +163,7 @@ def trial_process(spec: StudySpec) -> Iterator[Callable[..., Any]]:
     )
 
     def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        ProcessStart(spec, say).wait_for(process.ready.remote())
         try:
             return ray.get(process.call.remote(function, arguments))
         except ray.exceptions.RayTaskError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,12 +33,13 @@ def open_or_create(spec: StudySpec, fingerprint: str) -> Study:
     """
     study = study_of(spec)
     check_folder(study, fingerprint)
+    made = [folder for folder in (study.directory, *study.directory.parents) if not folder.exists()]
     try:
         study.directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _no_storage(study.directory, error) from None
     _write(study)
-    return study
+    return replace(study, made=tuple(made))
 
 
 def study_of(spec: StudySpec) -> Study:
@@ -153,3 +155,19 @@ def _changes(old: StudySpec, new: StudySpec) -> list[str]:
     names = [name for name in StudySpec.model_fields if name not in fixed and getattr(old, name) != getattr(new, name)]
     breaks = old.space.breaks(new.space)
     return [*([", ".join(names)] if names else []), *([f"space ({', '.join(breaks)})"] if breaks else [])]
+
+
+def remove_unbegun(study: Study, *, ours: bool = False) -> None:
+    """Removes what a study that was refused before its first session has written, and the folders made for it.
+
+    Args:
+        study: the study.
+        ours: this process has its journal open.
+    """
+    with suppress(OSError, StudyError):
+        if (study.running and not ours) or study.record().sessions:
+            return
+        for path in (study.journal, study.ray_log, study.study_file):
+            path.unlink(missing_ok=True)
+        for folder in study.made:
+            folder.rmdir()

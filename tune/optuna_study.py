@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import optuna
 from optuna.storages import JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState as OptunaState
 from sqlalchemy.pool import NullPool
 
@@ -70,15 +70,29 @@ def rebuild_optuna_study(
         return optuna.load_study(storage=storage, study_name=study_name(spec), sampler=sampler)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
-    study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(fresh))), study_name=study_name(spec), direction=_direction(spec)
-    )
+    study = optuna.create_study(storage=_file_storage(fresh), study_name=study_name(spec), direction=_direction(spec))
     for record in records:
         study.add_trial(_frozen(record, spec))
     fresh.replace(path)
-    return optuna.load_study(
-        study_name=study_name(spec), storage=JournalStorage(JournalFileBackend(str(path))), sampler=sampler
-    )
+    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # a killed session of an earlier version's
+    return optuna.load_study(study_name=study_name(spec), storage=_file_storage(path), sampler=sampler)
+
+
+class _NoLock(JournalFileOpenLock):
+    """No lock of Optuna's own: one driver writes the file, which the study's journal sees to.
+
+    Optuna 5.0's stays behind when its holder is killed, and the next waits for it, with a relative path for ever.
+    """
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+def _file_storage(path: Path) -> JournalStorage:
+    return JournalStorage(JournalFileBackend(str(path), _NoLock(str(path))))
 
 
 def study_name(spec: StudySpec) -> str:

@@ -18,6 +18,7 @@ from tune.budget import BUDGETS
 from tune.faults import Watchdog, fault_of
 from tune.ledger import Ledger
 from tune.live import LiveStudy, short_parameters
+from tune.process_start import ProcessStart
 from tune.record import ENDED, RungDecision, TrialRecord, run_words
 from tune.spec import StudySpec
 from tune.tensorboard import TrialLogs
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 _METRIC_PREFIXES = ("training_", "validation_", "selection_")
 _METRICS = ("learning_rate", "images_per_s", "wait_s", "epoch_s", "process_memory_mib", "process", "node_ip")
-GRACE_S = 15.0
-"""Seconds that running trials have to finish their epoch after Ctrl-C."""
+GRACE_S = 6.0
+"""Seconds that running trials have to finish their epoch after Ctrl-C; see `tune.signals.LIMIT_S`."""
 
 _COUNT_NODES_S = 30.0
 _RAY_OWN = "training_iteration"
@@ -50,6 +51,7 @@ class Recorder(Unsaved, Callback):
         live: LiveStudy,
         watchdog: Watchdog,
         on_nodes: Callable[[int], None],
+        start: ProcessStart,
     ) -> None:
         """Takes the study and those who want to know."""
         super().__init__()
@@ -61,6 +63,7 @@ class Recorder(Unsaved, Callback):
         self._live = live
         self._watchdog = watchdog
         self._on_nodes = on_nodes
+        self._start = start
         self._stopping_since: float | None = None
         self._counted = time.monotonic()
 
@@ -68,6 +71,7 @@ class Recorder(Unsaved, Callback):
         """A process has taken up a trial."""
         number = trial.config["trial"]
         record = self._ledger.record.run(number)
+        self._start.started()
         self._ledger.append("started", trial=number)
         self._watchdog.heard(trial)
         self._logs.start(number, record.values)
@@ -159,6 +163,10 @@ class Recorder(Unsaved, Callback):
                 self._watchdog.end_all(trials)  # an epoch may take hours; these go on from their latest checkpoint
         else:
             self._watchdog.look(trials)
+        if not self._queue.asked or self._queue.running:
+            self._start.started()
+        elif not self._queue.stopping and (reason := self._start.waiting()):
+            self._queue.no_process, self._queue.stopping = reason, "no_process"
         if now - self._counted > _COUNT_NODES_S:
             self._counted = now
             nodes = sum(node["Alive"] for node in ray.nodes())

@@ -171,7 +171,9 @@ def replay_lines(replayed: Replay) -> str:
 
 
 def interrupted_line(study: Study) -> str:
-    """Returns what to do after an interruption."""
+    """Returns what to do after an interruption; one before the first session has left nothing."""
+    if not study.journal.exists():
+        return "interrupted before the study began. Start it again"
     return f"interrupted; everything is kept. Go on with: emotune resume {study.shell_name}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -14,10 +13,11 @@ from trainables.records import Dataset
 from tune.best_model import export_study
 from tune.budget import BUDGETS, exit_code, fired
 from tune.confirm import candidates, judge, numbers, scores
-from tune.errors import EveryTrialFailed, StudyError, disk_full
+from tune.errors import EveryTrialFailed, disk_full
 from tune.event_stream import EventStream
 from tune.ledger import Ledger
 from tune.live import LiveStudy
+from tune.opening import remove_unbegun
 from tune.plan import Plan, make_plan
 from tune.record import ENDED, REFIT_SEED, SEED_STRIDE, StudyRecord
 from tune.studies import Study, opened_ledger
@@ -75,23 +75,11 @@ def run_study(
                 )
             stream.ended(outcome.ended_by, outcome.exit_code, outcome.export)
             return outcome
-    except StudyError:
-        _leave_nothing_unbegun(study)
-        raise
-    except OSError as error:
-        if is_disk_full(error):
+    except BaseException as error:
+        remove_unbegun(study)
+        if isinstance(error, OSError) and is_disk_full(error):
             raise disk_full(study.name) from None
         raise
-
-
-def _leave_nothing_unbegun(study: Study) -> None:
-    """Removes what a study that was refused before its first session has written."""
-    if study.running or study.record().sessions:
-        return
-    for path in (study.journal, study.ray_log, study.study_file):
-        path.unlink(missing_ok=True)
-    with suppress(OSError):
-        study.directory.rmdir()
 
 
 def _run_or_done(
@@ -141,7 +129,7 @@ def _run(
                 "parameters": spec.trial_config(spec.space.defaults()).model_dump(),
                 "study": context.model_dump(),
             }
-            with trial_process(spec) as call:
+            with trial_process(spec, live.line) as call:
                 speed = call(measure_speed, config)
             plan = make_plan(spec, find_room(), left, speed)
         live.line(announce(plan))

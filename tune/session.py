@@ -29,12 +29,13 @@ from trainables.records import Dataset
 from tune.autoscaler import find_room
 from tune.bucket_study import CHECKPOINTS_FOLDER
 from tune.budget import BUDGETS, fired
-from tune.errors import disk_full
+from tune.errors import ClusterError, disk_full
 from tune.faults import Watchdog
 from tune.ledger import Ledger
 from tune.live import LiveStudy
 from tune.optuna_study import rebuild_optuna_study
 from tune.placement import MOST, fits_now, trials_at_once
+from tune.process_start import ProcessStart
 from tune.provenance import provenance
 from tune.ray_actors import install
 from tune.record import run_name
@@ -185,7 +186,10 @@ def _fit(desk: Desk, queue: TrialQueue, rungs: Rungs, spent: Callable[[], str]) 
 
     with TrialLogs(study.tensorboard, spec.objective, spec.mode, chooser_of(spec.objective)) as logs, desk.live:
         logs.experiment(spec.space, spec.fixed)
-        recorder = Recorder(spec, desk.dataset.info.classes, desk.ledger, queue, logs, desk.live, watchdog, on_nodes)
+        start = ProcessStart(spec, desk.live.line)
+        recorder = Recorder(
+            spec, desk.dataset.info.classes, desk.ledger, queue, logs, desk.live, watchdog, on_nodes, start
+        )
         tuner = Tuner(
             with_resources(Classifier, _placement(wanted)),
             param_space={"study": desk.context.model_dump()},
@@ -218,6 +222,7 @@ def _fit(desk: Desk, queue: TrialQueue, rungs: Rungs, spent: Callable[[], str]) 
         try:
             with _interruptible(queue):
                 tuner.fit()
+            _check_processes_started(queue)
         except Exception as error:  # Ray turns what a callback raises into a TuneError that holds its traceback
             if queue.stopping == "disk_full":
                 return  # Ray could not write its own files either
@@ -236,11 +241,25 @@ def _fit_on_workers(desk: Desk, queue: TrialQueue) -> None:
     watchdog = Watchdog(spec, record, desk.epoch_s, end_fit)
     with TrialLogs(study.tensorboard, spec.objective, spec.mode, chooser_of(spec.objective)) as logs, desk.live:
         recorder = Recorder(
-            spec, desk.dataset.info.classes, desk.ledger, queue, logs, desk.live, watchdog, lambda nodes: None
+            spec,
+            desk.dataset.info.classes,
+            desk.ledger,
+            queue,
+            logs,
+            desk.live,
+            watchdog,
+            lambda nodes: None,
+            ProcessStart(spec, desk.live.line),
         )
         folder = study.place.child(f"{CHECKPOINTS_FOLDER}/session-{record.sessions:03d}")
         with _interruptible(queue):
             Fits(spec, desk.context, folder, queue, recorder, watchdog).run()
+        _check_processes_started(queue)
+
+
+def _check_processes_started(queue: TrialQueue) -> None:
+    if queue.no_process:
+        raise ClusterError(queue.no_process)
 
 
 def trial_name(trial: Any) -> str:

@@ -148,6 +148,9 @@ class Faults(_Section, frozen=True):
     silence_min_s: Annotated[float, BeforeValidator(seconds)] = Field(
         300, gt=0, allow_inf_nan=False, description="...and for at least so long"
     )
+    start_limit_s: Annotated[float, BeforeValidator(seconds)] = Field(
+        180, ge=1, allow_inf_nan=False, description="end the study if no trial's process has started for so long"
+    )
     in_a_row: int = Field(6, ge=1, description="failed trials in a row that end the study")
 
 

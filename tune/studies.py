@@ -29,11 +29,13 @@ class Study:
     Attributes:
         directory: its folder; for one in a bucket, this machine's working folder of it.
         bucket: where it lives, if that is a bucket.
+        made: the folders that were made for it, the innermost first; removed if it is refused before it begins.
     """
 
     directory: Path
     spec: StudySpec
     bucket: Place | None = None
+    made: tuple[Path, ...] = ()
 
     @property
     def place(self) -> Place:

@@ -1,13 +1,45 @@
-"""Keeps what Ray and TensorFlow print out of the terminal: it goes to a log file, the study's own lines do not."""
+"""Where what is printed goes: Ray's and TensorFlow's words into a log file, ours to a terminal that may close."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
+
+
+class _ClosablePipe(io.FileIO):
+    """Standard output or error whose reader may leave, as `head` does: the rest goes nowhere, and nobody stumbles."""
+
+    def write(self, content: Any, /) -> int:
+        try:
+            return super().write(content)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return super().write(content)
+
+
+def closable(descriptor: int, like: TextIO, *, closefd: bool = False) -> TextIO:
+    """Returns a text stream for a file descriptor that survives the end of its reader.
+
+    Args:
+        descriptor: what to write to.
+        like: the stream whose encoding and buffering it takes.
+        closefd: whether closing the stream closes the descriptor.
+    """
+    buffer = io.BufferedWriter(_ClosablePipe(descriptor, "w", closefd=closefd))
+    return io.TextIOWrapper(buffer, like.encoding, like.errors, line_buffering=like.isatty(), write_through=False)
+
+
+def survive_closed_pipes() -> None:
+    """Lets this process print on when the reader of its output has left (`emotune run ... | head`)."""
+    sys.stdout = closable(1, sys.stdout)
+    sys.stderr = closable(2, sys.stderr)
 
 
 @contextmanager
@@ -20,7 +52,7 @@ def quiet_terminal(log: Path) -> Iterator[TextIO]:
     sys.stdout.flush()
     sys.stderr.flush()
     terminal_out, terminal_err = os.dup(1), os.dup(2)
-    with log.open("ab") as file, os.fdopen(os.dup(terminal_out), "w", encoding="utf-8", errors="replace") as terminal:
+    with log.open("ab") as file, closable(os.dup(terminal_out), sys.stdout, closefd=True) as terminal:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:

@@ -44,7 +44,9 @@ class TrialQueue(Unsaved, Searcher):
         self._faults: dict[int, TrialFault] = {}
         self._failures_in_a_row = 0
         self.stopping = ""
-        """Why the session is ending early: "", "interrupted", "disk_full" or the budget that is spent."""
+        """Why the session is ending early: "", "interrupted", "disk_full", "no_process" or the budget that is spent."""
+        self.no_process = ""
+        """Why no trial's process has started, if that is what ends the session."""
 
     @abstractmethod
     def more(self) -> bool:
@@ -67,6 +69,11 @@ class TrialQueue(Unsaved, Searcher):
     def idle(self) -> bool:
         """Whether nothing is left to hand out."""
         return not self._waiting and not self.more()
+
+    @property
+    def asked(self) -> int:
+        """Trials of this session that Ray has and has not ended."""
+        return len(self._numbers)
 
     @property
     def running(self) -> int:
@@ -114,7 +121,8 @@ class TrialQueue(Unsaved, Searcher):
         record = self._ledger.record.run(number)
         if error:
             fault = self._faults.pop(number, TrialFault("process_died", "its process died"))
-            if self.stopping != "interrupted":  # then it goes on with the next session, whatever became of its process
+            # An interrupted one goes on with the next session, whatever became of its process.
+            if self.stopping not in ("interrupted", "no_process"):
                 self._after_fault(record, fault)
             return
         if result and "epoch" in result:  # Ray withholds the stopping report from on_trial_result (2.60)
