@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.fixtures_study import lines, write_study_file
@@ -67,7 +68,9 @@ def assert_whole(found: list[dict[str, Any]], trials: int, max_epochs: int) -> N
         assert max(epochs) <= max_epochs
 
 
-def test_ctrl_c_saves_the_running_trials_and_resume_goes_on_where_they_were(faces: Path, tmp_path: Path) -> None:
+def test_ctrl_c_saves_the_running_trials_and_resume_goes_on_where_they_were_despite_a_stale_lock_of_optunas(
+    faces: Path, tmp_path: Path
+) -> None:
     asha = {"max_epochs": 6, "grace_epochs": 6}
     file = write_study_file(tmp_path, faces, trials=3, asha=asha, storage="runs")  # relative, as studies usually are
     process = start(file)
@@ -78,6 +81,7 @@ def test_ctrl_c_saves_the_running_trials_and_resume_goes_on_where_they_were(face
     assert "emotune resume runs/tiny" in said
     assert "Traceback" not in said
 
+    (tmp_path / "runs/tiny/optuna.log.lock").symlink_to("runs/tiny/optuna.log")  # as a kill leaves Optuna's own
     interrupted = events(tmp_path)
     done = {trial: max(epochs) for trial, epochs in epochs_by_trial(interrupted).items()}
     resume = [sys.executable, "-m", "tune.cli", "resume", "tiny"]
@@ -100,7 +104,7 @@ def test_ctrl_c_saves_the_running_trials_and_resume_goes_on_where_they_were(face
         assert 1 <= len(list((tmp_path / "runs/tiny/trials").glob(f"*/trial-{trial:04d}/checkpoint_*"))) <= 2
 
 
-def test_a_clean_stop_takes_half_a_minute_and_a_second_signal_ends_at_once_even_if_an_epoch_takes_hours(
+def test_a_clean_stop_takes_a_quarter_of_a_minute_and_a_second_signal_ends_at_once_even_if_an_epoch_takes_hours(
     faces: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "faces"
@@ -109,7 +113,7 @@ def test_a_clean_stop_takes_half_a_minute_and_a_second_signal_ends_at_once_even_
     changes = {"trials": 1, "asha": {"max_epochs": 4, "grace_epochs": 4}}
     file = write_study_file(tmp_path, data, **changes)
     begun = data / "fault-0"
-    stops = [([signal.SIGTERM], 30), ([signal.SIGINT, signal.SIGTERM], 15)]
+    stops = [([signal.SIGHUP], 15), ([signal.SIGINT, signal.SIGTERM], 15)]
     for attempt, (signals, within_s) in enumerate(stops):
         process = start(file, module="tests.faulty")
         while not begun.exists() or len(begun.read_text()) <= attempt:  # the endless epoch has not begun
@@ -161,3 +165,43 @@ def test_ctrl_c_while_ray_starts_never_breaks_it_off_half_made(times: int, code:
         [sys.executable, "-c", BREAK_OFF, str(times)], capture_output=True, text=True, env=environment, timeout=120
     )
     assert (done.returncode, done.stdout) == (code, said), done.stderr
+
+
+SWALLOW = """
+import ctypes, os, signal, subprocess, sys, threading, time
+from tune import signals
+
+signals.LIMIT_S = 1.0
+signals.obey_signals()
+signals.before_forced_end(lambda: "go on with: emotune resume x")
+print(subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL).pid, flush=True)
+threading.Timer(0.5, os.kill, [os.getpid(), int(sys.argv[2])]).start()
+if sys.argv[1] == "swallowed":
+    while True:
+        try:
+            time.sleep(600)
+        except KeyboardInterrupt:
+            pass
+lock, lib = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+lib.pthread_mutex_init(lock, None)
+while True:
+    lib.pthread_mutex_lock(lock)  # the second time it waits for ever, in C code that no signal ends
+"""
+
+
+@pytest.mark.parametrize("where", ["swallowed", "in C"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_that_something_swallows_ends_the_process_and_its_children_all_the_same(
+    where: str, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-c", SWALLOW, where, str(int(number))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stderr) == (130, "go on with: emotune resume x\n")
+    child = int(done.stdout)
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_nohup_is_left_alone() -> None:
+    code = "import signal; from tune.signals import obey_signals; obey_signals(); signal.raise_signal(signal.SIGHUP)"
+    done = subprocess.run(["nohup", sys.executable, "-c", f"{code}; print('went on')"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "went on\n")
