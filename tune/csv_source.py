@@ -17,7 +17,7 @@ import numpy as np
 from trainables.records import LeftOut, Pixels, SkippedImage
 from tune.errors import SourceError, nearest
 from tune.layout import Item
-from tune.split_names import CLASS, LEAVE_OUT, SplitDecisions
+from tune.split_names import CLASS, LEAVE_OUT, SplitDecisions, SplitUses
 
 EMOTIONS: Final = ("angry", "disgusted", "fearful", "happy", "sad", "surprised", "neutral")
 USAGES: Final = {"Training": "train", "PublicTest": "test", "PrivateTest": "test"}
@@ -57,8 +57,9 @@ class CsvSource:
         self.classes = tuple(sorted(EMOTIONS))
         self.skipped: tuple[SkippedImage, ...] = ()
         self.passed_over = dict(passed_over or {})
-        self._splits, note = _usage_splits(decisions or SplitDecisions(), name)
-        self.notes: tuple[str, ...] = (note,) if note else ()
+        uses = _usage_splits(decisions or SplitDecisions(), name)
+        self.notes: tuple[str, ...] = (uses.note,) if uses.note else ()
+        self._splits, self._reason = uses.numbers, uses.reason
         self._left_out: Counter[str] = Counter()
         first = next(iter(self), None)
         if first is None:
@@ -75,9 +76,12 @@ class CsvSource:
     @property
     def left_out(self) -> tuple[LeftOut, ...]:
         """The rows that the last iteration left out, by their Usage."""
-        reason = "rows left out, as --split, --validation or its default says"
         return tuple(
-            LeftOut(path=f"{self.name}, Usage {usage}", images=rows, reason=reason)
+            LeftOut(
+                path=f"{self.name}, Usage {usage}",
+                images=rows,
+                reason=self._reason if usage in self._splits else "left out by --split",
+            )
             for usage, rows in sorted(self._left_out.items())
         )
 
@@ -135,17 +139,16 @@ class CsvSource:
                 raise SourceError(
                     f"Usage must be known. Received: {row[usage]!r} in {where}.{nearest(row[usage], USAGES)}"
                 )
-            if (split := self._splits[used]) is None:
+            if (split := self._splits.get(used)) is None:
                 self._left_out[used] += 1
             else:
                 yield _Row(where, EMOTIONS[int(code)], split, row[pixels])
 
 
-def _usage_splits(decisions: SplitDecisions, name: str) -> tuple[dict[str, int | None], str | None]:
-    """What becomes of the rows of each Usage, and the word about what was not asked; None leaves them out."""
+def _usage_splits(decisions: SplitDecisions, name: str) -> SplitUses:
+    """What becomes of the rows of each Usage; those that are not named are left out."""
     decisions.check_used([(usage, "") for usage in USAGES], name)
     kinds = {usage: decisions.of(usage) or kind for usage, kind in USAGES.items()}
     if CLASS in kinds.values():
-        raise SourceError(f"A Usage is a split. Received: --split with {CLASS} for {name}; name a split.")
-    numbers, note = decisions.numbers({usage: kind for usage, kind in kinds.items() if kind != LEAVE_OUT}, name)
-    return {usage: numbers.get(usage) for usage in USAGES}, note
+        raise SourceError(f"A Usage must be a split. Received: --split with {CLASS} for {name}; name a split.")
+    return decisions.uses({usage: kind for usage, kind in kinds.items() if kind != LEAVE_OUT}, name)

@@ -34,8 +34,8 @@ _OTHER_FOLDERS: Final = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume In
 _BEGINNINGS: Final = re.compile(
     rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|II\*\0|MM\0\*|P[1-7][ \t\r\n]+[#\dW]|P[fF][\r\n]"
     rb"|BM....\0\0\0\0....[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0|....ftyp(?:avi[fs]|hei[cfsx]|mif1|msf1)"
-    rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51|8BPS\0|DDS \x7c|qoif|icns|\x59\xa6\x6a\x95|\0\0\x01\0[^\0]\0"
-    rb"|\x0a[\0-\x05]\x01[\x01\x02\x04\x08]",
+    rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51|8BPS\0|DDS \x7c|qoif|icns|\x59\xa6\x6a\x95|\x01\xda[\0\x01][\x01\x02]"
+    rb"|\0\0\x01\0[^\0]\0|\x0a[\0-\x05]\x01[\x01\x02\x04\x08]",
     re.DOTALL,
 )
 BEGINNING_BYTES: Final = 32

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
 
-from trainables.records import LeftOut, Pixels
+from trainables.records import LeftOut, Pixels, SkippedImage
 from tune.decoding import Unreadable, decode
 from tune.file_kinds import BEGINNING_BYTES, Kind, folder_label, hidden_folder, kind_of
 from tune.layout import Item, arrange
@@ -45,8 +45,9 @@ class FolderSource:
         doubtful = frozenset(file.path for file in walk.files if file.kind is Kind.DOUBTFUL)
         layout = arrange((file.path for file in walk.files), str(path), doubtful=doubtful, decisions=decisions)
         self.name = path.resolve().name
-        self.classes, self.skipped, self.notes = layout.classes, layout.skipped, layout.notes
         self._items, linked = _each_once(layout.items, walk.files)
+        self.classes = tuple(sorted({item.class_name for item in self._items}))
+        self.skipped, self.notes = tuple(_with_targets(layout.skipped, path)), layout.notes
         self.left_out = (*layout.left_out, *walk.links, *linked)
         self.passed_over = dict(walk.passed_over + Counter(".csv" for _ in walk.tables))
         self.expected_images = len(self._items)
@@ -62,9 +63,7 @@ class FolderSource:
         try:
             data = file.read_bytes()
         except OSError as error:
-            if file.is_symlink() and not os.path.exists(file):
-                raise Unreadable(f"a link to {os.readlink(file)}, which is not there") from error
-            raise Unreadable(str(error.strerror or error)) from error
+            raise Unreadable(_dangling(file) or str(error.strerror or error)) from error
         return decode(data, item.path)
 
 
@@ -133,6 +132,19 @@ def _add(found: Walk, path: Path, relative: str, real_folder: str, entry: os.Dir
         found.tables.append(FoundFile(relative, real, Kind.DOUBTFUL, is_link, stamp))
     else:
         found.passed_over[kind] += 1
+
+
+def _dangling(file: Path) -> str | None:
+    """Says where a link to nothing leads."""
+    if not file.is_symlink() or os.path.exists(file):
+        return None
+    return f"a link to {os.readlink(file)}, which is not there"
+
+
+def _with_targets(skipped: Iterable[SkippedImage], path: Path) -> Iterator[SkippedImage]:
+    for image in skipped:
+        dangling = _dangling(path / image.path)
+        yield image if dangling is None else SkippedImage(path=image.path, reason=dangling)
 
 
 def _each_once(items: tuple[Item, ...], files: list[FoundFile]) -> tuple[tuple[Item, ...], list[LeftOut]]:

@@ -82,6 +82,15 @@ def glued_splits(names: Iterable[str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
+class SplitUses:
+    """What becomes of splits: `TRAIN`, `TEST` or None (left out for `reason`) by folder; `note` tells the unasked."""
+
+    numbers: dict[str, int | None]
+    note: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
 class SplitDecisions:
     """What the user decided: `folders` by name or pattern, and the use of validation images (None: not decided)."""
 
@@ -113,15 +122,12 @@ class SplitDecisions:
                     f"{nearest(pattern, names) if names else ''}"
                 )
 
-    def numbers(self, kinds: Mapping[str, str], source: str) -> tuple[dict[str, int | None], str | None]:
+    def uses(self, kinds: Mapping[str, str], source: str) -> SplitUses:
         """Decides what becomes of each folder's images.
 
         Args:
             kinds: train, test or validation, by folder.
             source: what to call the source in errors.
-
-        Returns:
-            By folder `TRAIN`, `TEST`, or None where validation is left out; and the word about what was not asked.
 
         Raises:
             SourceError: there is a decision about validation images, and there are none.
@@ -132,16 +138,20 @@ class SplitDecisions:
                 f"--validation needs a validation folder. Received: {source} without one; leave the option out, or "
                 "name the folder with --split FOLDER=validation."
             )
-        use, note = self.validation, None
-        if use is None:
-            use = LEAVE_OUT if "test" in kinds.values() else "test"
-            if use == "test" and waiting:
-                note = (
-                    f"{_listed(waiting)} is the test split, as there is no test folder; --validation train or "
-                    "--validation leave-out decides otherwise"
-                )
-        uses: dict[str, int | None] = {"train": TRAIN, "test": TEST, LEAVE_OUT: None}
-        return {folder: uses[use if kind == VALIDATION else kind] for folder, kind in kinds.items()}, note
+        has_test = "test" in kinds.values()
+        use = self.validation or (LEAVE_OUT if has_test else "test")
+        note = None
+        if waiting and self.validation is None and not has_test:
+            note = (
+                f"{' and '.join(f'{folder}/' for folder in waiting)} is the test split, as there is no test folder; "
+                "--validation train or --validation leave-out decides otherwise"
+            )
+        becomes: dict[str, int | None] = {"train": TRAIN, "test": TEST, LEAVE_OUT: None}
+        return SplitUses(
+            {folder: becomes[use if kind == VALIDATION else kind] for folder, kind in kinds.items()},
+            note,
+            "validation images; pass --validation train or --validation test to use them",
+        )
 
 
 def parse_decisions(splits: Sequence[str], validation: str | None) -> SplitDecisions:
@@ -177,7 +187,3 @@ def _without_filler(word: str) -> tuple[str, ...]:
             if rest in _WORDS:
                 return rest, filler
     return (word,)
-
-
-def _listed(folders: Sequence[str]) -> str:
-    return " and ".join(f"{folder}/" for folder in folders)
