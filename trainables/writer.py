@@ -6,6 +6,7 @@ Knows nothing of where the images come from. `trainables/records.py` defines the
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -80,7 +81,7 @@ class DatasetWriter:
         Raises:
             DatasetError: the target is in the way.
         """
-        self.target = Path(target).resolve()
+        self.target = Path(os.path.realpath(target))
         self.classes = tuple(classes)
         self._expected_images = expected_images
         check_target(self.target, replace=replace)
@@ -116,8 +117,8 @@ class DatasetWriter:
         """Removes the hidden folder, and the files in it if `finish` has not put them in place."""
         if not self._finished:
             for stream in (self._file, self._sink):
-                # A full disk fails again at the close; the first error is the one to tell.
-                with suppress(OSError):
+                # A full disk fails again at the close, a closed file refuses it; the first error is the one to tell.
+                with suppress(OSError, pa.ArrowException):
                     if stream is not None:
                         stream.close()
         self._place.__exit__(kind, error, trace)
@@ -227,7 +228,7 @@ class DatasetWriter:
         free = shutil.disk_usage(self._folder).free
         if needed > free:
             raise DatasetError(
-                f"{self.target} needs {needed / 1e6:,.0f} MB of free disk. Received: {free / 1e6:,.0f} MB; "
+                f"{self.target} needs {needed / 1e6:,.1f} MB of free disk. Received: {free / 1e6:,.1f} MB; "
                 f"make room, choose another place or store smaller images."
             )
         schema = arrow_schema((height, width, channels))
@@ -275,24 +276,27 @@ def check_target(target: Path, *, replace: bool) -> None:
     target = Path(target)
     hidden = hidden_folder(target, _HIDDEN)
     try:
-        if not target.exists():
+        if not target.exists() and not (target.is_symlink() and Path(os.path.realpath(target)).is_symlink()):
             return
         if not target.is_dir():
-            raise DatasetError(f"The target must be a folder. Received: {target}, a file; choose another.")
+            what = "a file" if target.exists() else "a link to itself"
+            raise DatasetError(f"The target must be a folder. Received: {target}, {what}; choose another.")
         names = sorted(entry.name for entry in target.iterdir() if entry.name not in HARMLESS and entry != hidden)
     except OSError as error:
         raise DatasetError(f"The target must be accessible. Received: {error}; choose another.") from error
-    if not names:
+    # Put aside by an import that was killed while old and new changed places.
+    is_data_set = (target / INFO_FILE).is_file() or (hidden / "old" / INFO_FILE).is_file()
+    if not names and not is_data_set:
         return
     foreign = [name for name in names if name not in OWN_FILES or (target / name).is_dir()]
     # What a killed import may have left beside its hidden folder is nobody's.
-    if foreign or not ((target / INFO_FILE).is_file() or hidden.is_dir()):
+    if foreign or not (is_data_set or hidden.is_dir()):
         found = (foreign or names)[0]
         raise DatasetError(
             f"The target must be new, empty or a data set. Received: {target} with {found}; it stays. Move it, or "
             "choose another place."
         )
-    if not replace and ((target / INFO_FILE).is_file() or (hidden / "old" / INFO_FILE).is_file()):
+    if is_data_set and not replace:
         raise DatasetError(f"The target must be new or empty. Received: {target}, another data set; pass --replace.")
 
 

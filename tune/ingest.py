@@ -94,7 +94,8 @@ def import_dataset(
         DatasetError: the target is in the way or cannot be written.
     """
     options = options or ImportOptions()
-    if Path(target).resolve().is_relative_to(Path(source).resolve()):
+    # Not `Path.resolve`, which raises RuntimeError for a link to itself (Python 3.11).
+    if Path(os.path.realpath(target)).is_relative_to(os.path.realpath(source)):
         raise SourceError(f"The target must lie outside the source. Received: {target} in {source}; choose another.")
     source_fingerprint = fingerprint_source(source)
     fingerprint = _digest(f"{FORMAT_VERSION} {_IMPORT_VERSION} {source_fingerprint} {options}")

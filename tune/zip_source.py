@@ -24,6 +24,7 @@ MAX_IMAGE_FILE_BYTES: Final = 256 << 20
 MAX_CSV_BYTES: Final = 8 << 30
 MAX_RATIO: Final = 200
 _RATIO_FREE_BYTES: Final = 16 << 20
+_UTF8_FLAG: Final = 0x800
 _BROKEN: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError)
 
 
@@ -129,7 +130,7 @@ def _beginning(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
 
 
 def _checked_name(entry: zipfile.ZipInfo, path: Path) -> str:
-    name = entry.filename.replace("\\", "/")
+    name = _decoded_name(entry).replace("\\", "/")
     if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
         raise SourceError(
             f"Zip entries must stay inside the archive. Received: {entry.filename!r} in {path}; do not trust this file."
@@ -137,3 +138,13 @@ def _checked_name(entry: zipfile.ZipInfo, path: Path) -> str:
     if entry.flag_bits & 0x1:
         raise SourceError(f"A zip must not be encrypted. Received: {path} ({entry.filename!r}); unpack it first.")
     return name
+
+
+def _decoded_name(entry: zipfile.ZipInfo) -> str:
+    """The entry's name: macOS writes UTF-8 without saying so, and zipfile (Python 3.11) takes that for cp437."""
+    if entry.flag_bits & _UTF8_FLAG or entry.filename.isascii():
+        return entry.filename
+    try:
+        return entry.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return entry.filename
