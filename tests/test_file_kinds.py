@@ -138,6 +138,13 @@ def test_a_csv_among_words_is_read_and_a_csv_among_images_is_not(tmp_path: Path,
     assert imported(source).passed_over == {".bib": 1, ".csv": 1}
 
 
+def test_a_source_without_images_says_what_it_holds_instead(tmp_path: Path) -> None:
+    files = {"train.zip": b"PK", "test.zip": b"PK", "README.md": b"words"}
+    for source in (make_folder(tmp_path / "in", files), make_zip(tmp_path / "in.zip", files)):
+        with pytest.raises(SourceError, match="which holds neither but 1 .md, 2 .zip; check the path"):
+            imported(source)
+
+
 def test_a_changed_image_of_any_name_is_another_source(tmp_path: Path) -> None:
     files = kaggle_files() | {"train/sad/face.txt": encode(pixels(700)), "train/sad/face": encode(pixels(701))}
     source = make_folder(tmp_path / "in", files)

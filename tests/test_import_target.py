@@ -150,6 +150,13 @@ def test_files_of_the_users_own_are_never_replaced(source: Path, other: Path, tm
     assert (tmp_path / "data" / name).read_text() == "mine"
 
 
+def test_a_dataset_json_of_the_users_own_is_no_data_set(source: Path, tmp_path: Path) -> None:
+    target = make_folder(tmp_path / "mine", {"dataset.json": b'{"mine": true}'})
+    with pytest.raises(DatasetError, match="mine with dataset.json; it stays"):
+        import_dataset(source, target, replace=True)
+    assert names_in(target) == ["dataset.json"]
+
+
 def test_files_of_emotunes_own_give_way_together(source: Path, other: Path, tmp_path: Path) -> None:
     import_dataset(source, tmp_path / "data")
     for name in ("faces.arrow", "faces.lock", "contact-sheet.png", "preview-augment.png", "preview-face.png"):

@@ -124,6 +124,23 @@ def test_what_may_be_splits_is_asked_about(folders: list[str], named: str) -> No
     assert len(sorted_out(images(*folders), "*=class").classes) == len({folder.split("/")[0] for folder in folders})
 
 
+@pytest.mark.parametrize(
+    ("folders", "named"),
+    [
+        (classes_in("Traning", "Test"), "Traning/ holds the classes of Test/ and may be the train split"),
+        (classes_in("Training", "Public", "Private"), "Private/ and Public/ hold the classes of Training/ and may be"),
+    ],
+)
+def test_a_folder_that_may_be_the_split_that_is_missing_is_asked_about(folders: list[str], named: str) -> None:
+    with pytest.raises(SourceError, match=f"plainly splits or plainly classes.*{named}.*--split "):
+        sorted_out(images(*folders))
+
+
+def test_folders_around_one_split_each_are_looked_through() -> None:
+    layout = sorted_out(images(*classes_in("train-2024-001/train", "test-2024-001/test")))
+    assert (layout.classes, counts(layout)) == (("a", "b"), {TRAIN: 6, TEST: 6})
+
+
 def test_what_was_asked_can_be_decided() -> None:
     paths = images(*classes_in("fold1", "fold2", "fold3"))
     layout = sorted_out(paths, "fold1=train", "FOLD2=train", "fold3=test")
@@ -142,7 +159,9 @@ def test_classes_with_nested_folders_stay_classes() -> None:
         ["a/deep/er", "b/deep/er"],
         ["a", "a/more", "b", "b/more", "b/old"],
     ):
-        assert sorted_out(images(*folders)).classes == ("a", "b")
+        layout = sorted_out(images(*folders))
+        assert layout.classes == ("a", "b")
+        assert "with folders inside: taken for one class each" in layout.notes[0] or folders[0] == "a"
 
 
 def test_a_flat_folder_called_like_a_split_is_a_class_and_told() -> None:
@@ -225,10 +244,13 @@ def test_a_split_that_holds_itself_once_more_is_read_once() -> None:
 def test_two_trees_side_by_side_are_asked_about() -> None:
     paths = images(*classes_in("one/train", "one/test", "two/train", "two/test"))
     with pytest.raises(
-        SourceError, match="hold its splits once. Received: source with splits in each of one/ and two/"
+        SourceError, match="one tree of splits. Received: source with splits in one/ and two/; import one"
     ):
         sorted_out(paths)
     assert left_out(sorted_out(paths, "two=leave-out")) == {"two/": 12}
+    for raw in (["raw/a", "raw/b"], ["raw"]):
+        with pytest.raises(SourceError, match="with splits in split/, beside raw/.*--split raw=leave-out"):
+            sorted_out(images(*classes_in("split/train", "split/test"), *raw))
 
 
 # --- names of classes and files --------------------------------------------------------------------------------------

@@ -285,7 +285,7 @@ def check_target(target: Path, *, replace: bool) -> None:
     except OSError as error:
         raise DatasetError(f"The target must be accessible. Received: {error}; choose another.") from error
     # Put aside by an import that was killed while old and new changed places.
-    is_data_set = (target / INFO_FILE).is_file() or (hidden / "old" / INFO_FILE).is_file()
+    is_data_set = _is_data_set(target) or _is_data_set(hidden / "old")
     if not names and not is_data_set:
         return
     foreign = [name for name in names if name not in OWN_FILES or (target / name).is_dir()]
@@ -298,6 +298,12 @@ def check_target(target: Path, *, replace: bool) -> None:
         )
     if is_data_set and not replace:
         raise DatasetError(f"The target must be new or empty. Received: {target}, another data set; pass --replace.")
+
+
+def _is_data_set(folder: Path) -> bool:
+    """Whether a folder's `dataset.json` is emotune's, damaged or not."""
+    path = folder / INFO_FILE
+    return path.is_file() and ((folder / IMAGES_FILE).is_file() or b'"format_version"' in path.read_bytes())
 
 
 def _moments(histogram: npt.NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -12,7 +12,7 @@ from stat import S_ISREG
 from trainables.records import LeftOut, Pixels, SkippedImage
 from tune.decoding import Unreadable, decode
 from tune.file_kinds import BEGINNING_BYTES, Kind, folder_label, hidden_folder, kind_of
-from tune.layout import Item, arrange
+from tune.layout import Item, arrange, no_images
 from tune.split_names import SplitDecisions
 
 
@@ -42,6 +42,9 @@ class FolderSource:
 
     def __init__(self, path: Path, walk: Walk, decisions: SplitDecisions) -> None:
         """Arranges the images that were found."""
+        self.passed_over = dict(walk.passed_over + Counter(".csv" for _ in walk.tables))
+        if not walk.files:
+            raise no_images(str(path), self.passed_over)
         doubtful = frozenset(file.path for file in walk.files if file.kind is Kind.DOUBTFUL)
         layout = arrange((file.path for file in walk.files), str(path), doubtful=doubtful, decisions=decisions)
         self.name = path.resolve().name
@@ -49,7 +52,6 @@ class FolderSource:
         self.classes = tuple(sorted({item.class_name for item in self._items}))
         self.skipped, self.notes = tuple(_with_targets(layout.skipped, path)), layout.notes
         self.left_out = (*layout.left_out, *walk.links, *linked)
-        self.passed_over = dict(walk.passed_over + Counter(".csv" for _ in walk.tables))
         self.expected_images = len(self._items)
         self._path = path
 

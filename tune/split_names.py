@@ -58,6 +58,12 @@ def split_named(name: str) -> NamedSplit | None:
     return NamedSplit(kinds.pop(), all(word in _WORDS or word in _FILLERS or word.isdigit() for word in words))
 
 
+def is_plain_split(name: str) -> bool:
+    """Whether a folder's name says a split and nothing else."""
+    named = split_named(name)
+    return named is not None and named.plain
+
+
 def glued_splits(names: Iterable[str]) -> dict[str, str]:
     """Reads `fertrain` and `fertest`: all names are a split's word with the same letters before or behind it."""
     folded = {name: name.casefold() for name in names}

@@ -17,7 +17,7 @@ from trainables.records import LeftOut, Pixels
 from tune.decoding import Unreadable, decode
 from tune.errors import SourceError
 from tune.file_kinds import BEGINNING_BYTES, Kind, folder_label, hidden_folder, kind_of
-from tune.layout import Item, arrange
+from tune.layout import Item, arrange, no_images
 from tune.split_names import SplitDecisions
 
 MAX_IMAGE_FILE_BYTES: Final = 256 << 20
@@ -45,11 +45,13 @@ class ZipSource:
 
     def __init__(self, path: Path, content: ZipContent, decisions: SplitDecisions) -> None:
         """Arranges the images that were found."""
+        self.passed_over = dict(content.passed_over + Counter(".csv" for _ in content.tables))
+        if not content.images:
+            raise no_images(str(path), self.passed_over)
         layout = arrange(content.images, str(path), doubtful=frozenset(content.doubtful), decisions=decisions)
         self.name = path.name
         self.classes, self.skipped, self.notes = layout.classes, layout.skipped, layout.notes
         self.left_out = (*layout.left_out, *content.links)
-        self.passed_over = dict(content.passed_over + Counter(".csv" for _ in content.tables))
         self.expected_images = len(layout.items)
         self._items = layout.items
         self._archive, self._entries = content.archive, content.images
