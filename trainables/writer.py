@@ -115,13 +115,14 @@ class DatasetWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Removes the hidden folder, and the files in it if `finish` has not put them in place."""
-        if not self._finished:
-            for stream in (self._file, self._sink):
+        try:
+            for stream in (self._file, self._sink) if not self._finished else ():
                 # A full disk fails again at the close, a closed file refuses it; the first error is the one to tell.
                 with suppress(OSError, pa.ArrowException):
                     if stream is not None:
                         stream.close()
-        self._place.__exit__(kind, error, trace)
+        finally:
+            self._place.__exit__(kind, error, trace)
 
     def append(self, image: Pixels, label: int, split: int, path: str) -> None:
         """Adds one image.
