@@ -93,6 +93,18 @@ def two_classes(*extra: tuple[str, bytes]) -> Callable[[Path], object]:
     return zip_of(*good, *extra)
 
 
+def target_of_the_users(folder: Path) -> list[str]:
+    two_classes()(folder / "source")
+    shutil.copytree(folder / "faces", folder / "out")
+    (folder / "out/notes.json").write_text("{}")
+    return ["data", "import", "source", "--to", "out", "--replace"]
+
+
+def target_that_cannot_be(folder: Path) -> list[str]:
+    two_classes()(folder / "source")
+    return ["data", "import", "source", "--to", "/proc/x"]
+
+
 def broken_data_set(folder: Path) -> list[str]:
     (folder / "broken").mkdir()
     (folder / "broken/dataset.json").write_text("{}")
@@ -237,6 +249,15 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "empty folder": (source(Path.mkdir), "image"),
     "sizes differ": (source(two_classes(("train/a/big.png", png(64)))), "--store-size"),
     "mostly unreadable": (source(two_classes(*[(f"train/a/x{i}.png", b"no") for i in range(9)])), "--max-bad"),
+    "folders like splits": (
+        source(zip_of(*[(f"{f}/{c}/{i}.png", png(value=i)) for f in ("s1", "s2") for c in "ab" for i in range(3)])),
+        "s1/ and s2/ hold folders of the same names.*--split s1=train",
+    ),
+    "split decides nothing": (source(two_classes(), "--split", "train"), "--split must be FOLDER="),
+    "split of no folder": (source(two_classes(), "--split", "x=test"), "--split must name a folder.*Received: 'x'"),
+    "validation that is not there": (source(two_classes(), "--validation", "test"), "needs a validation folder"),
+    "target with the user's files": (target_of_the_users, "with notes.json; it stays"),
+    "target that cannot be": (target_that_cannot_be, "/proc/x must be writable"),
     "max-bad a word": (source(two_classes(), "--max-bad", "x"), "be a valid number"),
     "csv without columns": (source(lambda p: p.with_name("source").write_text("a,b\n1,2\n")), "source"),
     "show what is no data set": (arguments("data", "show", "."), "data set"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -148,3 +149,39 @@ def test_help_loads_nothing_heavy() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
+
+
+def test_import_tells_what_it_left_out_in_one_line_a_folder(kaggle_folder: Path, tmp_path: Path) -> None:
+    (kaggle_folder / "test").rename(kaggle_folder / "Valid")
+    shutil.copytree(kaggle_folder, tmp_path / "copy")
+    (tmp_path / "copy").rename(kaggle_folder / "archive")
+    for name in ("notes.txt", "more.txt", ".DS_Store"):
+        (kaggle_folder / name).write_text("words")
+    told = emotune_data("import", kaggle_folder, "--to", tmp_path / "data").splitlines()
+    assert "14 train and 7 test images" in told[0]
+    assert told[1] == "Note: folders taken for splits: train in train/; validation in Valid/"
+    assert told[2].startswith("Note: Valid/ is the test split, as there is no test folder; --validation train or")
+    assert told[3].startswith("Left out: archive/ (21 images): outside ") and told[3].endswith("the splits once more")
+    assert told[4:] == ["Passed over: 1 .DS_Store, 2 .txt", f"Look at it: emotune data show {tmp_path / 'data'}"]
+    report = json.loads(emotune_data("show", tmp_path / "data", "--json"))
+    assert report["passed_over"] == {".DS_Store": 1, ".txt": 2} and report["left_out"][0]["images"] == 21
+    joined = emotune_data(
+        "import", kaggle_folder, "--to", tmp_path / "data", "--validation", "train", "--test-share", 0, "--replace"
+    )
+    assert "21 train and 0 test images" in joined
+    decided = emotune_data(
+        "import", kaggle_folder, "--to", tmp_path / "b", "--split", "Valid=test", "--split", "archive=leave-out"
+    )
+    assert "14 train and 7 test images" in decided and "Left out: archive/ (21 images): left out by --split" in decided
+
+
+def test_names_with_brackets_and_colons_are_printed_as_they_are(tmp_path: Path) -> None:
+    names = ("[happy]", "x [old]", ":smile:", "[b]", "[red]sad")
+    for index, name in enumerate(names):
+        (tmp_path / "in[1]" / "train" / name).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "in[1]" / "train" / name / "0.png"), draw_synthetic(CLASSES[index], 0, 0, 0))
+    emotune_data("import", tmp_path / "in[1]", "--to", tmp_path / "d [b]", "--test-share", 0)
+    output = emotune_data("show", tmp_path / "d [b]")
+    assert [
+        name for name in (*names, "in[1]", "d [b]: 5 images", "d [b]/contact-sheet.png") if name not in output
+    ] == []

@@ -112,7 +112,7 @@ def test_images_outside_the_split_folders_are_left_out_and_listed(tmp_path: Path
     info = import_dataset(make_folder(tmp_path / "in", files), tmp_path / "data").dataset.info
     assert [(s.path, s.reason) for s in info.skipped] == [
         ("train/loose.png", "outside test/<class>/ and train/<class>/"),
-        ("validation/happy/x.png", "outside test/<class>/ and train/<class>/"),
+        ("validation/happy/x.png", "validation images; pass --validation train or --validation test to use them"),
     ]
 
 

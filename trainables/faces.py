@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 
 from trainables.errors import DatasetError
 from trainables.places import only_one_process
-from trainables.records import TRAIN, Dataset, Pixels
+from trainables.records import FACES_FILES, TRAIN, Dataset, Pixels
 
 Box: TypeAlias = tuple[int, int, int, int]
 Boxes: TypeAlias = NDArray[np.int32]
 
-FACES_FILE = "faces.arrow"
+FACES_FILE, _LOCK_FILE, _UNFINISHED_FILE = FACES_FILES
 SECONDS_PER_IMAGE = 0.016  # one core, 48 px
 
 _EDGES = ("x_min", "y_min", "x_max", "y_max")
@@ -58,7 +58,7 @@ def find_faces(dataset: Dataset, progress: Callable[[int, int], None] | None = N
     if boxes is not None:
         return boxes
     try:
-        with only_one_process(dataset.directory / "faces.lock"):
+        with only_one_process(dataset.directory / _LOCK_FILE):
             boxes = load_faces(dataset)
             if boxes is None:
                 boxes = _find(dataset, progress or (lambda done, total: None))
@@ -174,7 +174,7 @@ def _metadata(dataset: Dataset) -> dict[bytes, bytes]:
 def _write(dataset: Dataset, boxes: Boxes) -> None:
     schema = pa.schema([(edge, pa.int32()) for edge in _EDGES], metadata=_metadata(dataset))
     table = pa.table(dict(zip(_EDGES, boxes.T.copy(), strict=True)), schema=schema)
-    unfinished = dataset.directory / "faces.unfinished.arrow"
+    unfinished = dataset.directory / _UNFINISHED_FILE
     with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_table(table)
     unfinished.replace(dataset.directory / FACES_FILE)

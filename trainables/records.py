@@ -23,6 +23,10 @@ from trainables.errors import DatasetError
 
 IMAGES_FILE: Final = "images.arrow"
 INFO_FILE: Final = "dataset.json"
+FACES_FILES: Final = ("faces.arrow", "faces.lock", "faces.unfinished.arrow")
+"""What `trainables/faces.py` writes: the boxes, its lock, and boxes that are not whole yet."""
+CONTACT_SHEET_FILE: Final = "contact-sheet.png"
+PREVIEW_FILE: Final = "preview-{method}.png"
 FORMAT_VERSION: Final = 1
 RECORD_BATCH_ROWS: Final = 256
 TRAIN: Final = 0
@@ -40,8 +44,20 @@ class SkippedImage(BaseModel, frozen=True, extra="forbid"):
     reason: str
 
 
+class LeftOut(BaseModel, frozen=True, extra="forbid"):
+    """A folder of the source whose `images` files are not in the data set, and why."""
+
+    path: str
+    images: int
+    reason: str
+
+
 class DatasetInfo(BaseModel, frozen=True, extra="forbid"):
-    """What `dataset.json` says of a data set; `train_mean` and `train_std` are by channel on the 0-1 scale."""
+    """What `dataset.json` says of a data set; `train_mean` and `train_std` are by channel on the 0-1 scale.
+
+    `skipped` are single images, `left_out` whole folders, `passed_over` counts files that are no images by suffix, and
+    `notes` tell how the source was understood where its names do not say it.
+    """
 
     format_version: Literal[1]
     name: str
@@ -56,6 +72,9 @@ class DatasetInfo(BaseModel, frozen=True, extra="forbid"):
     train_mean: tuple[float, ...]
     train_std: tuple[float, ...]
     skipped: tuple[SkippedImage, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    passed_over: dict[str, int] = {}
+    notes: tuple[str, ...] = ()
     versions: dict[str, str]
 
     @property

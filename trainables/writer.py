@@ -1,35 +1,41 @@
 """Writes a data set folder, one image at a time, so that it is there whole or not at all.
 
-Knows nothing of where the images come from. `trainables/records.py` defines the files and opens them.
+Knows nothing of where the images come from. `trainables/records.py` defines the files and opens them,
+`trainables/atomic_folder.py` puts them in place.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import Any, Final, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from trainables.atomic_folder import HARMLESS, AtomicFolder, hidden_folder
+from trainables.config import MethodName
 from trainables.errors import DatasetError
 from trainables.records import (
+    CONTACT_SHEET_FILE,
+    FACES_FILES,
     FORMAT_VERSION,
     IMAGES_FILE,
     INFO_FILE,
+    PREVIEW_FILE,
     RECORD_BATCH_ROWS,
     SPLITS,
     TRAIN,
     ContentDigest,
     Dataset,
     DatasetInfo,
+    LeftOut,
     Pixels,
     SkippedImage,
     arrow_schema,
@@ -39,14 +45,21 @@ from trainables.records import (
 )
 
 MAX_IMAGE_BYTES: Final = 1 << 20
-_LOCK_FILE: Final = "import.lock"
-_OWN_SUFFIXES: Final = {".arrow", ".json", ".lock", ".png"}
+OWN_FILES: Final = frozenset(
+    {
+        *(IMAGES_FILE, INFO_FILE, CONTACT_SHEET_FILE, *FACES_FILES),
+        *(PREVIEW_FILE.format(method=method) for method in get_args(MethodName)),
+        "import.lock",  # of emotune 0.1
+    }
+)
+"""All that emotune writes into a data set's folder, and all of it that gives way to another data set."""
+_HIDDEN: Final = "importing"
 
 
 class DatasetWriter:
-    """Writes a data set into a hidden folder beside the target and renames it when it is whole.
+    """Writes a data set hidden and puts it in place when it is whole.
 
-    An interrupted writer leaves the target as it was; what a killed one leaves beside it, the next one clears away.
+    An interrupted writer leaves the target as it was; what a killed one leaves, the next one clears away.
 
     Example:
         with DatasetWriter(Path("data/faces"), classes=("happy", "sad")) as writer:
@@ -68,12 +81,12 @@ class DatasetWriter:
         Raises:
             DatasetError: the target is in the way.
         """
-        self.target = Path(target).resolve()  # what `.` or a link names is what has to be renamed
+        self.target = Path(os.path.realpath(target))
         self.classes = tuple(classes)
         self._expected_images = expected_images
         check_target(self.target, replace=replace)
-        self._folder = self.target.with_name(f".{self.target.name}.importing")
-        self._lock: IO[bytes] | None = None
+        self._place = AtomicFolder(self.target, suffix=_HIDDEN, known_by=INFO_FILE, own=OWN_FILES.__contains__)
+        self._folder = self._place.path
         self._histogram = np.zeros((0, 256), np.int64)
         self._sink: pa.NativeFile | None = None
         self._file: pa.RecordBatchFileWriter | None = None
@@ -90,36 +103,26 @@ class DatasetWriter:
         Raises:
             DatasetError: another process is writing the same target, or the place cannot be written.
         """
-        path = self._folder / _LOCK_FILE
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock = path.open("wb")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.stat().st_ino != os.fstat(self._lock.fileno()).st_ino:
-                raise BlockingIOError(f"{path} has gone")
+            self._place.__enter__()
+        except BlockingIOError as error:
+            raise DatasetError(f"{self.target} is being written by another import; wait for it.") from error
         except OSError as error:
-            if self._lock is not None:
-                self._lock.close()
-            if isinstance(error, (BlockingIOError, FileNotFoundError)):
-                raise DatasetError(f"{self.target} is being written by another import; wait for it.") from error
             raise DatasetError(f"{self.target} must be writable: {error}; choose another place.") from error
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Removes the hidden folder if `finish` has not renamed it."""
-        if not self._finished:
-            for stream in (self._file, self._sink):
-                # A full disk fails again at the close; the first error is the one to tell.
-                with suppress(OSError):
+        """Removes the hidden folder, and the files in it if `finish` has not put them in place."""
+        try:
+            for stream in (self._file, self._sink) if not self._finished else ():
+                # A full disk fails again at the close, a closed file refuses it; the first error is the one to tell.
+                with suppress(OSError, pa.ArrowException):
                     if stream is not None:
                         stream.close()
-            for name in (IMAGES_FILE, INFO_FILE, _LOCK_FILE):
-                (self._folder / name).unlink(missing_ok=True)
-            self._folder.rmdir()
-        if self._lock is not None:
-            self._lock.close()
+        finally:
+            self._place.__exit__(kind, error, trace)
 
     def append(self, image: Pixels, label: int, split: int, path: str) -> None:
         """Adds one image.
@@ -155,13 +158,25 @@ class DatasetWriter:
         if len(self._pending["label"]) == RECORD_BATCH_ROWS:
             self._flush()
 
-    def finish(self, source: str, source_fingerprint: str, skipped: Iterable[SkippedImage] = ()) -> DatasetInfo:
+    def finish(
+        self,
+        source: str,
+        source_fingerprint: str,
+        *,
+        skipped: Iterable[SkippedImage] = (),
+        left_out: Iterable[LeftOut] = (),
+        passed_over: Mapping[str, int] | None = None,
+        notes: Iterable[str] = (),
+    ) -> DatasetInfo:
         """Completes the files and moves the folder to the target.
 
         Args:
             source: what was imported, for people.
             source_fingerprint: equal for equal sources and options; a second import compares it.
-            skipped: images left out.
+            skipped: single images left out.
+            left_out: whole folders left out.
+            passed_over: files that are no images, counted by suffix.
+            notes: how the source was understood, where that is not plain.
 
         Raises:
             DatasetError: there is no training image, or the disk is full.
@@ -187,17 +202,18 @@ class DatasetWriter:
             train_mean=mean,
             train_std=std,
             skipped=tuple(skipped),
-            versions={name: version(name) for name in ("numpy", "opencv-python-headless", "pyarrow")},
+            left_out=tuple(left_out),
+            passed_over=dict(passed_over or {}),
+            notes=tuple(notes),
+            versions={name: version(name) for name in ("numpy", "opencv-python-headless", "pillow", "pyarrow")},
         )
         try:
             if self._file is not None and self._sink is not None:
                 self._file.close()
                 self._sink.close()
-            (self._folder / INFO_FILE).write_text(info.model_dump_json(indent=2) + "\n")
-            _move(self._folder, self.target)
+            (self._folder / INFO_FILE).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            self._place.put_in_place()
             self._finished = True
-            # Only now: a lock that is gone before its folder would let another import into that folder.
-            (self.target / _LOCK_FILE).unlink()
         except OSError as error:
             raise DatasetError(f"{self.target} cannot be written: {error}.") from error
         return info
@@ -213,7 +229,7 @@ class DatasetWriter:
         free = shutil.disk_usage(self._folder).free
         if needed > free:
             raise DatasetError(
-                f"{self.target} needs {needed / 1e6:,.0f} MB of free disk. Received: {free / 1e6:,.0f} MB; "
+                f"{self.target} needs {needed / 1e6:,.1f} MB of free disk. Received: {free / 1e6:,.1f} MB; "
                 f"make room, choose another place or store smaller images."
             )
         schema = arrow_schema((height, width, channels))
@@ -259,34 +275,36 @@ def check_target(target: Path, *, replace: bool) -> None:
         DatasetError: the target is a file, holds what no data set holds, or is a data set and `replace` is False.
     """
     target = Path(target)
-    if not target.exists():
+    hidden = hidden_folder(target, _HIDDEN)
+    try:
+        if not target.exists() and not (target.is_symlink() and Path(os.path.realpath(target)).is_symlink()):
+            return
+        if not target.is_dir():
+            what = "a file" if target.exists() else "a link to itself"
+            raise DatasetError(f"The target must be a folder. Received: {target}, {what}; choose another.")
+        names = sorted(entry.name for entry in target.iterdir() if entry.name not in HARMLESS and entry != hidden)
+    except OSError as error:
+        raise DatasetError(f"The target must be accessible. Received: {error}; choose another.") from error
+    # Put aside by an import that was killed while old and new changed places.
+    is_data_set = _is_data_set(target) or _is_data_set(hidden / "old")
+    if not names and not is_data_set:
         return
-    if not target.is_dir():
-        raise DatasetError(f"The target must be a folder. Received: {target}, a file; choose another.")
-    entries = sorted(target.iterdir())
-    if not entries:
-        return
-    foreign = [entry.name for entry in entries if entry.is_dir() or entry.suffix not in _OWN_SUFFIXES]
-    if foreign or not (target / INFO_FILE).is_file():
-        found = (foreign or [entries[0].name])[0]
-        raise DatasetError(f"The target must be new, empty or a data set. Received: {target} with {found}; it stays.")
-    if not replace:
+    foreign = [name for name in names if name not in OWN_FILES or (target / name).is_dir()]
+    # What a killed import may have left beside its hidden folder is nobody's.
+    if foreign or not (is_data_set or hidden.is_dir()):
+        found = (foreign or names)[0]
+        raise DatasetError(
+            f"The target must be new, empty or a data set. Received: {target} with {found}; it stays. Move it, or "
+            "choose another place."
+        )
+    if is_data_set and not replace:
         raise DatasetError(f"The target must be new or empty. Received: {target}, another data set; pass --replace.")
 
 
-def _move(folder: Path, target: Path) -> None:
-    """Renames folder to target; a data set that was there is put back if that fails and removed if it succeeds."""
-    old = target.with_name(f".{target.name}.replaced")
-    if target.exists() and any(target.iterdir()):
-        shutil.rmtree(old, ignore_errors=True)
-        target.rename(old)
-    try:
-        folder.rename(target)
-    except OSError:
-        if old.exists():
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+def _is_data_set(folder: Path) -> bool:
+    """Whether a folder's `dataset.json` is emotune's, damaged or not."""
+    path = folder / INFO_FILE
+    return path.is_file() and ((folder / IMAGES_FILE).is_file() or b'"format_version"' in path.read_bytes())
 
 
 def _moments(histogram: npt.NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:

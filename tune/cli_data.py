@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +26,18 @@ StoreSize = Annotated[
 Channels = Annotated[int | None, typer.Option(help="Store 1 (gray) or 3 (RGB). Default: as the first image.")]
 TestShare = Annotated[float, typer.Option(help="Share that becomes the test split where the source has none.")]
 MaxBad = Annotated[float, typer.Option(help="Share of unreadable images that is borne.")]
+Split = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--split",
+        metavar="FOLDER=SPLIT",
+        help="What a folder (or '*', or a CSV's Usage) is: train, test, validation, class or leave-out; repeatable.",
+    ),
+]
+Validation = Annotated[
+    str | None,
+    typer.Option(help="Validation images become train or test, or leave-out. Default: test if there is no other."),
+]
 
 
 @app.command("import")
@@ -36,6 +48,8 @@ def import_command(
     channels: Channels = None,
     test_share: TestShare = 0.1,
     max_bad: MaxBad = 0.01,
+    split: Split = None,
+    validation: Validation = None,
     replace: Replace = False,
 ) -> None:
     """Import a zip, a folder or fer2013.csv. A second import of the same source is free.
@@ -45,7 +59,14 @@ def import_command(
     from trainables.data_cache import import_folder
     from tune.ingest import ImportOptions, import_dataset
 
-    options = ImportOptions(store_size_px=store_size, channels=channels, test_share=test_share, max_bad=max_bad)
+    options = ImportOptions(
+        store_size_px=store_size,
+        channels=channels,
+        test_share=test_share,
+        max_bad=max_bad,
+        splits=tuple(split or ()),
+        validation=validation,
+    )
     with _progress("Importing") as on_image, import_folder(to) as folder:
         imported = import_dataset(source, folder, options, replace=replace, on_image=on_image)
     _print_summary(imported.dataset, "Unchanged" if imported.unchanged else "Imported", to)
@@ -82,12 +103,14 @@ def fetch(
     channels: Channels = None,
     test_share: TestShare = 0.1,
     max_bad: MaxBad = 0.01,
+    split: Split = None,
+    validation: Validation = None,
     replace: Replace = False,
 ) -> None:
     """Download a public data set and import it, e.g. kaggle:ananthu017/emotion-detection-fer."""
     from tune.fetch import fetch as download
 
-    import_command(download(address), to, store_size, channels, test_share, max_bad, replace)
+    import_command(download(address), to, store_size, channels, test_share, max_bad, split, validation, replace)
 
 
 @app.command()
@@ -100,6 +123,7 @@ def show(
     from rich.console import Console
 
     from trainables.data_cache import open_data
+    from trainables.records import CONTACT_SHEET_FILE
     from tune.dataset_report import describe, write_contact_sheet
 
     dataset = open_data(directory)
@@ -110,10 +134,10 @@ def show(
         console = Console()
         console.print(_counts_table(report))
         console.print(_findings_table(report))
-    written = write_contact_sheet(dataset, sheet or dataset.directory / "contact-sheet.png")
+    written = write_contact_sheet(dataset, sheet or dataset.directory / CONTACT_SHEET_FILE)
     if json:
         return
-    console.print(f"Contact sheet: {written}", highlight=False, soft_wrap=True)
+    console.print(f"Contact sheet: {written}", highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 @app.command("preview")
@@ -127,12 +151,12 @@ def preview_command(
     seed: Annotated[int, typer.Option(min=0, help="Other seeds show other images and variants.")] = 0,
 ) -> None:
     """Write a contact sheet: originals, as evaluated, and training variants."""
-    from trainables.records import open_dataset
+    from trainables.records import PREVIEW_FILE, open_dataset
     from tune.preview import parse_strengths, preview
 
     dataset = open_dataset(directory)
     strengths = parse_strengths(method, settings or [])
-    written = preview(dataset, method, strengths, output or directory / f"preview-{method}.png", seed=seed)
+    written = preview(dataset, method, strengths, output or directory / PREVIEW_FILE.format(method=method), seed=seed)
     typer.echo(f"Preview: {written}")
 
 
@@ -161,24 +185,38 @@ def _print_summary(dataset: Dataset, what: str, name: str) -> None:
         f"{what}: {name}: {train:,} train and {test:,} test images, {len(info.classes)} classes, "
         f"{info.width_px} x {info.height_px} px, {'gray' if info.channels == 1 else 'RGB'}."
     )
+    for note in info.notes:
+        typer.echo(f"Note: {note}")
+    for left_out in info.left_out:
+        count = f" ({left_out.images:,} images)" if left_out.images else ""
+        typer.echo(f"Left out: {left_out.path}{count}: {left_out.reason}")
     for skipped in info.skipped[:10]:
         typer.echo(f"Left out: {skipped.path}: {skipped.reason}")
     if len(info.skipped) > 10:
         typer.echo(f"Left out: {len(info.skipped) - 10:,} more, listed in its dataset.json")
+    if info.passed_over:
+        typer.echo(f"Passed over: {counted(info.passed_over)}")
     if not test:
         typer.echo("warning: no test images: no study on it can end with a sealed test. Import it with more of them")
     typer.echo(f"Look at it: emotune data show {shlex.quote(name)}")
 
 
+def counted(passed_over: Mapping[str, int]) -> str:
+    """`3 .txt, 1 .DS_Store`."""
+    return ", ".join(f"{files:,} {name}" for name, files in sorted(passed_over.items()))
+
+
 def _counts_table(report: DatasetReport) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=f"{report.name}: {report.images:,} images", title_justify="left")
+    # Names go in as Text: in a string, rich takes [brackets] and :colons: for markup.
+    table = Table(title=Text(f"{report.name}: {report.images:,} images"), title_justify="left")
     table.add_column("class")
     for split in report.counts:
         table.add_column(split, justify="right")
     for name in report.counts["train"]:
-        table.add_row(name, *(f"{counts[name]:,}" for counts in report.counts.values()))
+        table.add_row(Text(name), *(f"{counts[name]:,}" for counts in report.counts.values()))
     table.add_section()
     table.add_row("all", *(f"{sum(counts.values()):,}" for counts in report.counts.values()))
     return table
@@ -186,6 +224,7 @@ def _counts_table(report: DatasetReport) -> Table:
 
 def _findings_table(report: DatasetReport) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     duplicates = report.duplicates
     table = Table(show_header=False)
@@ -202,7 +241,9 @@ def _findings_table(report: DatasetReport) -> Table:
     for split, pixels in report.pixels.items():
         spread = f"{pixels.mean:.1f} ± {pixels.std:.1f}, images from {pixels.mean_low:.0f} to {pixels.mean_high:.0f}"
         table.add_row(f"{split} pixels (0-255)", spread)
-    table.add_row("images left out", f"{len(report.skipped):,}")
-    table.add_row("source", report.source)
+    left_out = len(report.skipped) + sum(folder.images for folder in report.left_out)
+    table.add_row("images left out", f"{left_out:,}")
+    table.add_row("other files", counted(report.passed_over) or "0")
+    table.add_row("source", Text(report.source))
     table.add_row("fingerprint", report.fingerprint)
     return table

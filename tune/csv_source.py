@@ -7,18 +7,20 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Final
 
 import numpy as np
 
-from trainables.records import TEST, TRAIN, Pixels, SkippedImage
+from trainables.records import LeftOut, Pixels, SkippedImage
 from tune.errors import SourceError, nearest
 from tune.layout import Item
+from tune.split_names import CLASS, LEAVE_OUT, SplitDecisions, SplitUses
 
 EMOTIONS: Final = ("angry", "disgusted", "fearful", "happy", "sad", "surprised", "neutral")
-USAGES: Final = {"Training": TRAIN, "PublicTest": TEST, "PrivateTest": TEST}
+USAGES: Final = {"Training": "train", "PublicTest": "test", "PrivateTest": "test"}
 _COLUMNS: Final = ("emotion", "pixels", "Usage")
 _ROW_OVERHEAD_BYTES: Final = 14
 
@@ -31,20 +33,34 @@ class _Row(Item):
 class CsvSource:
     """FER-2013 as it was published; PublicTest and PrivateTest are the test split, as in the Kaggle folders."""
 
-    def __init__(self, name: str, size_bytes: int, opened: Callable[[], IO[bytes]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        size_bytes: int,
+        opened: Callable[[], IO[bytes]],
+        decisions: SplitDecisions | None = None,
+        passed_over: Mapping[str, int] | None = None,
+    ) -> None:
         """Reads the header and the first row.
 
         Args:
             name: what to call the file.
             size_bytes: of the file, unpacked.
             opened: opens the file from its start.
+            decisions: what the user decided about the values of Usage.
+            passed_over: files beside it, counted by suffix.
 
         Raises:
             SourceError: a column is missing, or there are no rows.
         """
         self.name, self._opened = name, opened
         self.classes = tuple(sorted(EMOTIONS))
-        self.left_out: tuple[SkippedImage, ...] = ()
+        self.skipped: tuple[SkippedImage, ...] = ()
+        self.passed_over = dict(passed_over or {})
+        uses = _usage_splits(decisions or SplitDecisions(), name)
+        self.notes: tuple[str, ...] = (uses.note,) if uses.note else ()
+        self._splits, self._reason = uses.numbers, uses.reason
+        self._left_out: Counter[str] = Counter()
         first = next(iter(self), None)
         if first is None:
             raise SourceError(f"A CSV must hold rows. Received: {name} with a header alone.")
@@ -57,12 +73,25 @@ class CsvSource:
         # An estimate: what the file's size makes of the first row's length.
         self.expected_images = max(1, size_bytes // (len(first.text) + _ROW_OVERHEAD_BYTES))
 
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """The rows that the last iteration left out, by their Usage."""
+        return tuple(
+            LeftOut(
+                path=f"{self.name}, Usage {usage}",
+                images=rows,
+                reason=self._reason if usage in self._splits else "left out by --split",
+            )
+            for usage, rows in sorted(self._left_out.items())
+        )
+
     def __iter__(self) -> Iterator[_Row]:
         """The rows in their order.
 
         Raises:
             SourceError: the file is no CSV, or a row has an unknown emotion or Usage.
         """
+        self._left_out.clear()
         try:
             with self._opened() as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text:
                 yield from self._rows(csv.reader(text))
@@ -103,11 +132,23 @@ class CsvSource:
             where = f"{self.name}, line {number}"
             if len(row) != len(header):
                 raise SourceError(f"Every row must have {len(header)} fields. Received: {len(row)} in {where}.")
-            code, split = row[emotion].strip(), USAGES.get(row[usage].strip())
+            code, used = row[emotion].strip(), row[usage].strip()
             if code not in {str(index) for index in range(len(EMOTIONS))}:
                 raise SourceError(f"An emotion must be 0 to {len(EMOTIONS) - 1}. Received: {code!r} in {where}.")
-            if split is None:
+            if used not in USAGES:
                 raise SourceError(
                     f"Usage must be known. Received: {row[usage]!r} in {where}.{nearest(row[usage], USAGES)}"
                 )
-            yield _Row(where, EMOTIONS[int(code)], split, row[pixels])
+            if (split := self._splits.get(used)) is None:
+                self._left_out[used] += 1
+            else:
+                yield _Row(where, EMOTIONS[int(code)], split, row[pixels])
+
+
+def _usage_splits(decisions: SplitDecisions, name: str) -> SplitUses:
+    """What becomes of the rows of each Usage; those that are not named are left out."""
+    decisions.check_used([(usage, "") for usage in USAGES], name)
+    kinds = {usage: decisions.of(usage) or kind for usage, kind in USAGES.items()}
+    if CLASS in kinds.values():
+        raise SourceError(f"A Usage must be a split. Received: --split with {CLASS} for {name}; name a split.")
+    return decisions.uses({usage: kind for usage, kind in kinds.items() if kind != LEAVE_OUT}, name)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
-from trainables.records import SPLITS, TEST, TRAIN, Dataset, Pixels, SkippedImage
+from trainables.records import SPLITS, TEST, TRAIN, Dataset, LeftOut, Pixels, SkippedImage
 from tune.errors import DatasetError
 
 _CHUNK_IMAGES: Final = 4096
@@ -66,6 +66,9 @@ class DatasetReport(BaseModel, frozen=True):
     constant_images: int
     pixels: dict[str, PixelStatistics]
     skipped: tuple[SkippedImage, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    passed_over: dict[str, int] = {}
+    notes: tuple[str, ...] = ()
 
 
 def describe(dataset: Dataset) -> DatasetReport:
@@ -90,6 +93,9 @@ def describe(dataset: Dataset) -> DatasetReport:
             if (dataset.splits == split).any()
         },
         skipped=info.skipped,
+        left_out=info.left_out,
+        passed_over=info.passed_over,
+        notes=info.notes,
     )
 
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 from trainables.records import Pixels
 from trainables.writer import MAX_IMAGE_BYTES
 from tune.errors import SourceError
 
 MAX_MEGAPIXELS: Final = 64
+_KNOWN: Final = "PNG JPEG GIF BMP WEBP TIFF PPM DIB JPEG2000 AVIF ICO PCX QOI SGI SUN PSD DDS ICNS XBM XPM TGA"
+Image.init()
+# Not all of Pillow's: EPS runs another program, and some take almost anything for theirs.
+_FORMATS: Final = [name for name in _KNOWN.split() if name in Image.OPEN]
+_PILLOW_FIRST: Final = ("GIF",)  # OpenCV 4.14 reads a gray one as colour
 
 
 class Unreadable(ValueError):
@@ -51,10 +56,10 @@ def decode(data: bytes, path: str) -> Pixels:
         SourceError: the header declares more than `MAX_MEGAPIXELS`; nothing of that size is decoded.
     """
     try:
-        with Image.open(io.BytesIO(data)) as header:
-            width, height = header.size
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as header:
+            (width, height), kind = header.size, header.format
     except Image.DecompressionBombError:
-        width, height = 1 << 20, 1 << 20
+        width, height, kind = 1 << 20, 1 << 20, None
     except Exception as error:
         raise Unreadable("not an image") from error
     if width * height > MAX_MEGAPIXELS * 1_000_000:
@@ -62,14 +67,32 @@ def decode(data: bytes, path: str) -> Pixels:
             f"An image must have at most {MAX_MEGAPIXELS} megapixels. "
             f"Received: {width * height / 1e6:,.0f} or more in {path}; remove it."
         )
-    try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
-    except cv2.error as error:
-        raise Unreadable("damaged") from error
+    decoded = None
+    if kind not in _PILLOW_FIRST:
+        with suppress(cv2.error):
+            decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
     if decoded is None:
-        raise Unreadable("damaged")
+        return _with_pillow(data)
     image = _eight_bits(decoded)
     return image[..., None] if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _with_pillow(data: bytes) -> Pixels:
+    """Decodes the first picture of what OpenCV does not read, or not as it was meant."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+            upright = ImageOps.exif_transpose(picture)
+            mode, palette = upright.mode, upright.palette is not None
+            if mode.startswith(("I", "F")):
+                values = np.asarray(upright)
+            else:
+                values = np.asarray(upright.convert("L" if mode in ("1", "L", "LA", "La") else "RGB"))
+    except Exception as error:
+        raise Unreadable("damaged") from error
+    image = _eight_bits(values)
+    if palette and image.ndim == 3 and (image == image[..., :1]).all():
+        image = image[..., 0]  # a palette of grays
+    return image[..., None] if image.ndim == 2 else image
 
 
 def fit(image: Pixels, store_size_px: int | None, channels: int | None, path: str) -> Pixels:

@@ -100,7 +100,8 @@ def export_checkpoint(
     state, config = _read_state(checkpoint)
     model = _load_model(checkpoint, dataset)
     parameters = int(model.count_params())
-    with whole_folder(destination, needed_bytes=8 * parameters + _SPARE_BYTES) as folder:
+    needed_bytes = 8 * parameters + _SPARE_BYTES
+    with whole_folder(destination, needed_bytes, known_by=LABELS_FILE, parts=EXPORT_PARTS) as folder:
         note = _write_description(folder, dataset, config)
         _write_json(
             folder / METRICS_FILE,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -23,8 +23,10 @@ from tune.decoding import Unreadable, fit, quiet_decoders
 from tune.errors import SourceError
 from tune.layout import Item, split_of
 from tune.sources import Source, fingerprint_source, open_source
+from tune.split_names import parse_decisions
 
-_IMPORT_VERSION: Final = 1
+_IMPORT_VERSION: Final = 2
+_OPTIONS_OF_VERSION_1: Final = ("store_size_px", "channels", "test_share", "max_bad")
 _CHUNK_IMAGES: Final = 32
 _THREADS: Final = min(8, os.cpu_count() or 1)
 
@@ -38,15 +40,20 @@ class ImportOptions:
         channels: 1 gray, 3 RGB; None takes the first image's, which all must then have.
         test_share: share of the images that the test split gets where the source has none.
         max_bad: share of the images that may be unreadable.
+        splits: FOLDER=train, test, validation, class or leave-out, for folders (or patterns) that have to be decided.
+        validation: train, test or leave-out; None makes validation images the test split where there is no other.
     """
 
     store_size_px: int | None = None
     channels: int | None = None
     test_share: float = 0.1
     max_bad: float = 0.01
+    splits: tuple[str, ...] = ()
+    validation: str | None = None
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
+        parse_decisions(self.splits, self.validation)
         if self.store_size_px is not None and not 8 <= self.store_size_px <= 512:
             raise SourceError(f"--store-size must be 8 to 512 pixels. Received: {self.store_size_px}.")
         if self.channels not in (None, 1, 3):
@@ -87,22 +94,59 @@ def import_dataset(
         DatasetError: the target is in the way or cannot be written.
     """
     options = options or ImportOptions()
-    if Path(target).resolve().is_relative_to(Path(source).resolve()):
+    # Not `Path.resolve`, which raises RuntimeError for a link to itself (Python 3.11).
+    if Path(os.path.realpath(target)).is_relative_to(os.path.realpath(source)):
         raise SourceError(f"The target must lie outside the source. Received: {target} in {source}; choose another.")
-    settings = f"{FORMAT_VERSION} {_IMPORT_VERSION} {fingerprint_source(source)} {options}"
-    fingerprint = hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
+    source_fingerprint = fingerprint_source(source)
+    fingerprint = _digest(f"{FORMAT_VERSION} {_IMPORT_VERSION} {source_fingerprint} {options}")
     existing = existing_dataset(target, fingerprint)
     if existing is not None:
         return Imported(existing, unchanged=True)
+    opened = open_source(source, parse_decisions(options.splits, options.validation))
+    existing = existing_dataset(target, _digest(_settings_of_version_1(source_fingerprint, options)))
+    if existing is not None and _holds(existing, opened):
+        return Imported(existing, unchanged=True)
     check_target(target, replace=replace)
-    opened = open_source(source)
     with (
         quiet_decoders(),
         DatasetWriter(target, opened.classes, replace=replace, expected_images=opened.expected_images) as writer,
     ):
         bad = _fill(writer, opened, options, on_image)
-        writer.finish(opened.name, fingerprint, skipped=(*bad, *opened.left_out))
+        writer.finish(
+            opened.name,
+            fingerprint,
+            skipped=(*bad, *opened.skipped),
+            left_out=opened.left_out,
+            passed_over=opened.passed_over,
+            notes=opened.notes,
+        )
     return Imported(open_dataset(target), unchanged=False)
+
+
+def _digest(settings: str) -> str:
+    return hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
+
+
+def _settings_of_version_1(source_fingerprint: str, options: ImportOptions) -> str:
+    """What emotune 0.1 would have called this import, which knew fewer formats and folder names."""
+    known = ", ".join(f"{name}={getattr(options, name)!r}" for name in _OPTIONS_OF_VERSION_1)
+    return f"{FORMAT_VERSION} 1 {source_fingerprint} ImportOptions({known})"
+
+
+def _holds(dataset: Dataset, source: Source) -> bool:
+    """Whether a data set has the images, classes and splits that a source has by its names."""
+    if dataset.info.classes != source.classes:
+        return False
+    labels, splits = dataset.labels.tolist(), dataset.splits.tolist()
+    there = {path: (labels[row], splits[row]) for row, path in enumerate(dataset.paths)}
+    unread = {image.path for image in dataset.info.skipped if not image.reason.startswith("outside")}
+    for item in source:
+        label, split = there.pop(item.path, (None, None))
+        if label is None and item.path in unread:
+            continue
+        if label is None or source.classes[label] != item.class_name or item.split not in (None, split):
+            return False
+    return not there
 
 
 def _fill(
@@ -111,10 +155,12 @@ def _fill(
     """Writes every readable image; returns the others."""
     bad: list[SkippedImage] = []
     counts = np.zeros((2, len(source.classes)), np.int64)
+    unread: dict[str, SkippedImage] = {}
     first: tuple[str, Pixels] | None = None
     for done, (item, image) in enumerate(_decoded(source, options), start=1):
         if isinstance(image, Unreadable):
             bad.append(SkippedImage(path=item.path, reason=str(image)))
+            unread.setdefault(item.class_name, bad[-1])
         else:
             first = first or (item.path, image)
             _check_alike(first, (item.path, image))
@@ -125,7 +171,7 @@ def _fill(
         if on_image is not None:
             on_image(done, source.expected_images)
     _check_bad(bad, int(counts.sum()) + len(bad), options.max_bad)
-    _check_counts(counts, source)
+    _check_counts(counts, source, unread)
     return bad
 
 
@@ -185,8 +231,16 @@ def _check_bad(bad: list[SkippedImage], images: int, max_bad: float) -> None:
         )
 
 
-def _check_counts(counts: np.ndarray[tuple[int, int], np.dtype[np.int64]], source: Source) -> None:
-    """Checks again what the names alone could not tell."""
+def _check_counts(
+    counts: np.ndarray[tuple[int, int], np.dtype[np.int64]], source: Source, unread: Mapping[str, SkippedImage]
+) -> None:
+    """Checks again what the names alone could not tell; `unread` holds an unreadable image by class."""
+    for name, count in zip(source.classes, counts.sum(axis=0), strict=True):
+        if name in unread and not count:
+            raise SourceError(
+                f"A class must hold an image that can be read. Received: {name!r} of {source.name} with none: "
+                f"{unread[name].path} ({unread[name].reason}); fix or remove it."
+            )
     train = [name for name, count in zip(source.classes, counts[TRAIN], strict=True) if count]
     unknown = [n for n, count in zip(source.classes, counts[TEST], strict=True) if count and n not in train]
     if unknown:

@@ -1,14 +1,16 @@
-"""Puts a folder in place whole or not at all. Knows nothing of what is in it."""
+"""Puts an export's folder in place whole or not at all, and says in an export's words why not.
+
+Knows nothing of what is in it. `trainables/atomic_folder.py` does the work.
+"""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from trainables.atomic_folder import HARMLESS, AtomicFolder
 from trainables.places import Place
 from tune.errors import ExportError
 
@@ -26,6 +28,8 @@ def check_destination(destination: Place, holds: Sequence[str], parts: Sequence[
         PlaceError: The bucket cannot be reached.
     """
     found = destination.entries()
+    if found is not None:
+        found = found - HARMLESS
     if found == set():
         return
     others = sorted(name for name in (found or set()) - set(parts) if not name.startswith("."))
@@ -38,77 +42,36 @@ def check_destination(destination: Place, holds: Sequence[str], parts: Sequence[
 
 
 @contextmanager
-def whole_folder(destination: Path, needed_bytes: int) -> Iterator[Path]:
-    """Gives an empty folder beside the destination, and renames it to the destination when the block ends well.
+def whole_folder(
+    destination: Path, needed_bytes: int, *, known_by: str = "", parts: Sequence[str] = ()
+) -> Iterator[Path]:
+    """Gives an empty folder whose files become the destination's when the block ends well.
 
     What was at the destination is removed after that, and is still there if the block fails.
 
     Args:
         destination: An absolute path; its parents are made.
         needed_bytes: Free disk space to insist on.
+        known_by: The file by which an export is known.
+        parts: What of an earlier export gives way.
 
     Raises:
         ExportError: The place cannot be written, is too small, or another process is writing there.
     """
-    folder = destination.with_name(f".{destination.name}.exporting")
+    written = False
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise ExportError(f"{destination} must be writable. Received: {error}. Choose another place.") from error
-    try:
-        _take(folder, lock, destination)
-    except ExportError:
-        os.close(lock)
-        raise
-    try:
-        _clear(folder)  # of what a killed process left
-        free_bytes = shutil.disk_usage(folder).free
-        if free_bytes < needed_bytes:
-            raise ExportError(
-                f"{destination} needs {needed_bytes / 1e6:,.0f} MB of free disk. "
-                f"Received: {free_bytes / 1e6:,.0f} MB. Make room or choose another place."
-            )
-        yield folder
-        _replace(destination, folder)
-    except OSError as error:
-        raise ExportError(f"{destination} cannot be written. Received: {error}. Choose another place.") from error
-    finally:
-        if _is_ours(folder, lock):
-            shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
-
-
-def _take(folder: Path, lock: int, destination: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with AtomicFolder(destination, suffix="exporting", known_by=known_by, own=parts.__contains__) as folder:
+            written = True
+            free_bytes = shutil.disk_usage(folder.path).free
+            if free_bytes < needed_bytes:
+                raise ExportError(
+                    f"{destination} needs {needed_bytes / 1e6:,.0f} MB of free disk. "
+                    f"Received: {free_bytes / 1e6:,.0f} MB. Make room or choose another place."
+                )
+            yield folder.path
+            folder.put_in_place()
     except BlockingIOError as error:
         raise ExportError(f"{destination} is being written by another process. Wait for it.") from error
-    if not _is_ours(folder, lock):  # the other process has just finished
-        raise ExportError(f"{destination} was being written by another process. Try again.")
-
-
-def _is_ours(folder: Path, lock: int) -> bool:
-    return folder.exists() and folder.stat().st_ino == os.fstat(lock).st_ino
-
-
-def _clear(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-
-
-def _replace(destination: Path, folder: Path) -> None:
-    old = destination.with_name(f".{destination.name}.replaced")
-    shutil.rmtree(old, ignore_errors=True)
-    if destination.exists():
-        destination.rename(old)
-    try:
-        folder.rename(destination)
-    except OSError:
-        if old.exists():
-            old.rename(destination)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        rule = "cannot be written" if written else "must be writable"
+        raise ExportError(f"{destination} {rule}. Received: {error}. Choose another place.") from error
