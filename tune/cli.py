@@ -15,6 +15,7 @@ from trainables.errors import EmotuneError
 from tune import cli_jobs
 from tune.cli_cluster import app as cluster_app
 from tune.cli_data import app as data_app
+from tune.cli_numbers import read_numbers_like_yaml
 
 if TYPE_CHECKING:
     from trainables.records import Dataset
@@ -77,9 +78,8 @@ def run(
     from tune.spec import load_study
     from tune.study_data import prepare_data
 
-    options = {"data": data, "trials": trials, "time": time}
-    cost = [] if max_cost is None else [f"budget.cost={max_cost}"]
-    spec = load_study(study_file, [*(overrides or []), *cost], options)
+    options = {"data": data, "trials": trials, "time": time, "budget.cost": max_cost}
+    spec = load_study(study_file, overrides or [], options)
     dataset = prepare_data(spec, typer.echo, only_check=check)
     if check:
         check_folder(study_of(spec), dataset.info.fingerprint)
@@ -244,6 +244,9 @@ def doctor(
     reports, found = examine(address, storage, data)
     print_report(reports, found)
     raise typer.Exit(exit_code(found))
+
+
+read_numbers_like_yaml(app)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from search_spaces import WRITTEN
 from trainables.config import chooser_of
 from trainables.places import Place, is_bucket
 from tune.bucket_study import EXPORT_FOLDER, Mirror, being_begun, pull, working_folder
@@ -18,6 +19,7 @@ from tune.ledger import JOURNAL_FILE, Ledger, is_taken, replay
 from tune.record import SEED_STRIDE, StudyRecord, TrialRecord, is_final_fit
 from tune.spec import StudySpec
 from tune.study_file import read_yaml
+from tune.yaml_values import WrittenLoader
 
 _STUDY_FILE = "study.yaml"
 
@@ -156,7 +158,7 @@ def read_spec(path: Path) -> StudySpec:
         StudyError: it is damaged.
     """
     try:
-        return StudySpec.model_validate(read_yaml(path, "a study file"))
+        return StudySpec.model_validate(read_yaml(path, "a study file", WrittenLoader), context=WRITTEN)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
