@@ -33,6 +33,9 @@ from pydantic import (
 WRITTEN = "written by emotune"
 """Validation context of what emotune wrote itself: rules that were added since do not keep it from opening."""
 
+_MOST_STEPS = 1_000_000
+_LARGEST_INTEGER = 2**53
+
 _MOST_TRIED = 10_000
 """Steps of a range that are tried at check time; of more, so many evenly spaced ones."""
 
@@ -229,9 +232,13 @@ def _check_distribution(parameter: FloatParameter | IntParameter) -> None:
     """Refuses a range that Optuna changes, cannot hold, or does not take back from its storage."""
     low, high, step = parameter.low, parameter.high, parameter.step
     received = f"low={low!r}, high={high!r}" + (f", step={step!r}" if step not in (None, 1) else "")
+    if isinstance(parameter, IntParameter) and max(abs(low), abs(high)) > _LARGEST_INTEGER:
+        raise ValueError(f"Optuna holds integers up to 2^53. Received: {received}. Narrow the range")
+    if isinstance(parameter, FloatParameter) and step is not None and (high - low) / step > _MOST_STEPS:
+        raise ValueError(f"a range must have at most {_MOST_STEPS:,} steps. Received: {received}. Write a larger step")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Optuna warns that it changes `high`: seen below
+        with warnings.catch_warnings(record=True) as warned:  # that it changes `high`, be it to the same float
+            warnings.simplefilter("always")
             distribution = parameter.distribution()
             stored = json_to_distribution(distribution_to_json(distribution))
         if not math.isfinite(high - low):
@@ -243,10 +250,8 @@ def _check_distribution(parameter: FloatParameter | IntParameter) -> None:
             f"high must be low plus a whole number of steps. Received: {received}. "
             f"Write high: {distribution.high!r}, or another step"
         )
-    if step is not None and (high - low) / step > 1_000_000:
-        raise ValueError(f"a range must have at most 1,000,000 steps. Received: {received}. Write a larger step")
     lost = next((value for value in parameter.tried() if not _holds(distribution, value)), None)
-    if lost is not None or stored != distribution:
+    if lost is not None or warned or stored != distribution:
         what = f" Optuna does not hold {lost!r} exactly" if lost is not None else " its storage rounds them"
         raise ValueError(
             f"low, high and step must be numbers that Optuna holds.{what}. Received: {received}. Round them"
@@ -259,12 +264,19 @@ def _check_distribution(parameter: FloatParameter | IntParameter) -> None:
         )
 
 
+def _short(value: float) -> str:
+    """Returns a number in six digits where these are all it has."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+
+
 def _check_range(low: float, high: float, default: float, log: bool, stepped: bool) -> None:
     if low > high:
-        raise ValueError(f"low={low:g} must be <= high={high:g}. Exchange them")
+        raise ValueError(f"low={_short(low)} must be <= high={_short(high)}. Exchange them")
     if not low <= default <= high:
-        raise ValueError(f"default must be in [low, high] = [{low:g}, {high:g}]. Received: {default:g}")
+        raise ValueError(
+            f"default must be in [low, high] = [{_short(low)}, {_short(high)}]. Received: {_short(default)}"
+        )
     if log and low <= 0:
-        raise ValueError(f"log: true needs low > 0. Received: low={low:g}")
+        raise ValueError(f"log: true needs low > 0. Received: low={_short(low)}")
     if log and stepped:
         raise ValueError("log and step exclude each other. Remove one of them")

@@ -172,6 +172,9 @@ def replay(
     study: StudyName,
     trial: Annotated[int, typer.Argument(metavar="TRIAL", help="A trial's number.", min=0)],
     epochs: Annotated[int | None, typer.Option(help="Only the first epochs.", min=1)] = None,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Put its lost checkpoint back, if every epoch is identical.")
+    ] = False,
     storage: Storage = "runs",
 ) -> None:
     """Train a trial again from its seeds and compare every epoch with what it reported."""
@@ -184,7 +187,7 @@ def replay(
     found = find_study(study, storage)
     dataset = open_study_data(found.spec)
     check_data(found, found.record(), dataset.info.fingerprint)
-    replayed = replay_trial(found, dataset, trial, epochs)
+    replayed = replay_trial(found, dataset, trial, epochs, restore=restore)
     typer.echo(replay_lines(replayed))
     if replayed.different:
         raise typer.Exit(1)
@@ -196,6 +199,9 @@ def export(
     to: Annotated[
         str, typer.Option("--to", help="Folder to write, or a bucket's address; an earlier export there gives way.")
     ],
+    trial: Annotated[
+        int | None, typer.Option(help="Another trial or confirmation than the best, by its number.", min=0)
+    ] = None,
     storage: Storage = "runs",
 ) -> None:
     """Export the best checkpoint of a study: Keras model, SavedModel, labels, metrics."""
@@ -205,7 +211,7 @@ def export(
     from tune.studies import find_study
 
     found = find_study(study, storage)
-    export_to(found, to)
+    export_to(found, to, trial)
     typer.echo(export_lines(Place(to)))
 
 

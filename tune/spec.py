@@ -159,7 +159,9 @@ class Faults(_Section, frozen=True):
     exception: int = Field(1, ge=0, le=1000)
     hung: int = Field(1, ge=0, le=1000)
     storage: int = Field(3, ge=0, le=1000)
-    silence_factor: float = Field(20, gt=1, description="hung: no report for so many of its usual epochs...")
+    silence_factor: float = Field(
+        20, gt=1, allow_inf_nan=False, description="hung: no report for so many of its usual epochs..."
+    )
     silence_min_s: Annotated[float, BeforeValidator(seconds)] = Field(
         300, gt=0, allow_inf_nan=False, description="...and for at least so long"
     )

@@ -53,6 +53,10 @@ def explain(
         message = "type must be float, int or categorical"
     elif first["type"] == "union_tag_not_found":
         message = "needs a type: float, int or categorical"
+    elif first["type"] == "model_attributes_type" and location[0] == "space":
+        message = "must be a parameter with a type: float, int or categorical; one value belongs in fixed"
+    elif first["type"] in ("model_attributes_type", "dict_type"):
+        message = "must be a mapping"
     elif first["type"] == "bool_type":
         message = "must be true or false"
     elif first["type"] == "string_type" and isinstance(first["input"], int | float):
@@ -69,7 +73,7 @@ def _named(location: Sequence[int | str]) -> Location:
     return tuple(
         part
         for index, part in enumerate(location)
-        if not (part in tags and index > 0) and not str(part).startswith(("function-", "list["))
+        if not (part in tags and index > 0) and not str(part).startswith(("function-", "list[", "[key]"))
     )
 
 

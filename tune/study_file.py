@@ -66,7 +66,7 @@ def _parse(text: str, name: str, what: str, loader: type[OldLoader]) -> dict[str
         raw = _unshared(parse(text, loader))
     except UnclearValue as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise StudyFileError(f"{what} must have one meaning ({name}{line}): {error.problem}") from None
+        raise StudyFileError(f"{what} ({name}{line}): {error.problem}") from None
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise StudyFileError(f"{what} must be valid YAML ({name}{line}): {error.problem}. Fix that line") from None
@@ -146,7 +146,7 @@ def _override(text: str) -> tuple[list[str], Any, str]:
     try:
         return keys, _unshared(parse(written)), text
     except UnclearValue as error:
-        raise StudyFileError(f"--set {path} must have one meaning: {error.problem}") from None
+        raise StudyFileError(f"--set {path.strip()}: {error.problem}") from None
     except BROKEN_YAML:
         raise StudyFileError(f"--set takes a YAML value. Received: {text!r}. Quote or fix the value") from None
 
