@@ -42,13 +42,15 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
                         f"{name}: when may only name a parameter above it. Received: {other!r}. "
                         f"Parameters above: {', '.join(above) or 'none'}"
                     )
-                strange = [value for value in wanted if not above[other].contains(value)]
-                if info.context != WRITTEN and is_continuous(above[other]):
+                if info.context == WRITTEN and wanted:
+                    continue
+                if is_continuous(above[other]):
                     raise ValueError(
                         f"{name}: when {other} must name values that are proposed again and again. Received: "
                         f"{wanted} of a range without steps. Give {other} a step, or choices"
                     )
-                if (strange and info.context != WRITTEN) or not wanted:
+                strange = [value for value in wanted if not above[other].contains(value)]
+                if strange or not wanted:
                     raise ValueError(
                         f"{name}: when {other} must be among that parameter's values. Received: {strange or wanted}"
                     )

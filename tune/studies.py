@@ -186,7 +186,10 @@ def read_spec(path: Path) -> StudySpec:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise StudyError(f"{path} is damaged at {place}: {first['msg']}. Restore it from a copy") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise StudyError(
+            f"{path} is damaged{' at ' + place if place else ''}: {message}. Restore it from a copy"
+        ) from None
 
 
 def load_study_place(place: Place) -> Study:
