@@ -291,6 +291,12 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         "name: must be text. Received: 100000.0. Quote it",
     ),
     "infinite patience": (study(faults={"silence_factor": float("inf")}), "faults.silence_factor: .*finite"),
+    "NUL in a path": (study(storage="a\0b"), "storage: must hold no NUL character"),
+    "a number of two lines": (
+        text("name: a\ndata: faces\nspace: quickstart\ntrials: |\n  5\n"),
+        "trials: must be a valid integer",
+    ),
+    "true for a key": (text(f"{GOOD_TEXT}true: 3\n"), "a key of a study file must be text .*Received: True. Quote it"),
     "an alias of itself": (text("name: &a [*a]\n"), "valid YAML"),
     # overrides and options
     "set octal": (override("trials=010"), "--set trials: 010 is 8 in YAML 1.1 and 10 in YAML 1.2. Write 10"),
@@ -315,6 +321,10 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         r"budget.cost: .*greater than 0. Received: -1.0 \(--max-cost\)",
     ),
     "resume with octal trials": (arguments("resume", "old", "--trials", "010"), "'--trials': 010 is 8 in YAML 1.1"),
+    "a strength with underscores": (
+        arguments("data", "preview", "faces", "--method", "augment", "--set", "augment_strength=1_0"),
+        "A strength must be a number. Received: 'augment_strength=1_0': 1_0 is 10 in YAML 1.1",
+    ),
     "a trial's number in base 60": (arguments("why", "old", "1:30"), "1:30 is 90 in YAML 1.1"),
     "set without value": (override("trials"), "path=value"),
     "set unknown": (override("asha.max_epoch=3"), "Did you mean 'max_epochs'"),

@@ -60,7 +60,9 @@ REFUSED = {
     "1:30.5": "is 90.5 in YAML 1.1",
     "010": "is 8 in YAML 1.1 and 10 in YAML 1.2. Write 10, or quote it: '010'",
     "-017": "is -15 in YAML 1.1 and -17 in YAML 1.2",
-    "08": "is 8 in YAML 1.2. Write 8",
+    "08": "begins with 0, as an octal number of YAML 1.1 does. Write 8",
+    "007": "begins with 0",
+    "000": "begins with 0",
     "1_000": "is 1000 in YAML 1.1 and text in YAML 1.2. Write 1000",
     "1_0.5": "is 10.5 in YAML 1.1",
     "0b11": "is 3 in YAML 1.1",
@@ -87,7 +89,7 @@ def test_what_readers_of_yaml_take_for_different_numbers_is_refused_and_quoted_i
         parse(f"a: {text}")
     assert REFUSED[text] in str(refused.value.problem)
     assert parse(f"a: '{text}'")["a"] == text
-    with pytest.raises(ValueError, match="YAML 1.2|beyond what"):
+    with pytest.raises(ValueError, match="YAML 1|beyond what"):
         number(text)
 
 

@@ -58,6 +58,8 @@ class _Section(BaseModel, frozen=True, extra="forbid"):
     @classmethod
     def _of_its_kind(cls, value: object, info: ValidationInfo) -> object:
         """Reads text as a number where one is wanted, by YAML's rules; pydantic would take `010`, `inf` and `true`."""
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("must hold no NUL character")
         field = cls.model_fields[str(info.field_name)]
         wanted = {field.annotation, *get_args(field.annotation)}
         if wanted & {int, float}:
@@ -257,7 +259,7 @@ class StudySpec(_Section, frozen=True):
             if parts.scheme != "postgresql" or not parts.path.strip("/"):
                 raise ValueError(
                     "optuna_storage must be postgresql://USER@HOST/DATABASE. "
-                    f"Received: {parts.scheme or 'no scheme'}://{parts.hostname or ''}{parts.path}. Mend it"
+                    f"Received: {parts.scheme or 'no scheme'}://{parts.hostname or ''}{parts.path}. Fix it"
                 )
             if parts.password:
                 raise ValueError(

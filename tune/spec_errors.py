@@ -44,6 +44,8 @@ def explain(
     if first["type"] == "extra_forbidden":
         near = nearest(str(location[-1]), _keys_at(model, location[:-1], raw))
         return f"{name} is no key of a study file ({place}).{near}{more}"
+    if first["type"] == "invalid_key":
+        return f"a key of a study file must be text ({path}). Received: {first['input']!r}. Quote it{more}"
     if first["type"] == "missing":
         return f"{name} is missing ({place}). Add it{more}"
     message = re.sub(r"^(Value error|Assertion failed), ", "", first["msg"])

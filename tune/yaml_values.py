@@ -58,13 +58,14 @@ def number(text: str) -> int | float | None:
 def _unclear(text: str) -> tuple[str, str] | None:
     """Returns why a plain text is refused and what to write instead, None for one that all readers take the same."""
     old = _old_tag(yaml.ScalarNode, text, (True, False))
-    if len(text) > _LONGEST:  # Python's int() refuses thousands of digits
+    if len(text) > _LONGEST or "\n" in text:  # Python's int() refuses thousands of digits; `$` matches before a newline
         return None
     if old == f"{_TAG}timestamp":
         return f"{text} is a date in YAML 1.1 and text in YAML 1.2", ""
     if _LEADING_ZERO.fullmatch(text):
-        octal = f"{int(text, 8)} in YAML 1.1 and " if old == _INT else ""
-        return f"{text} is {octal}{int(text)} in YAML 1.2", str(int(text))
+        if old == _INT and int(text, 8) != int(text):
+            return f"{text} is {int(text, 8)} in YAML 1.1 and {int(text)} in YAML 1.2", str(int(text))
+        return f"{text} begins with 0, as an octal number of YAML 1.1 does", str(int(text))
     if old in (_INT, _FLOAT) and not any(form.fullmatch(text) for form in (_INTEGER, _DECIMAL, _SPECIAL)):
         meant = yaml.safe_load(text)
         time = ", a time as 90s, 30m or 1h30m" if ":" in text else ""
