@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from search_spaces.space import (
+from search_spaces.parameters import (
+    WRITTEN,
     CategoricalParameter,
     FloatParameter,
     IntParameter,
     Parameter,
-    SearchSpace,
     Suggester,
     Value,
 )
+from search_spaces.space import SearchSpace
 
 __all__ = [
+    "WRITTEN",
     "CategoricalParameter",
     "FloatParameter",
     "IntParameter",

@@ -1,136 +1,24 @@
-"""The search space: float, int and categorical parameters with conditions and defaults. Knows no trial, no file."""
+"""The search space: its parameters in order, what they propose together, and whether another only widens it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Self
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from pydantic import BaseModel, Field, RootModel, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+from optuna.distributions import BaseDistribution
+from pydantic import RootModel, ValidationInfo, model_validator
 
-Value = StrictBool | StrictInt | StrictFloat | StrictStr
-
-
-class Suggester(Protocol):
-    """What proposes values: an `optuna.trial.Trial` has these three methods."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
-        """Proposes a float in [low, high]."""
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
-        """Proposes an int in [low, high]."""
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """Proposes one of the choices."""
-
-
-class _Parameter(BaseModel, frozen=True, extra="forbid"):
-    when: dict[str, Value | list[Value]] = Field(default_factory=dict)
-
-    def active(self, values: Mapping[str, Value]) -> bool:
-        """Says whether every condition of `when` holds for the values chosen so far."""
-        return all(name in values and values[name] in wanted for name, wanted in self.conditions().items())
-
-    def conditions(self) -> dict[str, list[Value]]:
-        """Returns `when` with every single value as a list of one."""
-        return {name: wanted if isinstance(wanted, list) else [wanted] for name, wanted in self.when.items()}
-
-
-class FloatParameter(_Parameter, frozen=True):
-    """A float in [low, high], uniform, in steps, or uniform in its logarithm."""
-
-    type: Literal["float"]
-    low: float = Field(allow_inf_nan=False)
-    high: float = Field(allow_inf_nan=False)
-    default: float = Field(allow_inf_nan=False)
-    log: bool = False
-    step: float | None = Field(None, gt=0)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        _check_range(self.low, self.high, self.default, self.log, self.step is not None)
-        if self.step is not None:
-            _check_on_grid("high", self.high, self.low, self.step)
-            _check_on_grid("default", self.default, self.low, self.step)
-        return self
-
-    def distribution(self) -> BaseDistribution:
-        """Returns Optuna's distribution of this parameter."""
-        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
-
-    def suggest(self, name: str, trial: Suggester) -> float:
-        """Asks the trial for a value."""
-        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
-
-    def contains(self, value: Value) -> bool:
-        """Says whether a value lies in the range."""
-        return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
-
-
-class IntParameter(_Parameter, frozen=True):
-    """An integer in [low, high], uniform, in steps, or uniform in its logarithm."""
-
-    type: Literal["int"]
-    low: StrictInt
-    high: StrictInt
-    default: StrictInt
-    log: bool = False
-    step: int = Field(1, ge=1)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        _check_range(self.low, self.high, self.default, self.log, self.step != 1)
-        _check_on_grid("high", self.high, self.low, self.step)
-        _check_on_grid("default", self.default, self.low, self.step)
-        return self
-
-    def distribution(self) -> BaseDistribution:
-        """Returns Optuna's distribution of this parameter."""
-        return IntDistribution(self.low, self.high, log=self.log, step=self.step)
-
-    def suggest(self, name: str, trial: Suggester) -> int:
-        """Asks the trial for a value."""
-        return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
-
-    def contains(self, value: Value) -> bool:
-        """Says whether a value lies in the range."""
-        return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
-
-
-class CategoricalParameter(_Parameter, frozen=True):
-    """One of several choices without an order."""
-
-    type: Literal["categorical"]
-    choices: list[Value] = Field(min_length=1)
-    default: Value
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if len({(type(c), c) for c in self.choices}) != len(self.choices):
-            raise ValueError(f"choices must differ. Received: {self.choices}. Remove the repeated one")
-        if self.default not in self.choices:
-            raise ValueError(f"default must be one of choices={self.choices}. Received: {self.default!r}")
-        return self
-
-    def distribution(self) -> BaseDistribution:
-        """Returns Optuna's distribution of this parameter."""
-        return CategoricalDistribution(self.choices)
-
-    def suggest(self, name: str, trial: Suggester) -> Value:
-        """Asks the trial for a value."""
-        value: Value = trial.suggest_categorical(name, self.choices)
-        return value
-
-    def contains(self, value: Value) -> bool:
-        """Says whether a value is one of the choices."""
-        return value in self.choices
-
-
-_AnyParameter = FloatParameter | IntParameter | CategoricalParameter
-Parameter = Annotated[FloatParameter | IntParameter | CategoricalParameter, Field(discriminator="type")]
+from search_spaces.parameters import (
+    WRITTEN,
+    AnyParameter,
+    CategoricalParameter,
+    Parameter,
+    Suggester,
+    Value,
+    is_continuous,
+)
 
 
 class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
@@ -143,16 +31,23 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
     """
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self, info: ValidationInfo) -> Self:
         if not self.root:
             raise ValueError("a search space needs at least one parameter. Received: none")
-        above: dict[str, _AnyParameter] = {}
+        above: dict[str, AnyParameter] = {}
         for name, parameter in self.root.items():
             for other, wanted in parameter.conditions().items():
                 if other not in above:
                     raise ValueError(
                         f"{name}: when may only name a parameter above it. Received: {other!r}. "
                         f"Parameters above: {', '.join(above) or 'none'}"
+                    )
+                if info.context == WRITTEN and wanted:
+                    continue
+                if is_continuous(above[other]):
+                    raise ValueError(
+                        f"{name}: when {other} must name values that are proposed again and again. Received: "
+                        f"{wanted} of a range without steps. Give {other} a step, or choices"
                     )
                 strange = [value for value in wanted if not above[other].contains(value)]
                 if strange or not wanted:
@@ -163,7 +58,7 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
         return self
 
     @property
-    def parameters(self) -> dict[str, _AnyParameter]:
+    def parameters(self) -> dict[str, AnyParameter]:
         """The parameters by name, in order."""
         return self.root
 
@@ -222,7 +117,7 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def _breaks(old: _AnyParameter, new: _AnyParameter) -> list[str]:
+def _breaks(old: AnyParameter, new: AnyParameter) -> list[str]:
     if isinstance(old, CategoricalParameter) and isinstance(new, CategoricalParameter):
         gone = [choice for choice in old.choices if choice not in new.choices]
         reasons = [f"its choices lose {', '.join(map(str, gone))}"] if gone else []
@@ -234,29 +129,10 @@ def _breaks(old: _AnyParameter, new: _AnyParameter) -> list[str]:
             reasons.append(f"its bounds shrink from {old.low:g}-{old.high:g} to {new.low:g}-{new.high:g}")
         if (new.log, new.step) != (old.log, old.step):
             reasons.append("its scale changes")
-        elif new.step and not math.isclose((shift := (old.low - new.low) / new.step), round(shift), abs_tol=1e-6):
+        elif new.step and not all(new.contains(value) for value in old.tried()):
             reasons.append("its steps fall elsewhere")
     if new.default != old.default:
         reasons.append(f"its default changes from {old.default} to {new.default}, and trial 0 has run with the former")
     if new.conditions() != old.conditions():
         reasons.append("its conditions change")
     return reasons
-
-
-def _check_range(low: float, high: float, default: float, log: bool, stepped: bool) -> None:
-    if low > high:
-        raise ValueError(f"low={low:g} must be <= high={high:g}. Exchange them")
-    if not low <= default <= high:
-        raise ValueError(f"default must be in [low, high] = [{low:g}, {high:g}]. Received: {default:g}")
-    if log and low <= 0:
-        raise ValueError(f"log: true needs low > 0. Received: low={low:g}")
-    if log and stepped:
-        raise ValueError("log and step exclude each other. Remove one of them")
-
-
-def _check_on_grid(what: str, value: float, low: float, step: float) -> None:
-    steps = (value - low) / step
-    if not math.isclose(steps, round(steps), abs_tol=1e-6):
-        raise ValueError(
-            f"{what} must be low plus a whole number of steps. Received: {value:g}, low={low:g}, step={step:g}"
-        )

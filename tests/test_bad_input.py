@@ -21,6 +21,8 @@ from tune.cli import command_line as main
 
 GOOD: dict[str, object] = {"name": "tiny", "data": "faces", "space": "quickstart", "trials": 2}
 
+GOOD_TEXT = yaml.safe_dump(GOOD, sort_keys=False)
+
 
 def study(**changes: object) -> Callable[[Path], list[str]]:
     """Returns a case: a study file that is in order but for `changes` (None removes a key)."""
@@ -230,7 +232,112 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         parameter(type="float", low=0.0, high=0.5, default=0.1, when={"optimizer": "adam"}),
         "parameter above it",
     ),
+    # values of the wrong kind
+    "a float where an integer is wanted": (
+        study(space={"batch_size": {"type": "float", "low": 16, "high": 64, "default": 32}}),
+        "space.batch_size: is a whole number, and its type must be int. Received: float. Write type: int .s.yaml, line",
+    ),
+    "a range where true or false is wanted": (
+        study(space={"batch_norm": {"type": "int", "low": 0, "high": 1, "default": 0}}),
+        "space.batch_norm: .*must be categorical. Received: int. Write .*true, false",
+    ),
+    "a range where a name is wanted": (
+        study(space={"optimizer": {"type": "int", "low": 0, "high": 1, "default": 0}}),
+        "space.optimizer: is a name, and its type must be categorical. Received: int",
+    ),
+    "text where numbers are wanted": (
+        study(space={"batch_size": {"type": "categorical", "choices": ["32", "many"], "default": "32"}}),
+        "space.batch_size: must be a number. Received: 'many'",
+    ),
+    "a number twice, once as text": (
+        study(space={"batch_size": {"type": "categorical", "choices": ["32", 32], "default": 32}}),
+        "choices must differ. Received: 32 and 32",
+    ),
+    "half a batch": (
+        study(space={"batch_size": {"type": "categorical", "choices": [16, 16.5], "default": 16}}),
+        "space.batch_size: .*valid integer.*Received: 16.5",
+    ),
+    "yes for true": (study(fixed={"batch_norm": "yes"}), "fixed.batch_norm: must be true or false. Received: 'yes'"),
+    "1 for true": (study(fixed={"batch_norm": 1}), "fixed.batch_norm: must be true or false. Received: 1"),
+    "default 1 for true": (
+        study(space={"nesterov": {"type": "categorical", "choices": [True, False], "default": 1}}),
+        "space.nesterov.default: must be true or false. Received: 1",
+    ),
+    "yes for a switch": (text(f"{GOOD_TEXT}confirm: {{refit: yes}}"), "confirm.refit: must be true or false.*'yes'"),
+    "a word for a log": (
+        parameter(type="float", low=0.1, high=0.5, default=0.2, log="yes"),
+        "log: must be true or false",
+    ),
+    "a list in fixed": (
+        study(fixed={"width": [0.1, 0.2]}),
+        r"fixed.width: must be one value. Received: \[0.1, 0.2\]. A list belongs in space: width: {type: categorical",
+    ),
+    "a range in fixed": (
+        study(fixed={"width": {"type": "float", "low": 0.1}}),
+        "fixed.width: .*A range belongs in space",
+    ),
+    "nothing in fixed": (text(f"{GOOD_TEXT}fixed: {{width: }}"), "fixed.width: must be one value. Received: none"),
+    "one value in space": (
+        study(space={"width": 0.5}),
+        "space.width: must be a parameter .*one value belongs in fixed",
+    ),
+    "a list of lists": (
+        study(space={"width": {"type": "categorical", "choices": [[0.1], 0.2], "default": 0.2}}),
+        "space.width.choices.0: must be one number",
+    ),
+    "a step that misses": (
+        parameter(type="float", low=0, high=0.33333334, step=0.11111111, default=0.33333334),
+        "space.dropout: high must be low plus a whole number of steps. .*Write high: 0.33333333",
+    ),
+    "a step without end": (parameter(type="float", low=0, high=0.5, step=float("inf"), default=0), "step: .*finite"),
+    "a step of almost nothing": (parameter(type="float", low=0, high=0.5, step=1e-320, default=0), "at most 1,000,000"),
+    "base 60": (
+        text(f"{GOOD_TEXT}time: 1:30"),
+        r"s.yaml, line 5\): 1:30 is 90 in YAML 1.1 and text in YAML 1.2. Write 90",
+    ),
+    "base 60, quoted": (text(f"{GOOD_TEXT}time: '1:30'"), "time: .*30m or 1h30m.*Received: '1:30'"),
+    "octal": (text("name: a\ntrials: 010\n"), r"s.yaml, line 2\): 010 is 8 in YAML 1.1 and 10 in YAML 1.2. Write 10"),
+    "a date for a name": (text("name: 2024-01-01\n"), "2024-01-01 is a date .* Quote it: '2024-01-01'"),
+    "a number for a name": (
+        text(f"{GOOD_TEXT}".replace("tiny", "1e5")),
+        "name: must be text. Received: 100000.0. Quote it",
+    ),
+    "infinite patience": (study(faults={"silence_factor": float("inf")}), "faults.silence_factor: .*finite"),
+    "NUL in a path": (study(storage="a\0b"), "storage: must hold no NUL character"),
+    "a number of two lines": (
+        text("name: a\ndata: faces\nspace: quickstart\ntrials: |\n  5\n"),
+        "trials: must be a valid integer",
+    ),
+    "true for a key": (text(f"{GOOD_TEXT}true: 3\n"), "a key of a study file must be text .*Received: True. Quote it"),
+    "an alias of itself": (text("name: &a [*a]\n"), "valid YAML"),
     # overrides and options
+    "set octal": (override("trials=010"), "--set trials: 010 is 8 in YAML 1.1 and 10 in YAML 1.2. Write 10"),
+    "set base 60": (override("time=1:30"), "--set time: 1:30 is 90 in YAML 1.1"),
+    "set no space": (override("space=null"), "space is missing .--set space=null.. Add it"),
+    "set a wrong value": (override("asha.max_epochs=0"), r"asha.max_epochs: .*Received: 0 \(--set asha.max_epochs=0\)"),
+    "set a wrong space": (
+        override("space={batch_size: {type: float, low: 16, high: 64, default: 32}}"),
+        r"Write type: int \(--set space=",
+    ),
+    "trials option octal": (arguments("run", "s.yaml", "--trials", "010"), "'--trials': 010 is 8 in YAML 1.1"),
+    "trials option with underscores": (
+        arguments("run", "s.yaml", "--trials", "1_0"),
+        "'--trials': 1_0 is 10 in YAML 1.1",
+    ),
+    "time option base 60": (
+        lambda folder: [*study()(folder), "--time", "1:30"],
+        r"time: .*30m or 1h30m.*Received: '1:30' \(--time\)",
+    ),
+    "cost option negative": (
+        lambda folder: [*study(budget={"node_hour_price": 1})(folder), "--max-cost", "-1"],
+        r"budget.cost: .*greater than 0. Received: -1.0 \(--max-cost\)",
+    ),
+    "resume with octal trials": (arguments("resume", "old", "--trials", "010"), "'--trials': 010 is 8 in YAML 1.1"),
+    "a strength with underscores": (
+        arguments("data", "preview", "faces", "--method", "augment", "--set", "augment_strength=1_0"),
+        "A strength must be a number. Received: 'augment_strength=1_0': 1_0 is 10 in YAML 1.1",
+    ),
+    "a trial's number in base 60": (arguments("why", "old", "1:30"), "1:30 is 90 in YAML 1.1"),
     "set without value": (override("trials"), "path=value"),
     "set unknown": (override("asha.max_epoch=3"), "Did you mean 'max_epochs'"),
     "set into a number": (override("trials.x=3"), "cannot reach into 'trials'"),

@@ -121,6 +121,27 @@ def test_the_final_fit_is_exported_with_its_evidence(confirmed: Study) -> None:
     assert len(metrics["test"]["by_seed"]) == 2  # the final fit is no seed
 
 
+def test_a_final_fit_whose_checkpoint_is_gone_is_not_replaced_by_a_repetition(confirmed: Study, tmp_path: Path) -> None:
+    copied, record = Study(tmp_path / "gone", confirmed.spec), confirmed.record()
+    shutil.copytree(confirmed.directory, copied.directory)
+    assert record.confirmed is not None
+    winner = record.confirmed["winner"]
+    for path in record.confirmations[winner + 900 * SEED_STRIDE].checkpoints.values():
+        shutil.rmtree(copied.directory / path, ignore_errors=True)
+    with pytest.raises(
+        StudyError, match=f"trial {winner} final fit is the best and its checkpoint is gone .*--trial"
+    ) as e:
+        emotune("export", copied.directory, "--to", tmp_path / "out")
+    repetition = int(str(e.value).partition("--trial ")[2].split()[0])
+    assert repetition % SEED_STRIDE == winner and repetition > SEED_STRIDE
+    assert emotune("export", copied.directory, "--to", tmp_path / "out", "--trial", repetition) == 0
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert (metrics["trial"], metrics["confirmation"]) == (repetition, record.confirmed)
+    other = next(number for number in record.trials if number != winner)
+    assert emotune("export", copied.directory, "--to", tmp_path / "out", "--trial", other) == 0
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["confirmation"] is None
+
+
 def test_show_tells_mean_spread_interval_and_luck(confirmed: Study, capsys: pytest.CaptureFixture[str]) -> None:
     assert emotune("show", confirmed.directory) == 0
     text = capsys.readouterr().out

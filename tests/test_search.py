@@ -11,10 +11,12 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from search_spaces import WRITTEN
 from trainables.faults import FaultKind, TrialFault
+from tune.errors import StudyError
 from tune.ledger import Ledger
 from tune.optuna_study import rebuild_optuna_study
-from tune.record import RungDecision
+from tune.record import RungDecision, TrialRecord
 from tune.search import OptunaSearcher
 from tune.spec import StudySpec
 
@@ -97,6 +99,49 @@ def test_a_trial_whose_loss_is_not_finite_is_told_fail(driver: Driver) -> None:
     driver.report("x", 0, 1, math.nan, last=True)
     assert driver.states() == [TrialState.FAIL]
     assert driver.ledger.record.trials[0].reason == "the loss was not finite in epoch 1"
+
+
+def old_spec(**space: Any) -> StudySpec:
+    """A study that an earlier version took."""
+    return StudySpec.model_validate({"name": "a", "data": "d", "trials": 4, "space": space}, context=WRITTEN)
+
+
+def test_what_no_trial_takes_is_never_journalled(tmp_path: Path) -> None:
+    spec = old_spec(batch_size={"type": "float", "low": 16, "high": 17, "default": 16.5})
+    ledger = Ledger(tmp_path / "journal.jsonl")
+    searcher = OptunaSearcher(rebuild_optuna_study(tmp_path / "optuna.log", spec, []), spec, ledger)
+    with pytest.raises(
+        StudyError, match="no trial takes batch_size=16.5: .*valid integer.* Change it in the study's space"
+    ):
+        searcher.suggest("x")
+    ledger.close()
+    assert (tmp_path / "journal.jsonl").read_text() == ""
+
+
+def test_a_trial_that_an_earlier_version_journalled_and_none_takes_has_failed(tmp_path: Path) -> None:
+    spec = old_spec(batch_size={"type": "float", "low": 16, "high": 17, "default": 16})
+    ledger = Ledger(tmp_path / "journal.jsonl")
+    ledger.append("trial", trial=0, values={"batch_size": 16.0})
+    ledger.append("trial", trial=1, values={"batch_size": 16.5})
+    study = rebuild_optuna_study(tmp_path / "optuna.log", spec, ledger.record.trials.values())
+    assert OptunaSearcher(study, spec, ledger).suggest("x")["trial"] == 0
+    assert (ledger.record.trials[1].state, ledger.record.trials[0].state) == ("failed", "waiting")
+    assert ledger.record.trials[1].reason.startswith("no trial takes batch_size=16.5")
+    ledger.close()
+
+
+def test_text_that_an_earlier_version_journalled_is_told_to_optuna_as_the_number_it_is(tmp_path: Path) -> None:
+    spec = old_spec(dropout={"type": "categorical", "choices": ["8e-1", 0.5], "default": "8e-1"})
+    trials = [TrialRecord(0, {"dropout": "8e-1"}), TrialRecord(1, {"dropout": 0.5})]
+    study = rebuild_optuna_study(tmp_path / "optuna.log", spec, trials)
+    assert [trial.params for trial in study.get_trials()] == [{"dropout": 0.8}, {"dropout": 0.5}]
+
+
+@pytest.mark.filterwarnings("ignore:The distribution is specified by")
+def test_a_study_whose_steps_optuna_rounds_says_so_when_it_is_to_go_on(tmp_path: Path) -> None:
+    spec = old_spec(dropout={"type": "float", "low": 0, "high": 0.33333334, "step": 0.11111111, "default": 0.33333334})
+    with pytest.raises(StudyError, match="Optuna does not take back trial 0: .*search on under another name"):
+        rebuild_optuna_study(tmp_path / "optuna.log", spec, [TrialRecord(0, {"dropout": 0.33333334})])
 
 
 def break_off(driver: Driver, ray_id: str, number: int, kind: FaultKind) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from search_spaces import SearchSpace, builtin_spaces
+from search_spaces import WRITTEN, SearchSpace, builtin_spaces
 from trainables.config import TrialConfig
 
 MISSION = {"learning_rate", "batch_size", "dropout", "split_ratio", "optimizer", "preprocessing"}
@@ -81,11 +82,115 @@ PICK = {"type": "categorical", "choices": ["a", "b"], "default": "a"}
         ({"x": {**PICK, "choices": ["a", "a"]}}, "choices must differ"),
         ({"x": {**FLOAT, "when": {"y": "a"}}, "y": PICK}, "may only name a parameter above it"),
         ({"y": PICK, "x": {**FLOAT, "when": {"y": "c"}}}, "must be among that parameter's values"),
+        (
+            {"y": {**PICK, "choices": ["a", "b", 1]}, "x": {**FLOAT, "when": {"y": True}}},
+            "must be among that parameter's",
+        ),
+        ({"y": FLOAT, "x": {**FLOAT, "when": {"y": 0.5}}}, "when y must name values that are proposed again and again"),
+        ({"y": {**FLOAT, "step": 0.1}, "x": {**FLOAT, "when": {"y": 0.45}}}, "must be among that parameter's values"),
+        ({"x": {**FLOAT, "low": True}}, "must be a number"),
+        ({"x": {**FLOAT, "low": "0.1"}}, "must be a number"),
+        ({"x": {**FLOAT, "log": "yes"}}, "valid boolean"),
+        ({"x": {**FLOAT, "log": 1}}, "valid boolean"),
+        ({"x": {**FLOAT, "step": float("inf")}}, "finite"),
+        ({"x": {**FLOAT, "step": 1e-320}}, "at most 1,000,000 steps"),
+        ({"x": {**FLOAT, "step": 1e-9}}, "at most 1,000,000 steps"),
+        ({"x": {**FLOAT, "low": -1e308, "high": 1e308}}, "Optuna must be able to hold the range"),
+        ({"x": {**FLOAT, "high": 10**400}}, "at most 64 bits"),
+        ({"x": {"type": "int", "low": 0, "high": 2**53 + 1, "default": 0}}, "integers up to 2\\^53"),
+        ({"x": {"type": "int", "low": 0, "high": 10**400, "default": 0}}, "at most 64 bits"),
+        ({"x": {"type": "int", "low": 1, "high": 10, "step": 4, "default": 5}}, "Write high: 9"),
+        ({"x": {"type": "int", "low": 1, "high": 9, "step": 4, "default": 6}}, "Write default: 5"),
+        ({"x": {**PICK, "choices": [1, 1.0], "default": 1}}, "1 and 1.0, which are equal. Remove one"),
+        ({"x": {**PICK, "choices": [True, 1], "default": 1}}, "True and 1, which are equal"),
+        ({"x": {**PICK, "choices": [1e-3, 0.001], "default": 0.001}}, "which are equal"),
+        ({"x": {**PICK, "choices": [0.0, -0.0], "default": 0.0}}, "0.0 and -0.0, which are equal"),
+        ({"x": {**PICK, "choices": [float("nan"), 0.1], "default": 0.1}}, "choices must be finite"),
+        ({"x": {**PICK, "choices": [["a"], "b"], "default": "b"}}, "must be one number, one text, true or false"),
+        ({"x": {**PICK, "choices": [None, "b"], "default": "b"}}, "must be one number, one text, true or false"),
     ],
 )
 def test_a_space_that_breaks_a_rule_is_refused(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         SearchSpace.model_validate(parameters)
+
+
+THIRDS = {"low": 0, "high": 0.33333334, "step": 0.11111111, "default": 0.33333334}
+
+
+def test_a_range_is_on_its_steps_when_optuna_says_so() -> None:
+    with pytest.raises(ValidationError, match=r"Received: .*0.33333334, step=0.11111111. Write high: 0.33333333"):
+        space(dropout={"type": "float", **THIRDS})
+    with pytest.raises(
+        ValidationError, match=r"default must be in \[low, high\] = \[0, 0.33333333\]. Received: 0.33333334"
+    ):
+        space(dropout={"type": "float", **THIRDS, "high": 0.33333333})
+    with pytest.raises(ValidationError, match="Optuna holds.*Round them"):  # it warns at each proposal, to no effect
+        space(dropout={"type": "float", "low": 0, "high": 16 / 3, "step": 1 / 3, "default": 0})
+    space(dropout={"type": "float", **THIRDS, "high": 0.33333333, "default": 0.33333333})
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_proposed_from_a_space_in_order_can_be_told_again(seed: int) -> None:
+    """Random ranges with steps: those that pass are searched, and each trial is added to another study."""
+    random = np.random.default_rng(seed)
+    passed = 0
+    for _ in range(40):
+        step = float(random.choice([0.1, 0.05, 1 / 3, 0.11111111, 1e-3, 0.007, 0.1234567]))
+        low, steps = float(random.choice([0, 0.1, 0.7, -0.3, 1 / 3])), int(random.integers(0, 30))
+        high = float(random.choice([low + steps * step, round(low + steps * step, 8), low + steps * step * 1.0000001]))
+        default = low + int(random.integers(0, steps + 1)) * step
+        try:
+            found = space(x={"type": "float", "low": low, "high": high, "step": step, "default": default})
+        except ValidationError:
+            continue
+        passed += 1
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+        study.enqueue_trial(found.defaults())
+        again = optuna.create_study()
+        for _ in range(4):
+            values = found.suggest(study.ask())
+            assert found.parameters["x"].contains(values["x"])
+            again.add_trial(
+                optuna.trial.create_trial(value=0.0, params=values, distributions=found.distributions(values))
+            )
+        assert study.trials[0].params == found.defaults()
+    assert passed > 10
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        {"type": "float", "low": 5e-324, "high": 1e308, "log": True, "default": 1.0},
+        {"type": "float", "low": 0.5, "high": 0.5, "default": 0.5},
+        {"type": "float", "low": 0.5, "high": 0.5, "step": 0.1, "default": 0.5},
+        {"type": "float", "low": -0.0, "high": 0.5, "default": 0},
+        {"type": "float", "low": 0, "high": 1, "step": 1e-6, "default": 1},
+        {"type": "int", "low": 16.0, "high": 64, "step": 16, "default": 32},
+        {"type": "int", "low": 1, "high": 2**53, "log": True, "default": 1},
+        {"type": "categorical", "choices": ["1", 1, "true", 0, 0.5], "default": "1"},
+    ],
+    ids=str,
+)
+def test_odd_parameters_that_optuna_holds_are_in_order(parameter: dict[str, Any]) -> None:
+    found = space(x=parameter)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(5):
+        assert found.parameters["x"].contains(found.suggest(study.ask())["x"])
+
+
+def test_a_condition_on_a_step_holds_whatever_its_last_digit() -> None:
+    found = space(
+        dropout={"type": "float", "low": 0, "high": 0.5, "step": 0.1, "default": 0.1},
+        momentum={"type": "float", "low": 0.5, "high": 0.9, "default": 0.9, "when": {"dropout": 0.3}},
+    )
+    assert found.parameters["momentum"].active({"dropout": 3 * 0.1})  # 0.30000000000000004
+    assert not found.parameters["momentum"].active({"dropout": 0.2})
+
+
+def test_what_an_earlier_version_took_still_opens() -> None:
+    old = {"x": {"type": "float", **THIRDS}, "y": {**PICK, "choices": [1, 1.0], "default": 1}}
+    assert SearchSpace.model_validate(old, context=WRITTEN).defaults() == {"x": 0.33333334, "y": 1}
 
 
 NARROW = {

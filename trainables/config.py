@@ -54,6 +54,15 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     batch_norm: bool = Field(False, description="batch normalisation in place of local response normalisation")
 
 
+Kind = Literal["integer", "number", "boolean", "text"]
+
+
+def kind_of(name: str) -> Kind:
+    """Returns what a parameter of `TrialConfig` holds."""
+    kinds: dict[object, Kind] = {int: "integer", float: "number", bool: "boolean"}
+    return kinds.get(TrialConfig.model_fields[name].annotation, "text")
+
+
 def chooser_of(objective: str) -> str:
     """Returns the inner validation metric that chooses a trial's best epoch: `validation_accuracy` for
     `selection_accuracy`. The selection fold scores that epoch and has no part in choosing it."""

@@ -10,9 +10,9 @@ from trainables.config import TrialContext
 from trainables.data_cache import open_data
 from trainables.places import Place, local_folder, written_folder
 from trainables.records import Dataset
+from tune.best_run import run_to_export
 from tune.bucket_study import EXPORT_FOLDER, bring_export
 from tune.confirm import numbers
-from tune.errors import StudyError
 from tune.ledger import Ledger
 from tune.opening import check_data
 from tune.record import SEED_STRIDE, StudyRecord, TrialRecord, is_final_fit
@@ -27,50 +27,57 @@ def export_study(study: Study, dataset: Dataset, ledger: Ledger) -> Path | None:
     A process like a trial's does it, so that a GPU is used where trials use one.
 
     Raises:
+        StudyError: the best trial's checkpoint is gone; another is never taken in its place.
         ExportError: the checkpoint is damaged.
     """
     from tune.compute import trial_process
 
-    if study.best(ledger.record) is None:
+    if study.best_run(ledger.record) is None:
         return None
+    best = run_to_export(study, ledger.record)
     context = trial_context(study.spec, dataset)
     with trial_process(study.spec) as call:
-        _open_sealed_test(study, context, ledger, call)
+        _open_sealed_test(study, context, ledger, best, call)
         study_yaml = study.study_file.read_text(encoding="utf-8")
-        call(export_best, study, study_yaml, ledger.record, context, study.place.at(EXPORT_FOLDER))
+        call(export_run, study, study_yaml, ledger.record, best, context, study.place.at(EXPORT_FOLDER))
     if study.bucket:
         bring_export(study.bucket, study.directory)
     ledger.append("export", path=str(study.export.relative_to(study.directory)))
     return study.export
 
 
-def export_to(study: Study, destination: str) -> None:
+def export_to(study: Study, destination: str, trial: int | None = None) -> None:
     """Exports a study's best checkpoint in this process; the test split of an unfinished study stays sealed.
 
     Args:
         study: the study.
         destination: folder or address of a bucket's prefix; may hold an earlier export.
+        trial: number of another trial or confirmation to export; None for the best.
 
     Raises:
-        StudyError: no trial has a checkpoint, the study is being run, or its data set is another.
+        StudyError: there is no checkpoint of it, the study is being run, or its data set is another.
         ExportError: the destination is in the way or the checkpoint is damaged.
     """
     from tune.export import EXPORT_FILES, EXPORT_PARTS
 
     check_destination(Place(destination), EXPORT_FILES, EXPORT_PARTS)
+    run_to_export(study, study.record(), trial)  # before anything is opened
     dataset = open_study_data(study.spec)
     context = trial_context(study.spec, dataset)
     with opened_ledger(study) as ledger:
         check_data(study, ledger.record, dataset.info.fingerprint)
+        chosen = run_to_export(study, ledger.record, trial)
         if study.settled(ledger.record):
-            _open_sealed_test(study, context, ledger, lambda function, *arguments: function(*arguments))
+            _open_sealed_test(study, context, ledger, chosen, lambda function, *arguments: function(*arguments))
         study_yaml = study.study_file.read_text(encoding="utf-8")
-        export_best(study, study_yaml, ledger.record, context, destination)
+        export_run(study, study_yaml, ledger.record, chosen, context, destination)
 
 
-def _open_sealed_test(study: Study, context: TrialContext, ledger: Ledger, call: Callable[..., Any]) -> None:
+def _open_sealed_test(
+    study: Study, context: TrialContext, ledger: Ledger, chosen: tuple[TrialRecord, str], call: Callable[..., Any]
+) -> None:
     """Scores the run that is exported, and its sister runs, on the test split, unless the journal has that already."""
-    run, checkpoint = _best(study, ledger.record)
+    run, checkpoint = chosen
     if checkpoint in ledger.record.sealed:
         return
     refitted = is_final_fit(run.number)
@@ -89,7 +96,7 @@ def _sisters(study: Study, record: StudyRecord, run: TrialRecord) -> list[str]:
     others = (
         record.confirmations.get(number) for number in numbers(spec, [run.number % SEED_STRIDE]) if number != run.number
     )
-    found = (o.checkpoint(study.place, o.best_epoch(spec.objective, spec.mode)) for o in others if o is not None)
+    found = (study.checkpoint(other) for other in others if other is not None)
     return [checkpoint for checkpoint in found if checkpoint is not None]
 
 
@@ -119,18 +126,25 @@ def score_sealed(checkpoints: Sequence[str], context: TrialContext, refitted: bo
     return {**every[0], "by_seed": by_seed} if len(by_seed) > 1 else every[0]
 
 
-def export_best(study: Study, study_yaml: str, record: StudyRecord, context: TrialContext, destination: str) -> None:
-    """Exports the best trial's checkpoint with what the journal says of the sealed test.
+def export_run(
+    study: Study,
+    study_yaml: str,
+    record: StudyRecord,
+    chosen: tuple[TrialRecord, str],
+    context: TrialContext,
+    destination: str,
+) -> None:
+    """Exports a run's checkpoint with what the journal says of the sealed test and of its configuration's confirmation.
 
     Args:
         study: the study; its folder may be another machine's.
         study_yaml: its resolved study file's text.
         record: what the journal adds up to.
+        chosen: the run and its checkpoint in the study's place.
         context: what its trials are told.
         destination: a folder, or a bucket's address.
 
     Raises:
-        StudyError: no trial has a checkpoint.
         ExportError: the destination is in the way or the checkpoint is damaged.
     """
     from trainables.training import prepare_process
@@ -138,7 +152,7 @@ def export_best(study: Study, study_yaml: str, record: StudyRecord, context: Tri
     prepare_process(context)
     from tune.export import export_checkpoint
 
-    trial, checkpoint = _best(study, record)
+    trial, checkpoint = chosen
     epoch = trial.best_epoch(study.spec.objective, study.spec.mode)
     refitted = is_final_fit(trial.number)  # its selection fold is among what it was trained on
     metrics = {} if refitted else trial.epochs[epoch or 0]
@@ -149,15 +163,12 @@ def export_best(study: Study, study_yaml: str, record: StudyRecord, context: Tri
             target,
             study_yaml=study_yaml,
             selection={name: value for name, value in metrics.items() if name.startswith("selection_")},
-            confirmation=record.confirmed,
+            confirmation=record.confirmed if _is_winners(record, trial) else None,
             sealed=record.sealed.get(checkpoint),
         )
 
 
-def _best(study: Study, record: StudyRecord) -> tuple[TrialRecord, str]:
-    found = study.best(record)
-    if found is None:
-        raise StudyError(
-            f"study {study.spec.name!r} has no checkpoint to export yet. Let it run: emotune resume {study.shell_name}"
-        )
-    return found
+def _is_winners(record: StudyRecord, run: TrialRecord) -> bool:
+    """Says whether a confirmation, if there was one, was about this run's configuration, or had no winner."""
+    winner = (record.confirmed or {}).get("winner")
+    return winner is None or run.number % SEED_STRIDE == winner

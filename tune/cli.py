@@ -14,6 +14,7 @@ from trainables.errors import EmotuneError
 from tune import cli_jobs
 from tune.cli_cluster import app as cluster_app
 from tune.cli_data import app as data_app
+from tune.cli_numbers import read_numbers_like_yaml
 from tune.signals import INTERRUPTED, before_forced_end, obey_signals
 from tune.terminal import survive_closed_pipes
 
@@ -78,9 +79,8 @@ def run(
     from tune.spec import load_study
     from tune.study_data import prepare_data
 
-    options = {"data": data, "trials": trials, "time": time}
-    cost = [] if max_cost is None else [f"budget.cost={max_cost}"]
-    spec = load_study(study_file, [*(overrides or []), *cost], options)
+    options = {"data": data, "trials": trials, "time": time, "budget.cost": max_cost}
+    spec = load_study(study_file, overrides or [], options)
     dataset = prepare_data(spec, typer.echo, only_check=check)
     if check:
         check_folder(study_of(spec), dataset.info.fingerprint)
@@ -180,6 +180,9 @@ def replay(
     study: StudyName,
     trial: Annotated[int, typer.Argument(metavar="TRIAL", help="A trial's number.", min=0)],
     epochs: Annotated[int | None, typer.Option(help="Only the first epochs.", min=1)] = None,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Put its lost checkpoint back, if every epoch is identical.")
+    ] = False,
     storage: Storage = "runs",
 ) -> None:
     """Train a trial again from its seeds and compare every epoch with what it reported."""
@@ -192,7 +195,7 @@ def replay(
     found = find_study(study, storage)
     dataset = open_study_data(found.spec)
     check_data(found, found.record(), dataset.info.fingerprint)
-    replayed = replay_trial(found, dataset, trial, epochs)
+    replayed = replay_trial(found, dataset, trial, epochs, restore=restore)
     typer.echo(replay_lines(replayed))
     if replayed.different:
         raise typer.Exit(1)
@@ -204,6 +207,9 @@ def export(
     to: Annotated[
         str, typer.Option("--to", help="Folder to write, or a bucket's address; an earlier export there gives way.")
     ],
+    trial: Annotated[
+        int | None, typer.Option(help="Another trial or confirmation than the best, by its number.", min=0)
+    ] = None,
     storage: Storage = "runs",
 ) -> None:
     """Export the best checkpoint of a study: Keras model, SavedModel, labels, metrics."""
@@ -213,7 +219,7 @@ def export(
     from tune.studies import find_study
 
     found = find_study(study, storage)
-    export_to(found, to)
+    export_to(found, to, trial)
     typer.echo(export_lines(Place(to)))
 
 
@@ -252,6 +258,9 @@ def doctor(
     reports, found = examine(address, storage, data)
     print_report(reports, found)
     raise typer.Exit(exit_code(found))
+
+
+read_numbers_like_yaml(app)
 
 
 def main() -> None:

@@ -39,8 +39,8 @@ def submit(
     from tune.jobs import JobsServer, check_shared
     from tune.spec import load_study
 
-    cost = [] if max_cost is None else [f"budget.cost={max_cost}"]
-    spec = load_study(study_file, [*(overrides or []), *cost], {"data": data, "trials": trials, "time": time})
+    options = {"data": data, "trials": trials, "time": time, "budget.cost": max_cost}
+    spec = load_study(study_file, overrides or [], options)
     check_shared(spec)
     server = JobsServer(address)
     job = server.submit(spec)

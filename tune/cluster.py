@@ -19,6 +19,7 @@ from tune.cluster_versions import Versions, installs_the_lock, locked_versions, 
 from tune.errors import nearest
 from tune.machines import Machine, catalog
 from tune.study_file import read_yaml
+from tune.yaml_values import OldLoader
 
 LONGEST_IDLE_MINUTES = 60
 MOST_WORKERS = 10_000
@@ -42,7 +43,7 @@ def check_cluster(path: Path) -> Report:
     Raises:
         StudyFileError: the file cannot be read, or is no YAML mapping.
     """
-    raw = read_yaml(path, "a cluster file")
+    raw = read_yaml(path, "a cluster file", OldLoader)  # as Ray reads it
     versions = locked_versions(path.parent)
     notes: list[str] = []
     if "kind" in raw or "apiVersion" in raw:

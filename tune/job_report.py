@@ -6,6 +6,7 @@ import importlib.metadata
 import time
 from collections.abc import Iterable
 
+from search_spaces import WRITTEN
 from tune.follow import event_of, told
 from tune.jobs import Job
 from tune.live import short_parameters
@@ -36,7 +37,7 @@ def status_lines(job: Job, log: Iterable[str]) -> str:
     ours = importlib.metadata.version("emotune")
     if job.version != ours:
         return f"{job_line(job)}\n  progress   unknown here: submitted by emotune {job.version}, this is {ours}"
-    spec, record = StudySpec.model_validate_json(job.spec), told(log)
+    spec, record = StudySpec.model_validate_json(job.spec, context=WRITTEN), told(log)
     ended = sum(trial.state in ENDED for trial in record.trials.values())
     ranked = record.ranked(spec.objective, spec.mode)
     best = "none yet"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from search_spaces import WRITTEN
 from trainables.places import Place, is_bucket
 from tune.bucket_study import pull, working_folder
 from tune.errors import StudyError
@@ -106,7 +107,7 @@ def reopen(study: Study, fingerprint: str, *, trials: int | None, time: str | No
     """
     changes = {name: value for name, value in {"trials": trials, "time": time}.items() if value is not None}
     try:
-        spec = StudySpec.model_validate({**study.spec.model_dump(), **changes})
+        spec = StudySpec.model_validate({**study.spec.model_dump(), **changes}, context=WRITTEN)
     except ValidationError as error:
         first = error.errors()[0]
         raise StudyError(f"--{first['loc'][0]}: {first['msg']}. Received: {first['input']!r}") from None

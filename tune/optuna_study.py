@@ -169,14 +169,21 @@ def _frozen(record: TrialRecord, spec: StudySpec) -> optuna.trial.FrozenTrial:
     value = record.best_value(spec.objective, spec.mode) if state == OptunaState.COMPLETE else None
     if state == OptunaState.PRUNED and values:
         value = values[max(values)]
-    return optuna.trial.create_trial(
-        state=state,
-        value=value,
-        params=dict(record.values),
-        distributions=spec.space.distributions(record.values),
-        intermediate_values=values,
-        user_attrs={"reason": record.reason} if record.reason else {},
-    )
+    params = spec.as_wanted(record.values)
+    try:
+        return optuna.trial.create_trial(
+            state=state,
+            value=value,
+            params=params,
+            distributions=spec.space.distributions(params),
+            intermediate_values=values,
+            user_attrs={"reason": record.reason} if record.reason else {},
+        )
+    except ValueError as error:  # a space of an earlier version, which took steps that Optuna rounds
+        raise StudyError(
+            f"the search cannot go on: Optuna does not take back trial {record.number}: {error}. The study can be "
+            "shown and exported; search on under another name: --set name=..."
+        ) from None
 
 
 def optuna_state(record: TrialRecord, state: TrialState) -> OptunaState:

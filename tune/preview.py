@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tune.errors import DatasetError, PreprocessingError, nearest
+from tune.yaml_values import number
 
 if TYPE_CHECKING:
     from trainables.records import Dataset, Pixels
@@ -34,10 +35,13 @@ def parse_strengths(method: str, settings: Sequence[str]) -> dict[str, float]:
             remedy = nearest(name, known) if known else " It has none."
             raise PreprocessingError(f"Method {method!r} has no strength {name!r}.{remedy}")
         try:
-            strengths[name] = float(value)
-        except ValueError:
+            strength, why = number(value), ""
+        except ValueError as error:
+            strength, why = None, f": {error}"
+        if strength is None:
             example = f"{name}={known[name][2]}"
-            raise PreprocessingError(f"A strength must be a number. Received: {setting!r}. Try {example}.") from None
+            raise PreprocessingError(f"A strength must be a number. Received: {setting!r}{why}. Try {example}.")
+        strengths[name] = float(strength)
     return strengths
 
 

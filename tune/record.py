@@ -18,6 +18,8 @@ SEED_STRIDE = 1_000_000
 """The confirmation of trial n with seed s has the number n + s x SEED_STRIDE, s from 1."""
 REFIT_SEED = 900
 """Seed of the final fit on all training images."""
+CHECKPOINT_FILES = ("model.keras", "state.json")
+"""What a checkpoint's folder holds; the latter is written last."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ class StudyRecord:
         confirmed: what `tune.confirm` found, None before; more trials make it None again.
         began: when the first session began (seconds since 1970).
         sealed: figures of the sealed test by checkpoint.
+        export: folder of the export, relative to the study's; empty again when the search goes on.
         provenance: what each session ran on, by its number.
     """
 
@@ -229,7 +232,7 @@ class StudyRecord:
                 runs = self.trials if number < SEED_STRIDE else self.confirmations
                 runs[number] = TrialRecord(number, dict(event["values"]), session=self.sessions)
             case "confirmed":
-                self.confirmed = dict(event["findings"])
+                self.confirmed, self.export = dict(event["findings"]), ""
             case "sealed":
                 self.sealed[event["checkpoint"]] = dict(event["metrics"])
             case "export":
@@ -247,7 +250,7 @@ class StudyRecord:
         self.provenance[self.sessions] = dict(event.get("provenance", {}))
         self.running.clear()
         if self.searching:
-            self.finished, self.confirmed = False, None
+            self.finished, self.confirmed, self.export = False, None, ""
 
     def _use(self, seconds: float) -> None:
         self.gpu_s += seconds * self.rates.gpus_per_trial * len(self.running)

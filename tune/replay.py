@@ -1,16 +1,25 @@
-"""Trains a trial again from its seeds and compares every epoch with the journal. Writes nothing to the study."""
+"""Trains a trial again from its seeds and compares every epoch with the journal.
+
+Writes nothing to the study, but for a lost checkpoint that is asked back, when every epoch is identical.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from trainables.places import written_folder
 from trainables.records import Dataset
 from tune.errors import StudyError
 from tune.provenance import differences, provenance
-from tune.record import StudyRecord, TrialRecord, is_final_fit
-from tune.studies import Study
+from tune.record import CHECKPOINT_FILES, StudyRecord, TrialRecord, is_final_fit
+from tune.studies import Study, opened_ledger
 from tune.study_data import trial_context
 from tune.trial_queue import micro_batches
 
@@ -27,15 +36,19 @@ class Replay:
         epochs: how many were trained again.
         mismatches: what is not as it was when the trial ran: versions, code, machine.
         different: epoch -> name of the metric -> (then, now), where they are not equal to the last digit.
+        restored: where its checkpoint was put back, empty when it was not, None when nobody asked.
     """
 
     trial: int
     epochs: int
     mismatches: tuple[str, ...]
     different: Mapping[int, Mapping[str, tuple[Any, Any]]]
+    restored: str | None = None
 
 
-def replay_trial(study: Study, dataset: Dataset, number: int, epochs: int | None = None) -> Replay:
+def replay_trial(
+    study: Study, dataset: Dataset, number: int, epochs: int | None = None, *, restore: bool = False
+) -> Replay:
     """Trains a trial again, in a process with a trial's resources.
 
     Args:
@@ -43,9 +56,10 @@ def replay_trial(study: Study, dataset: Dataset, number: int, epochs: int | None
         dataset: its data set.
         number: the trial's.
         epochs: only so many, None for all it trained.
+        restore: put the checkpoint that it is exported from back, if it is gone and every epoch is identical.
 
     Raises:
-        StudyError: there is no such trial, or it reported nothing.
+        StudyError: there is no such trial, it reported nothing, or there is nothing to put back.
     """
     import ray
 
@@ -64,25 +78,71 @@ def replay_trial(study: Study, dataset: Dataset, number: int, epochs: int | None
         "micro_batches": micro_batches(trial, study.spec.trial_config(trial.values)),
         "refit_epochs": len(known) if is_final_fit(number) else None,
     }
-    with quiet_terminal(study.ray_log), joined_ray(), trial_process(study.spec) as call:
-        found = call(train_again, config, wanted)
+    lost = _lost_checkpoint(study, trial, wanted) if restore else None
+    taken = opened_ledger(study) if lost else nullcontext()  # nobody else writes there meanwhile
+    with taken, quiet_terminal(study.ray_log), joined_ray(), trial_process(study.spec) as call:
+        found = call(train_again, config, wanted, lost and lost[0])
         now = provenance(study.directory, ray.cluster_resources())
-    different = {
-        epoch: changed for epoch, now in enumerate(found, 1) if (changed := _compare(trial.epochs[epoch], now))
-    }
+        different = {
+            epoch: changed for epoch, new in enumerate(found, 1) if (changed := _compare(trial.epochs[epoch], new))
+        }
+        restored = study.place.at(lost[1]) if lost and not different else ""
+        if lost:
+            call(_put_back, restored)
     then = record.provenance.get(trial.session, {})
-    return Replay(number, wanted, tuple(differences(then, now)), different)
+    return Replay(number, wanted, tuple(differences(then, now)), different, restored if lost else None)
 
 
-def train_again(config: dict[str, Any], epochs: int) -> list[dict[str, Any]]:
-    """Returns what a trial reports for each of its first epochs."""
+def train_again(config: dict[str, Any], epochs: int, kept: int | None = None) -> list[dict[str, Any]]:
+    """Returns what a trial reports for each of its first epochs; the checkpoint of one may be kept for `_put_back`."""
     from trainables.classifier import Classifier
 
-    classifier = Classifier(config)
+    classifier, reports = Classifier(config), []
     try:
-        return [classifier.step() for _ in range(epochs)]
+        for epoch in range(1, epochs + 1):
+            reports.append(classifier.step())
+            if epoch == kept:
+                _kept_folder().mkdir(exist_ok=True)
+                classifier.save_checkpoint(str(_kept_folder()))
     finally:
         classifier.cleanup()
+    return reports
+
+
+def _kept_folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"emotune-replay-{os.getpid()}"
+
+
+def _put_back(destination: str) -> None:
+    """Puts the checkpoint that `train_again` kept in this process where it was; without a destination, drops it."""
+    try:
+        if destination:
+            with written_folder(destination) as folder:
+                folder.mkdir(parents=True, exist_ok=True)
+                for name in CHECKPOINT_FILES:  # in this order: what has the last is whole
+                    shutil.copy2(_kept_folder() / name, folder / f".{name}")
+                    (folder / f".{name}").replace(folder / name)
+    finally:
+        shutil.rmtree(_kept_folder(), ignore_errors=True)
+
+
+def _lost_checkpoint(study: Study, trial: TrialRecord, epochs: int) -> tuple[int, str]:
+    """Returns the epoch and the folder of the checkpoint to put back."""
+    folder = study.journalled_checkpoint(trial)
+    if folder is None:
+        raise StudyError(
+            f"--restore needs a checkpoint that the trial once had. Received: trial {trial.number}. Leave it out"
+        )
+    if study.checkpoint(trial) is not None:
+        raise StudyError(
+            f"--restore needs a checkpoint that is gone. Received: {study.place.at(folder)}, which is there"
+        )
+    epoch = next(epoch for epoch, path in trial.checkpoints.items() if path == folder)
+    if epoch > epochs:
+        raise StudyError(
+            f"--restore needs the epochs up to {epoch}, the best one. Received: --epochs {epochs}. Leave it out"
+        )
+    return epoch, folder
 
 
 def _find(record: StudyRecord, number: int) -> TrialRecord:

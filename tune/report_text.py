@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from trainables.places import Place
+from tune.best_run import gone_line
 from tune.bucket_study import EXPORT_FOLDER
 from tune.budget import BUDGETS
 from tune.errors import EmotuneError
 from tune.live import short_parameters, trial_table
 from tune.plan import Plan
-from tune.record import SEED_STRIDE, StudyRecord, TrialRecord, run_words
+from tune.record import REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRecord, run_words
 from tune.spec import StudySpec
 from tune.studies import Study, list_studies, load_study
 from tune.why import why_study, why_trial
@@ -141,7 +142,12 @@ def confirmation_lines(study: Study, record: StudyRecord) -> list[str]:
         }[found["verdict"]]
     )
     if spec.confirm.refit:
-        lines.append("final fit    the winner, on all training images; that model is exported")
+        fit = record.confirmations.get(found["winner"] + REFIT_SEED * SEED_STRIDE)
+        lines.append(
+            "final fit    the winner, on all training images; that model is exported"
+            if fit is not None and fit.state == "complete"
+            else "final fit    not made: the best of the winner's repetitions is exported"
+        )
     return lines
 
 
@@ -155,9 +161,10 @@ def replay_lines(replayed: Replay) -> str:
     """Returns whether a trial repeated to the last digit, and what is not as it was."""
     lines = [f"not as it was: {mismatch}" for mismatch in replayed.mismatches]
     if not replayed.different:
-        return "\n".join(
-            [*lines, f"trial {replayed.trial}: all {replayed.epochs} epochs are identical to the last digit"]
-        )
+        lines.append(f"trial {replayed.trial}: all {replayed.epochs} epochs are identical to the last digit")
+        return "\n".join([*lines, *([f"its checkpoint is back: {replayed.restored}"] if replayed.restored else [])])
+    if replayed.restored is not None:
+        lines.append("its checkpoint was not put back: it would not be the model that was scored")
     for epoch, metrics in replayed.different.items():
         scalars = [f"{name} {a!r} then, {b!r} now" for name, (a, b) in metrics.items() if not isinstance(a, list)]
         more = len(metrics) - len(scalars)
@@ -186,13 +193,16 @@ def states(record: StudyRecord) -> str:
 
 def best_line(study: Study, record: StudyRecord) -> str:
     """Returns the best trial: number, score, epoch, parameters."""
-    found, ranked, spec = study.best(record), study.ranked(record), study.spec
+    run, ranked, spec = study.best_run(record), study.ranked(record), study.spec
     if not ranked:
         return "best         none yet"
-    best = record.trials[found[0].number % SEED_STRIDE] if found else ranked[0]
+    best = record.trials[run.number % SEED_STRIDE] if run else ranked[0]
+    gone = ""
+    if run and study.is_gone(run):
+        gone = f"; {'its' if run is best else run_words(run.number) + chr(39) + 's'} checkpoint is gone"
     return (
         f"best         trial {best.number}: {spec.objective} {best.best_value(spec.objective, spec.mode):.4f} "
-        f"in epoch {best.best_epoch(spec.objective, spec.mode)}; {short_parameters(best.values)}"
+        f"in epoch {best.best_epoch(spec.objective, spec.mode)}; {short_parameters(best.values)}{gone}"
     )
 
 
@@ -279,8 +289,9 @@ def print_study(study: Study) -> None:
         console.print(f"{trial.number:5}  {curve(trial, spec.objective)}", markup=False, soft_wrap=True)
     console.print()
     console.print(best_line(study, record), markup=False, soft_wrap=True)
-    for line in confirmation_lines(study, record):
-        console.print(line, markup=False, soft_wrap=True)
+    for line in [*confirmation_lines(study, record), gone_line(study, record)]:
+        if line:
+            console.print(line, markup=False, soft_wrap=True)
     if study.export.exists():
         console.print(export_lines(study.place.child(EXPORT_FOLDER)), markup=False, soft_wrap=True)
     console.print(

@@ -59,7 +59,7 @@ def run_study(
         events: a file that gets a JSON line per event; `-` is standard output.
 
     Raises:
-        StudyError: no trial can be placed.
+        StudyError: no trial can be placed, or the best one's checkpoint is gone at the end.
         DiskFull: no space is left for the study; it can be resumed.
         EveryTrialFailed: no trial has a score at the end.
     """
@@ -87,7 +87,8 @@ def _run_or_done(
 ) -> Outcome:
     from tune.compute import joined_ray
 
-    if study.settled(ledger.record) and study.export.exists() and not _may_search(study, ledger.record):
+    exported = ledger.record.export and study.export.exists()
+    if study.settled(ledger.record) and exported and not _may_search(study, ledger.record):
         return Outcome(_ended_by(study, ledger.record), study.export)
     with quiet_terminal(study.ray_log) as terminal:
         print("starting Ray", file=terminal, flush=True)
@@ -139,7 +140,7 @@ def _run(
         ledger.append("session_end", search_s=round(open_s, 3), finished=True, ended_by=ended_by)
     if ended_by == "interrupted":
         return Outcome(ended_by, None)
-    if record.confirmed is None and spec.confirm.top and study.best(record) is not None:
+    if record.confirmed is None and spec.confirm.top and study.best_run(record) is not None:
         confirming = LiveStudy(terminal, spec, record.confirmations, 0)
         if not _confirm(Desk(study, dataset, ledger, confirming, context, plan.at_once, speed and speed.epoch_s)):
             return Outcome("interrupted", None)
@@ -198,7 +199,7 @@ def _may_search(study: Study, record: StudyRecord) -> bool:
     """Says whether trials are left and no budget is spent; unfinished trials go on even so if none has a score."""
     if not _left(study, record):
         return False
-    return not _spent(study, record) or study.best(record) is None
+    return not _spent(study, record) or study.best_run(record) is None
 
 
 def _left(study: Study, record: StudyRecord) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
@@ -18,12 +18,15 @@ from pydantic import (
     model_validator,
 )
 
-from search_spaces import CategoricalParameter, SearchSpace, Value
+from search_spaces import WRITTEN, CategoricalParameter, SearchSpace, Value
 from trainables.config import TrialConfig
 from trainables.errors import PlaceError
 from trainables.places import Place
-from tune.errors import StudyFileError, nearest
-from tune.study_file import Location, line_of, read_study_file
+from tune.errors import StudyError, StudyFileError
+from tune.spec_errors import explain
+from tune.study_file import read_study_file
+from tune.trial_parameters import as_wanted, check_parameters, fixed_as_wanted, space_as_wanted
+from tune.yaml_values import number
 
 Objective = Literal["selection_accuracy", "selection_macro_f1", "selection_loss"]
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -37,24 +40,38 @@ def seconds(value: object) -> object:
     """
     if isinstance(value, str):
         text = value.strip().lower()
-        parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+        parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)([smhd])", text)
         if parts and "".join(n + u for n, u in parts) == text:
-            return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+            return sum(float(amount) * _UNITS_S[unit] for amount, unit in parts)
         try:
-            return float(text)
-        except ValueError:
-            raise ValueError("a time is a number with s, m, h or d, as in 90s, 30m or 1h30m") from None
+            found = number(text)
+        except ValueError as error:
+            raise ValueError(f"a time is a number with s, m, h or d, as in 90s, 30m or 1h30m; {error}") from None
+        if found is None:
+            raise ValueError("a time is a number with s, m, h or d, as in 90s, 30m or 1h30m")
+        return found
     return value
 
 
 class _Section(BaseModel, frozen=True, extra="forbid"):
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
-        """Refuses `true` where a number is wanted: pydantic takes it for 1."""
-        wanted = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) and {int, float} & {wanted, *get_args(wanted)}:
-            raise ValueError("must be a number")
+    def _of_its_kind(cls, value: object, info: ValidationInfo) -> object:
+        """Reads text as a number where one is wanted, by YAML's rules; pydantic would take `010`, `inf` and `true`."""
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("must hold no NUL character")
+        field = cls.model_fields[str(info.field_name)]
+        wanted = {field.annotation, *get_args(field.annotation)}
+        if wanted & {int, float}:
+            if isinstance(value, bool):
+                raise ValueError("must be a number")
+            if isinstance(value, str) and BeforeValidator(seconds) not in field.metadata:
+                found = number(value)
+                if found is None:
+                    raise ValueError("must be a number" if float in wanted else "must be a valid integer")
+                return found
+        elif bool in wanted and not isinstance(value, bool):
+            raise ValueError(f"must be true or false. Received: {value!r}. Write one of them")
         return value
 
 
@@ -144,7 +161,9 @@ class Faults(_Section, frozen=True):
     exception: int = Field(1, ge=0, le=1000)
     hung: int = Field(1, ge=0, le=1000)
     storage: int = Field(3, ge=0, le=1000)
-    silence_factor: float = Field(20, gt=1, description="hung: no report for so many of its usual epochs...")
+    silence_factor: float = Field(
+        20, gt=1, allow_inf_nan=False, description="hung: no report for so many of its usual epochs..."
+    )
     silence_min_s: Annotated[float, BeforeValidator(seconds)] = Field(
         300, gt=0, allow_inf_nan=False, description="...and for at least so long"
     )
@@ -195,8 +214,41 @@ class StudySpec(_Section, frozen=True):
         return "min" if self.objective == "selection_loss" else "max"
 
     def trial_config(self, values: Mapping[str, Value]) -> TrialConfig:
-        """Returns the complete configuration of a trial: defaults, then `fixed`, then the proposed values."""
-        return TrialConfig.model_validate({**self.fixed, **values})
+        """Returns the complete configuration of a trial: defaults, then `fixed`, then the proposed values.
+
+        Raises:
+            StudyError: a trial does not take the values.
+        """
+        try:
+            return TrialConfig.model_validate({**self.fixed, **values})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise StudyError(
+                f"no trial takes {first['loc'][0]}={first['input']!r}: {first['msg']}. Change it in the study's space"
+            ) from None
+
+    def as_wanted(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """Returns a trial's values as the space holds them: earlier versions journalled text where it said text."""
+        return {name: as_wanted(name, value) for name, value in values.items()}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, raw: Any) -> Any:
+        """Takes `asha:` with nothing below it, all of it commented out, for what it would be without the key."""
+        if not isinstance(raw, Mapping):
+            return raw
+        sections = {name for name, field in cls.model_fields.items() if isinstance(field.default, _Section)}
+        return {name: value for name, value in raw.items() if value is not None or name not in sections}
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _space_as_wanted(cls, space: Any) -> Any:
+        return space_as_wanted(space)
+
+    @field_validator("fixed", mode="before")
+    @classmethod
+    def _fixed_as_wanted(cls, fixed: Any) -> Any:
+        return fixed_as_wanted(fixed)
 
     @model_validator(mode="after")
     def _check_addresses(self) -> Self:
@@ -210,7 +262,7 @@ class StudySpec(_Section, frozen=True):
             if parts.scheme != "postgresql" or not parts.path.strip("/"):
                 raise ValueError(
                     "optuna_storage must be postgresql://USER@HOST/DATABASE. "
-                    f"Received: {parts.scheme or 'no scheme'}://{parts.hostname or ''}{parts.path}. Mend it"
+                    f"Received: {parts.scheme or 'no scheme'}://{parts.hostname or ''}{parts.path}. Fix it"
                 )
             if parts.password:
                 raise ValueError(
@@ -220,26 +272,13 @@ class StudySpec(_Section, frozen=True):
         return self
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self, info: ValidationInfo) -> Self:
         target = self.budget.target
         if target is not None and (target <= 0 or (self.mode == "max" and target > 1)):
             allowed = "above 0 and at most 1" if self.mode == "max" else "above 0"
             raise ValueError(f"budget.target of {self.objective} must be {allowed}. Received: {target:g}. Change it")
+        check_parameters(self.space, self.fixed, written=info.context == WRITTEN)
         self._check_workers()
-        known = TrialConfig.model_fields
-        for name in self.fixed:
-            if name not in known:
-                raise ValueError(f"fixed.{name} is no parameter of a trial.{nearest(name, known)}")
-            if name in self.space.parameters:
-                raise ValueError(f"{name} stands in both fixed and space. Remove one of them")
-        for name, parameter in self.space.parameters.items():
-            if name not in known:
-                raise ValueError(f"space.{name} is no parameter of a trial.{nearest(name, known)}")
-            ends = parameter.choices if isinstance(parameter, CategoricalParameter) else [parameter.low, parameter.high]
-            for value in ends:
-                _check_value(f"space.{name}", name, value)
-        for name, value in self.fixed.items():
-            _check_value(f"fixed.{name}", name, value)
         return self
 
     def _check_workers(self) -> None:
@@ -264,23 +303,13 @@ class StudySpec(_Section, frozen=True):
             )
 
 
-def _check_value(where: str, name: str, value: Value) -> None:
-    if isinstance(value, bool) and TrialConfig.model_fields[name].annotation is not bool:
-        raise ValueError(f"{where}: must not be true or false. Received: {value}")
-    try:
-        TrialConfig.model_validate({name: value})
-    except ValidationError as error:
-        message = error.errors()[0]["msg"]
-        raise ValueError(f"{where}: {message[0].lower()}{message[1:]}. Received: {value!r}") from None
-
-
 def load_study(path: Path, overrides: Sequence[str] = (), values: Mapping[str, object] | None = None) -> StudySpec:
     """Loads and checks a study file.
 
     Args:
         path: the YAML file.
         overrides: `dotted.path=value`, applied in order before the check.
-        values: whole keys as the command line's own options give them, applied last; None leaves a key alone.
+        values: dotted paths that the command line's own options give, applied last; None leaves one alone.
 
     Raises:
         StudyFileError: one line with the first rule that is broken, the value, the line and the remedy.
@@ -289,54 +318,4 @@ def load_study(path: Path, overrides: Sequence[str] = (), values: Mapping[str, o
     try:
         return StudySpec.model_validate(raw)
     except ValidationError as error:
-        raise StudyFileError(_explain(error, path, raw)) from None
-
-
-def _explain(error: ValidationError, path: Path, raw: Mapping[str, Any]) -> str:
-    first = error.errors()[0]
-    location = _named(first["loc"])
-    line = line_of(path, location)
-    place = f"{path}, line {line}" if line else str(path)
-    name = ".".join(str(part) for part in location)
-    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        near = nearest(str(location[-1]), _keys_at(location[:-1], raw))
-        return f"{name} is no key of a study file ({place}).{near}{more}"
-    if first["type"] == "missing":
-        return f"{name} is missing ({place}). Add it{more}"
-    message = re.sub(r"^(Value error|Assertion failed), ", "", first["msg"])
-    if first["type"] == "string_pattern_mismatch":
-        message = "must be letters, digits, dot, dash or underscore, at most 80, beginning with a letter or digit"
-    elif first["type"] == "union_tag_invalid":
-        message = "type must be float, int or categorical"
-    elif first["type"] == "union_tag_not_found":
-        message = "needs a type: float, int or categorical"
-    text = f"{name}: {message}" if name else message
-    if "Received" not in text and not isinstance(first["input"], dict):
-        text += f". Received: {first['input']!r}"
-    return f"{text} ({place}){more}"
-
-
-def _named(location: Sequence[int | str]) -> Location:
-    """Drops what pydantic adds to a location: union tags and the names of types."""
-    tags = {"float", "int", "categorical", "bool", "str", "constrained-str"}
-    return tuple(
-        part
-        for index, part in enumerate(location)
-        if not (part in tags and index > 0) and not str(part).startswith(("function-", "list["))
-    )
-
-
-def _keys_at(location: Location, raw: Mapping[str, Any]) -> Iterator[str]:
-    if not location:
-        return iter(StudySpec.model_fields)
-    if location[0] == "space":
-        parameter = raw.get("space", {}).get(location[1], {}) if len(location) > 1 else {}
-        if parameter.get("type") == "categorical":
-            return iter(["type", "choices", "default", "when"])
-        return iter(["type", "low", "high", "default", "log", "step", "when"])
-    section = StudySpec.model_fields[str(location[0])].annotation
-    for candidate in (section, *get_args(section)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return iter(candidate.model_fields)
-    return iter(TrialConfig.model_fields)
+        raise StudyFileError(explain(error, StudySpec, path, raw, overrides, values)) from None

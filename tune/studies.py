@@ -10,14 +10,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from search_spaces import WRITTEN
 from trainables.config import chooser_of
 from trainables.places import Place, is_bucket
 from tune.bucket_study import EXPORT_FOLDER, Mirror, being_begun, pull, working_folder
 from tune.errors import StudyError, nearest
 from tune.ledger import JOURNAL_FILE, Ledger, is_taken, replay
-from tune.record import SEED_STRIDE, StudyRecord, TrialRecord, is_final_fit
+from tune.record import CHECKPOINT_FILES, SEED_STRIDE, StudyRecord, TrialRecord, is_final_fit
 from tune.spec import StudySpec
 from tune.study_file import read_yaml
+from tune.yaml_values import WrittenLoader
 
 _STUDY_FILE = "study.yaml"
 
@@ -99,21 +101,45 @@ class Study:
         """Returns the trials that have a score, best first."""
         return record.ranked(self.spec.objective, self.spec.mode)
 
-    def best(self, record: StudyRecord) -> tuple[TrialRecord, str] | None:
-        """Returns the run to export and its checkpoint in the study's place, or None while there is no such pair.
+    def ranking(self, record: StudyRecord) -> list[TrialRecord]:
+        """Returns all that can be exported, best first, whether or not the checkpoints are still there.
 
-        After a confirmation it is the winner's: its final fit, or the repetition that its inner validation found best.
-        Before, the best trial of the search.
+        After a confirmation the winner's runs come first: its final fit, then the repetitions, the one that its inner
+        validation found best before the others. Then the search's trials.
         """
-        for run in [*self._winners_runs(record), *self.ranked(record)]:
-            if is_final_fit(run.number):
-                checkpoints = run.whole_checkpoints(self.place)
-                checkpoint = checkpoints[0] if checkpoints and run.state == "complete" else None
-            else:
-                checkpoint = run.checkpoint(self.place, run.best_epoch(self.spec.objective, self.spec.mode))
-            if checkpoint is not None:
-                return run, checkpoint
-        return None
+        return [*self._winners_runs(record), *self.ranked(record)]
+
+    def best_run(self, record: StudyRecord) -> TrialRecord | None:
+        """Returns the run to export, None while there is none: by its score alone, wherever its checkpoint is.
+
+        One that was interrupted before its best epoch was saved does not count: it trains that epoch again.
+        """
+        return next(
+            (run for run in self.ranking(record) if run.state == "complete" or self.journalled_checkpoint(run)), None
+        )
+
+    def best(self, record: StudyRecord) -> tuple[TrialRecord, str] | None:
+        """Returns the best run and its checkpoint in the study's place; None while there is none, or it is gone."""
+        run = self.best_run(record)
+        checkpoint = None if run is None else self.checkpoint(run)
+        return None if run is None or checkpoint is None else (run, checkpoint)
+
+    def journalled_checkpoint(self, run: TrialRecord) -> str | None:
+        """Returns the folder of the checkpoint that a run is exported from, as the journal has it, or None."""
+        if is_final_fit(run.number):
+            return run.checkpoints[max(run.checkpoints)] if run.checkpoints else None
+        epoch = run.best_epoch(self.spec.objective, self.spec.mode)
+        return None if epoch is None else run.checkpoints.get(epoch)
+
+    def checkpoint(self, run: TrialRecord) -> str | None:
+        """Returns the folder of the checkpoint that a run is exported from, if it is whole in the study's place."""
+        folder = self.journalled_checkpoint(run)
+        whole = folder is not None and all(self.place.exists(f"{folder}/{name}") for name in CHECKPOINT_FILES)
+        return folder if whole else None
+
+    def is_gone(self, run: TrialRecord) -> bool:
+        """Says whether the checkpoint that a run is exported from was written and is no longer there, or not whole."""
+        return self.journalled_checkpoint(run) is not None and self.checkpoint(run) is None
 
     def _winners_runs(self, record: StudyRecord) -> list[TrialRecord]:
         winner = (record.confirmed or {}).get("winner")
@@ -158,11 +184,14 @@ def read_spec(path: Path) -> StudySpec:
         StudyError: it is damaged.
     """
     try:
-        return StudySpec.model_validate(read_yaml(path, "a study file"))
+        return StudySpec.model_validate(read_yaml(path, "a study file", WrittenLoader), context=WRITTEN)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise StudyError(f"{path} is damaged at {place}: {first['msg']}. Restore it from a copy") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise StudyError(
+            f"{path} is damaged{' at ' + place if place else ''}: {message}. Restore it from a copy"
+        ) from None
 
 
 def load_study_place(place: Place) -> Study:

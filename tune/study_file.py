@@ -11,42 +11,30 @@ import yaml
 
 from search_spaces import builtin_spaces
 from tune.errors import StudyFileError, nearest
+from tune.yaml_values import CoreLoader, OldLoader, UnclearValue, dump, parse
 
 Location = tuple[str | int, ...]
 
+BROKEN_YAML = (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError)
+"""What PyYAML 6 raises for text that is no YAML, or that its own constructors cannot make a value of."""
 
-class _Loader(yaml.SafeLoader):
-    """YAML with repeated keys refused: the second would silently win."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    own = sum(key_node.tag != "tag:yaml.org,2002:merge" for key_node, _ in node.value)
-    loader.flatten_mapping(node)  # what `<<` brings in stands first, and may be overridden
-    merged = len(node.value) - own
-    result: dict[Any, Any] = {}
-    written: set[Any] = set()
-    for index, (key_node, value_node) in enumerate(node.value):
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str | int | float | bool | None):
-            raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key_node.start_mark)
-        if key in written:
-            raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands here twice", key_node.start_mark)
-        if index >= merged:
-            written.add(key)
-        result[key] = loader.construct_object(value_node, deep=True)
-    return result
+_MOST_VALUES = 100_000
+_OPTIONS = {"budget.cost": "--max-cost"}
 
 
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def read_yaml(path: Path, what: str) -> dict[str, Any]:
+def read_yaml(path: Path, what: str, loader: type[OldLoader] = CoreLoader) -> dict[str, Any]:
     """Reads one YAML mapping.
 
+    Args:
+        path: the file.
+        what: what it is, for messages.
+        loader: how its values are read; `OldLoader` for files that are Ray's, `WrittenLoader` for those that we wrote.
+
     Raises:
-        StudyFileError: the file is missing, unreadable, no YAML, no mapping, or names a key twice.
+        StudyFileError: the file is missing, unreadable, no YAML, no mapping, names a key twice, or holds a value that
+            readers of YAML take for different things.
     """
-    return _parse(read_text(path, what), str(path), what)
+    return _parse(read_text(path, what), str(path), what, loader)
 
 
 def read_text(path: Path, what: str) -> str:
@@ -73,14 +61,17 @@ def read_text(path: Path, what: str) -> str:
         raise StudyFileError(f"{what} {path} cannot be read: {error.strerror}. Check path and permissions") from None
 
 
-def _parse(text: str, name: str, what: str) -> dict[str, Any]:
+def _parse(text: str, name: str, what: str, loader: type[OldLoader]) -> dict[str, Any]:
     try:
-        raw = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        raw = _unshared(parse(text, loader))
+    except UnclearValue as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise StudyFileError(f"{what} ({name}{line}): {error.problem}") from None
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise StudyFileError(f"{what} must be valid YAML ({name}{line}): {error.problem}. Mend that line") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise StudyFileError(f"{what} must be valid YAML ({name}): {' '.join(str(error).split())}. Mend it") from None
+        raise StudyFileError(f"{what} must be valid YAML ({name}{line}): {error.problem}. Fix that line") from None
+    except BROKEN_YAML as error:
+        raise StudyFileError(f"{what} must be valid YAML ({name}): {' '.join(str(error).split())}. Fix it") from None
     if not isinstance(raw, dict):
         found = "nothing" if raw is None else type(raw).__name__
         raise StudyFileError(f"{what} must be a mapping of keys to values ({name}). Received: {found}")
@@ -95,27 +86,41 @@ def read_study_file(
     Args:
         path: the study file.
         overrides: `dotted.path=value`; the value is YAML, so `[16, 32]` is a list and `null` removes a value.
-        values: whole keys, replaced last; None leaves a key alone.
+        values: dotted paths that options of the command line give, replaced last; None leaves one alone.
 
     Returns:
-        The raw mapping; `space` is a mapping of parameters whatever the file said.
+        The raw mapping; `space` is a mapping of parameters whatever the file said. Keys that begin with `x-` are left
+        out: they hold what the file's aliases repeat.
 
     Raises:
         StudyFileError: a file or override cannot be read.
     """
-    raw = read_yaml(path, "a study file")
-    space = raw.get("space")
-    for override in overrides:  # an override of the whole space comes before any override inside it
-        if override.startswith("space="):
-            space = _value(override)
-    if isinstance(space, str):
-        raw["space"] = _read_space(space, path.parent)
-    elif space is not None:
-        raw["space"] = space
-    for override in overrides:
-        if not override.startswith("space="):
-            _apply(raw, override)
-    return raw | {name: value for name, value in (values or {}).items() if value is not None}
+    raw = {key: value for key, value in read_yaml(path, "a study file").items() if not str(key).startswith("x-")}
+    sets = [_override(text) for text in overrides]
+    for keys, value, _ in sets:  # an override of the whole space comes before any override inside it
+        if keys == ["space"]:
+            _put(raw, keys, value, "")
+    if isinstance(raw.get("space"), str):
+        raw["space"] = _read_space(raw["space"], path.parent)
+    for keys, value, text in sets:
+        if keys != ["space"]:
+            _put(raw, keys, value, text)
+    for name, value in (values or {}).items():
+        if value is not None:
+            _put(raw, name.split("."), value, name)
+    return raw
+
+
+def source_of(location: Location, overrides: Sequence[str], values: Mapping[str, object] | None) -> str | None:
+    """Returns the `--set PATH=VALUE` or the option that the value at a location comes from, None for the file."""
+    options = {name: _OPTIONS.get(name, f"--{name}") for name, value in (values or {}).items() if value is not None}
+    given = {text.partition("=")[0].strip(): f"--set {text}" for text in overrides} | options
+    for path, source in reversed(given.items()):
+        keys = tuple(path.split("."))
+        common = min(len(keys), len(location))
+        if common and keys[:common] == tuple(map(str, location[:common])):
+            return source
+    return None
 
 
 def _read_space(name: str, folder: Path) -> dict[str, Any]:
@@ -130,39 +135,57 @@ def _read_space(name: str, folder: Path) -> dict[str, Any]:
     return read_yaml(beside if beside.exists() else Path(name), "a search space")
 
 
-def _value(override: str) -> Any:
-    _, _, text = override.partition("=")
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, ValueError):
-        raise StudyFileError(f"--set takes a YAML value. Received: {override!r}. Quote or mend the value") from None
-
-
-def _apply(raw: dict[str, Any], override: str) -> None:
-    path, equals, _ = override.partition("=")
-    keys = path.strip().split(".")
+def _override(text: str) -> tuple[list[str], Any, str]:
+    """Returns the keys, the value and the text of `PATH=VALUE`."""
+    path, equals, written = text.partition("=")
+    keys = [key.strip() for key in path.split(".")]
     if not equals or not all(keys):
-        raise StudyFileError(f"--set takes path=value, as in asha.max_epochs=8. Received: {override!r}")
+        raise StudyFileError(f"--set takes path=value, as in asha.max_epochs=8. Received: {text!r}")
+    if not written.strip():
+        raise StudyFileError(f"--set takes a value after the =, or null to remove a key. Received: {text!r}")
+    try:
+        return keys, _unshared(parse(written)), text
+    except UnclearValue as error:
+        raise StudyFileError(f"--set {path.strip()}: {error.problem}") from None
+    except BROKEN_YAML:
+        raise StudyFileError(f"--set takes a YAML value. Received: {text!r}. Quote or fix the value") from None
+
+
+def _put(raw: dict[str, Any], keys: Sequence[str], value: Any, text: str) -> None:
     place = raw
     for key in keys[:-1]:
-        inner = place.setdefault(key, {})
-        if not isinstance(inner, dict):
-            raise StudyFileError(f"--set cannot reach into {key!r}, which is no mapping. Received: {override!r}")
-        place = inner
-    if not override.partition("=")[2].strip():
-        raise StudyFileError(f"--set takes a value after the =, or null to remove a key. Received: {override!r}")
-    value = _value(override)
+        if place.get(key) is None:
+            place[key] = {}
+        if not isinstance(place[key], dict):
+            raise StudyFileError(f"--set cannot reach into {key!r}, which is no mapping. Received: {text!r}")
+        place = place[key]
     if value is None:
         place.pop(keys[-1], None)
     else:
         place[keys[-1]] = value
 
 
+def _unshared(value: Any) -> Any:
+    """Returns a value in which what aliases repeat are copies: an override of one must not change the other."""
+    left = _MOST_VALUES
+
+    def copy(part: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError(f"its aliases make more than {_MOST_VALUES:,} values of it")
+        if isinstance(part, dict):
+            return {key: copy(inner) for key, inner in part.items()}
+        return [copy(inner) for inner in part] if isinstance(part, list) else part
+
+    return copy(value)
+
+
 def line_of(path: Path, location: Location) -> int | None:
     """Returns the line (from 1) on which the nearest key of `location` stands in a YAML file, or None."""
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, *BROKEN_YAML):
         return None
     line: int | None = None
     for key in location:
@@ -182,5 +205,5 @@ def line_of(path: Path, location: Location) -> int | None:
 def write_yaml(path: Path, values: Mapping[str, Any]) -> None:
     """Writes a mapping as YAML, to a temporary name first."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(yaml.safe_dump(dict(values), sort_keys=False, width=120), encoding="utf-8")
+    temporary.write_text(dump(values), encoding="utf-8")
     temporary.replace(path)

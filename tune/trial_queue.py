@@ -16,6 +16,7 @@ from ray.tune.search import Searcher
 from search_spaces import Value
 from trainables.config import TrialConfig
 from trainables.faults import FaultKind, TrialFault
+from tune.errors import StudyError
 from tune.ledger import Ledger
 from tune.record import ENDED, SEED_STRIDE, TrialRecord, TrialState
 from tune.spec import StudySpec
@@ -84,19 +85,21 @@ class TrialQueue(Unsaved, Searcher):
         """Returns the next trial's configuration, None while there may be one later, or Ray's word for the end."""
         if self.stopping:
             return str(Searcher.FINISHED)
+        self._end_impossible()
         ready = next((pair for pair in self._waiting if pair[0] <= time.monotonic()), None)
         if ready is not None:
             self._waiting.remove(ready)
             number = ready[1]
-            values: Mapping[str, Value] = self._ledger.record.run(number).values
+            config = self._spec.trial_config(self._ledger.record.run(number).values)
         elif self.more():
             number, values = self.new_trial()
+            config = self._spec.trial_config(values)  # before it is journalled: what no trial takes is no trial
             self._ledger.append("trial", trial=number, values=dict(values))
         else:
             return None if self._waiting or self._numbers else str(Searcher.FINISHED)
         self.begun(number)
         self._numbers[trial_id] = number
-        record, config = self._ledger.record.run(number), self._spec.trial_config(values)
+        record = self._ledger.record.run(number)
         place = self._ledger.place
         return {
             "trial": number,
@@ -106,6 +109,16 @@ class TrialQueue(Unsaved, Searcher):
             "micro_batches": micro_batches(record, config),
             "refit_epochs": self.refit_epochs,
         }
+
+    def _end_impossible(self) -> None:
+        """Ends waiting trials with values that no trial takes: earlier versions journalled those before they looked."""
+        for entry in list(self._waiting):
+            record = self._ledger.record.run(entry[1])
+            try:
+                self._spec.trial_config(record.values)
+            except StudyError as error:
+                self._waiting.remove(entry)
+                self.end(record, "failed", str(error))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Passes an epoch on."""

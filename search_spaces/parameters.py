@@ -1,0 +1,282 @@
+"""One parameter of a search space: a range of floats or of integers, or choices; its default and its conditions.
+
+Whether a value lies in a range or on its steps is decided by Optuna's own distribution, at check time: what it would
+round, drop or not take back from its storage is refused before anything is trained.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, Protocol, Self
+
+from optuna.distributions import (
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+    json_to_distribution,
+)
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    model_validator,
+)
+
+WRITTEN = "written by emotune"
+"""Validation context of what emotune wrote itself: rules that were added since do not keep it from opening."""
+
+_MOST_STEPS = 1_000_000
+_LARGEST_INTEGER = 2**53
+
+_MOST_TRIED = 10_000
+"""Steps of a range that are tried at check time; of more, so many evenly spaced ones."""
+
+
+def _single(value: object) -> object:
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError("must be one number, one text, true or false")
+    return value if isinstance(value, bool | str) else _real(value)
+
+
+def _real(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a number")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError("must be a number of at most 64 bits")
+    return value
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return _real(value)
+
+
+Value = Annotated[StrictBool | StrictInt | StrictFloat | StrictStr, BeforeValidator(_single)]
+_Float = Annotated[float, BeforeValidator(_real)]
+_Int = Annotated[StrictInt, BeforeValidator(_whole)]
+
+
+class Suggester(Protocol):
+    """What proposes values: an `optuna.trial.Trial` has these three methods."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
+        """Proposes a float in [low, high]."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
+        """Proposes an int in [low, high]."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Proposes one of the choices."""
+
+
+class _Parameter(BaseModel, frozen=True, extra="forbid"):
+    when: dict[str, Value | list[Value]] = Field(default_factory=dict)
+
+    def active(self, values: Mapping[str, Value]) -> bool:
+        """Says whether every condition of `when` holds for the values chosen so far."""
+        return all(
+            name in values and any(same(values[name], value) for value in wanted)
+            for name, wanted in self.conditions().items()
+        )
+
+    def conditions(self) -> dict[str, list[Value]]:
+        """Returns `when` with every single value as a list of one."""
+        return {name: wanted if isinstance(wanted, list) else [wanted] for name, wanted in self.when.items()}
+
+
+class FloatParameter(_Parameter, frozen=True):
+    """A float in [low, high], uniform, in steps, or uniform in its logarithm."""
+
+    type: Literal["float"]
+    low: _Float = Field(allow_inf_nan=False)
+    high: _Float = Field(allow_inf_nan=False)
+    default: _Float = Field(allow_inf_nan=False)
+    log: StrictBool = False
+    step: _Float | None = Field(None, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _check(self, info: ValidationInfo) -> Self:
+        _check_range(self.low, self.high, self.default, self.log, self.step is not None)
+        if info.context != WRITTEN:
+            _check_distribution(self)
+        return self
+
+    def distribution(self) -> FloatDistribution:
+        """Returns Optuna's distribution of this parameter."""
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def suggest(self, name: str, trial: Suggester) -> float:
+        """Asks the trial for a value."""
+        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
+    def contains(self, value: Value) -> bool:
+        """Says whether a value can be proposed."""
+        return isinstance(value, int | float) and not isinstance(value, bool) and _holds(self.distribution(), value)
+
+    def tried(self) -> Iterator[float]:
+        """Yields values that can be proposed: both ends, and with steps as many between them as are worth trying."""
+        yield from (self.low, self.high)
+        if self.step is not None:
+            steps = round((self.high - self.low) / self.step)
+            yield from (self.low + k * self.step for k in range(1, steps, steps // _MOST_TRIED + 1))
+
+
+class IntParameter(_Parameter, frozen=True):
+    """An integer in [low, high], uniform, in steps, or uniform in its logarithm."""
+
+    type: Literal["int"]
+    low: _Int
+    high: _Int
+    default: _Int
+    log: StrictBool = False
+    step: _Int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self, info: ValidationInfo) -> Self:
+        _check_range(self.low, self.high, self.default, self.log, self.step != 1)
+        if info.context != WRITTEN:
+            _check_distribution(self)
+        return self
+
+    def distribution(self) -> IntDistribution:
+        """Returns Optuna's distribution of this parameter."""
+        return IntDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def suggest(self, name: str, trial: Suggester) -> int:
+        """Asks the trial for a value."""
+        return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
+
+    def contains(self, value: Value) -> bool:
+        """Says whether a value can be proposed."""
+        return isinstance(value, int) and not isinstance(value, bool) and _holds(self.distribution(), value)
+
+    def tried(self) -> Iterator[int]:
+        """Yields values that can be proposed: both ends; steps between integers are exact."""
+        yield from (self.low, self.high)
+
+
+class CategoricalParameter(_Parameter, frozen=True):
+    """One of several choices without an order."""
+
+    type: Literal["categorical"]
+    choices: list[Value] = Field(min_length=1)
+    default: Value
+
+    @model_validator(mode="after")
+    def _check(self, info: ValidationInfo) -> Self:
+        if info.context != WRITTEN:
+            _check_choices(self.choices)
+        if self.default not in self.choices:
+            raise ValueError(f"default must be one of choices={self.choices}. Received: {self.default!r}")
+        return self
+
+    def distribution(self) -> CategoricalDistribution:
+        """Returns Optuna's distribution of this parameter."""
+        return CategoricalDistribution(self.choices)
+
+    def suggest(self, name: str, trial: Suggester) -> Value:
+        """Asks the trial for a value."""
+        value: Value = trial.suggest_categorical(name, self.choices)
+        return value
+
+    def contains(self, value: Value) -> bool:
+        """Says whether a value is one of the choices."""
+        return any(same(value, choice) for choice in self.choices)
+
+
+AnyParameter = FloatParameter | IntParameter | CategoricalParameter
+Parameter = Annotated[FloatParameter | IntParameter | CategoricalParameter, Field(discriminator="type")]
+
+
+def same(one: Value, other: Value) -> bool:
+    """Says whether two values count as one: a number is no truth value, and a step's last digit does not matter."""
+    if isinstance(one, bool) or isinstance(other, bool) or isinstance(one, str) or isinstance(other, str):
+        return type(one) is type(other) and one == other
+    return math.isclose(one, other, rel_tol=1e-9)
+
+
+def is_continuous(parameter: AnyParameter) -> bool:
+    """Says whether a parameter hardly ever proposes the same value twice."""
+    return isinstance(parameter, FloatParameter) and parameter.step is None and parameter.low < parameter.high
+
+
+def _holds(distribution: FloatDistribution | IntDistribution, value: float) -> bool:
+    """Says whether Optuna takes a value as one of a distribution, and gives the same one back."""
+    try:
+        internal = distribution.to_internal_repr(value)  # type: ignore[arg-type]
+        return distribution._contains(internal) and distribution.to_external_repr(internal) == value
+    except (ValueError, ArithmeticError):
+        return False
+
+
+def _check_choices(choices: Sequence[Value]) -> None:
+    if not all(math.isfinite(choice) for choice in choices if isinstance(choice, int | float)):
+        raise ValueError(f"choices must be finite. Received: {choices}. Remove the one that is not")
+    for index, choice in enumerate(choices):
+        # Optuna and a trial take 1, 1.0 and true for the same, and 0.0 and -0.0.
+        equal = next((other for other in choices[:index] if other == choice), None)
+        if equal is not None:
+            raise ValueError(f"choices must differ. Received: {equal!r} and {choice!r}, which are equal. Remove one")
+
+
+def _check_distribution(parameter: FloatParameter | IntParameter) -> None:
+    """Refuses a range that Optuna changes, cannot hold, or does not take back from its storage."""
+    low, high, step = parameter.low, parameter.high, parameter.step
+    received = f"low={low!r}, high={high!r}" + (f", step={step!r}" if step not in (None, 1) else "")
+    if isinstance(parameter, IntParameter) and max(abs(low), abs(high)) > _LARGEST_INTEGER:
+        raise ValueError(f"Optuna holds integers up to 2^53. Received: {received}. Narrow the range")
+    if isinstance(parameter, FloatParameter) and step is not None and (high - low) / step > _MOST_STEPS:
+        raise ValueError(f"a range must have at most {_MOST_STEPS:,} steps. Received: {received}. Write a larger step")
+    try:
+        with warnings.catch_warnings(record=True) as warned:  # that it changes `high`, be it to the same float
+            warnings.simplefilter("always")
+            distribution = parameter.distribution()
+            stored = json_to_distribution(distribution_to_json(distribution))
+        if not math.isfinite(high - low):
+            raise OverflowError
+    except (ValueError, ArithmeticError):  # a decimal or a float that cannot hold it
+        raise ValueError(f"Optuna must be able to hold the range. Received: {received}. Narrow it") from None
+    if distribution.high != high:
+        raise ValueError(
+            f"high must be low plus a whole number of steps. Received: {received}. "
+            f"Write high: {distribution.high!r}, or another step"
+        )
+    lost = next((value for value in parameter.tried() if not _holds(distribution, value)), None)
+    if lost is not None or warned or stored != distribution:
+        what = f" Optuna does not hold {lost!r} exactly" if lost is not None else " its storage rounds them"
+        raise ValueError(
+            f"low, high and step must be numbers that Optuna holds.{what}. Received: {received}. Round them"
+        )
+    if not _holds(distribution, parameter.default):
+        steps = round((parameter.default - low) / step) if step else 0
+        near = f". Write default: {low + steps * step!r}" if step else ""
+        raise ValueError(
+            f"default must be low plus a whole number of steps. Received: {parameter.default!r}, {received}{near}"
+        )
+
+
+def _short(value: float) -> str:
+    """Returns a number in six digits where these are all it has."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+
+
+def _check_range(low: float, high: float, default: float, log: bool, stepped: bool) -> None:
+    if low > high:
+        raise ValueError(f"low={_short(low)} must be <= high={_short(high)}. Exchange them")
+    if not low <= default <= high:
+        raise ValueError(
+            f"default must be in [low, high] = [{_short(low)}, {_short(high)}]. Received: {_short(default)}"
+        )
+    if log and low <= 0:
+        raise ValueError(f"log: true needs low > 0. Received: low={_short(low)}")
+    if log and stepped:
+        raise ValueError("log and step exclude each other. Remove one of them")

@@ -1,0 +1,164 @@
+"""Checks a study's parameters against what a trial takes: kind, range, choices. `TrialConfig` says what that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from search_spaces import CategoricalParameter, SearchSpace, Value
+from search_spaces.parameters import AnyParameter
+from trainables.config import TrialConfig, kind_of
+from tune.errors import nearest
+from tune.yaml_values import number
+
+_CHOICES = {"boolean": "{type: categorical, choices: [true, false], default: true}", "text": "type: categorical"}
+
+
+class LocatedError(ValueError):
+    """A broken rule of which the place in the study file is known."""
+
+    def __init__(self, location: tuple[str | int, ...], message: str) -> None:
+        """Takes the place and what is wrong there."""
+        super().__init__(message)
+        self.location = location
+
+
+def as_wanted(name: str, value: Any) -> Any:
+    """Returns a value as its parameter wants it: text that reads as a number is one, and 32.0 is 32 for an integer.
+
+    Anything else is returned as it is; `check_parameters` refuses what does not fit.
+    """
+    kind = kind_of(name) if name in TrialConfig.model_fields else "text"
+    if kind not in ("integer", "number"):
+        return value
+    if isinstance(value, str):
+        try:
+            found = number(value)
+        except ValueError:
+            found = None
+        value = value if found is None else found
+    if kind == "integer" and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def space_as_wanted(space: Any) -> Any:
+    """Returns the raw mapping of a search space with its values as their parameters want them."""
+    if not isinstance(space, Mapping):
+        return space
+    return {name: _parameter_as_wanted(str(name), raw) for name, raw in space.items()}
+
+
+def _parameter_as_wanted(name: str, raw: Any) -> Any:
+    if not isinstance(raw, Mapping):
+        return raw
+    wanted = dict(raw)
+    for key in ("low", "high", "step", "default"):
+        # the ends of a float range stay what they are: `type: float` where an integer is wanted is told as that
+        if key in wanted and (wanted.get("type") != "float" or isinstance(wanted[key], str)):
+            wanted[key] = as_wanted(name, wanted[key])
+    if isinstance(wanted.get("choices"), list):
+        wanted["choices"] = [as_wanted(name, choice) for choice in wanted["choices"]]
+    if isinstance(wanted.get("when"), Mapping):
+        wanted["when"] = {
+            other: [as_wanted(str(other), v) for v in values] if isinstance(values, list) else as_wanted(other, values)
+            for other, values in wanted["when"].items()
+        }
+    return wanted
+
+
+def fixed_as_wanted(fixed: Any) -> Any:
+    """Returns the raw mapping of fixed parameters with its values as they are wanted.
+
+    Raises:
+        LocatedError: a value is a list or a range, or missing.
+    """
+    if not isinstance(fixed, Mapping):
+        return {} if fixed is None else fixed
+    for name, value in fixed.items():
+        if isinstance(value, list):
+            example = f"{name}: {{type: categorical, choices: {value}, default: {value[0] if value else '...'}}}"
+            raise LocatedError(
+                ("fixed", name),
+                f"fixed.{name}: must be one value. Received: {value}. A list belongs in space: {example}",
+            )
+        if isinstance(value, Mapping):
+            raise LocatedError(
+                ("fixed", name), f"fixed.{name}: must be one value. Received: {dict(value)}. A range belongs in space"
+            )
+        if value is None:
+            raise LocatedError(
+                ("fixed", name), f"fixed.{name}: must be one value. Received: none. Write one, or remove it"
+            )
+    return {name: as_wanted(str(name), value) for name, value in fixed.items()}
+
+
+def check_parameters(space: SearchSpace, fixed: Mapping[str, Value], *, written: bool) -> None:
+    """Refuses parameters that a trial does not have, and values that it does not take.
+
+    Args:
+        space: what varies.
+        fixed: what does not.
+        written: by emotune itself, perhaps by a version that did not look at kinds.
+
+    Raises:
+        LocatedError: a rule is broken.
+    """
+    known = TrialConfig.model_fields
+    for name in fixed:
+        if name not in known:
+            raise LocatedError(("fixed", name), f"fixed.{name} is no parameter of a trial.{nearest(name, known)}")
+        if name in space.parameters:
+            raise LocatedError(("fixed", name), f"{name} stands in both fixed and space. Remove one of them")
+    for name, parameter in space.parameters.items():
+        if name not in known:
+            raise LocatedError(("space", name), f"space.{name} is no parameter of a trial.{nearest(name, known)}")
+        if not written:
+            _check_type(name, parameter)
+        ends = parameter.choices if isinstance(parameter, CategoricalParameter) else [parameter.low, parameter.high]
+        for value in ends:
+            _check_value(("space", name), name, value, written=written)
+        if not written:
+            _check_value(("space", name, "default"), name, parameter.default, written=False)
+    for name, value in fixed.items():
+        _check_value(("fixed", name), name, value, written=written)
+
+
+def _check_type(name: str, parameter: AnyParameter) -> None:
+    kind, location = kind_of(name), ("space", name, "type")
+    if kind == "integer" and parameter.type == "float":
+        raise LocatedError(
+            location, f"space.{name}: is a whole number, and its type must be int. Received: float. Write type: int"
+        )
+    if kind in _CHOICES and parameter.type != "categorical":
+        raise LocatedError(
+            location,
+            f"space.{name}: is {'true or false' if kind == 'boolean' else 'a name'}, and its type must be categorical. "
+            f"Received: {parameter.type}. Write {_CHOICES[kind]}",
+        )
+
+
+def _check_value(location: tuple[str, ...], name: str, value: Value, *, written: bool) -> None:
+    kind, where = kind_of(name), ".".join(location)
+    if not written:
+        if kind == "boolean" and not isinstance(value, bool):
+            raise LocatedError(location, f"{where}: must be true or false. Received: {value!r}. Write one of them")
+        if kind in ("integer", "number") and isinstance(value, str):
+            raise LocatedError(location, f"{where}: must be a number. Received: {value!r}{_why_no_number(value)}")
+    if isinstance(value, bool) and kind != "boolean":
+        raise LocatedError(location, f"{where}: must not be true or false. Received: {value}")
+    try:
+        TrialConfig.model_validate({name: value})
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        raise LocatedError(location, f"{where}: {message[0].lower()}{message[1:]}. Received: {value!r}") from None
+
+
+def _why_no_number(text: str) -> str:
+    try:
+        number(text)
+    except ValueError as error:
+        return f": {error}"
+    return ". Write one"
