@@ -33,9 +33,9 @@ import numpy as np
 
 os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
-from trainables.feed import Feed
-from trainables.preprocess import training_pipeline
-from trainables.records import TRAIN, Dataset, Rows
+from trainables.dataset.reader import TRAIN, Dataset, Rows
+from trainables.preprocessing.feed import Feed
+from trainables.preprocessing.methods import training_pipeline
 
 BATCH = 32
 SIDE_PX = 227
@@ -98,10 +98,10 @@ def keras_rate(folder: Path, gray: bool, workers: int, processes: bool, count: i
 def open_images(folder: Path) -> Dataset:
     """Writes cartoon faces, or imports FER-2013 from EMOTUNE_FER_ZIP."""
     if source := os.environ.get("EMOTUNE_FER_ZIP"):
-        from tune.ingest import import_dataset
+        from tune.dataset.ingest import import_dataset
 
         return import_dataset(Path(source), folder / "fer2013").dataset
-    from tune.synth import write_faces
+    from tune.dataset.synth import write_faces
 
     return write_faces(folder / "cartoon-faces")
 

@@ -38,11 +38,11 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 from scipy import stats
 
-from tune.ledger import Ledger
-from tune.optuna_study import make_sampler, rebuild_optuna_study
-from tune.scheduler import Asha, Rungs
-from tune.search import OptunaSearcher
-from tune.spec import StudySpec
+from tune.search.optuna_searcher import OptunaSearcher
+from tune.search.optuna_study import make_sampler, rebuild_optuna_study
+from tune.search.scheduler import Asha, Rungs
+from tune.study.journal import Ledger
+from tune.study.spec import StudySpec
 
 AT_ONCE = 4
 FADING = 0.01

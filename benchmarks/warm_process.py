@@ -19,8 +19,8 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from tune.studies import load_study_folder
-from tune.synth import write_faces
+from tune.dataset.synth import write_faces
+from tune.study.studies import load_study_folder
 
 STUDY = """
 name: {name}

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from trainables.config import TrialConfig
-from trainables.models import compiled_model
-from trainables.records import TRAIN, Dataset
+from trainables.dataset.reader import TRAIN, Dataset
+from trainables.models.compiled import compiled_model
 
 
 def write_checkpoint(folder: Path, dataset: Dataset, *, steps: int = 40, **config: Any) -> Path:

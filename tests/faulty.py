@@ -11,10 +11,10 @@ import signal
 import time
 from typing import Any
 
-from trainables import data_parallel
-from trainables.classifier import Classifier
-from trainables.data_parallel import Replica
-from trainables.training import TrialTraining
+from trainables.training import data_parallel
+from trainables.training.classifier import Classifier
+from trainables.training.data_parallel import Replica
+from trainables.training.epochs import TrialTraining
 
 
 class Faulty(TrialTraining):
@@ -89,9 +89,9 @@ def train_faulty_replica(config: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    import tune.session
+    import tune.run.session
     from tests.faulty import FaultyClassifier as Faulty
-    from tune.cli import main
+    from tune.cli.main import main
 
-    tune.session.Classifier = Faulty  # type: ignore[misc]
+    tune.run.session.Classifier = Faulty  # type: ignore[misc]
     main()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tune.synth import write_faces
+from tune.dataset.synth import write_faces
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,7 @@ def fer2013_zip() -> Path:
 @pytest.fixture(scope="session")
 def fer2013(fer2013_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """FER-2013, imported: 28,709 train and 3,589 test images."""
-    from tune.ingest import import_dataset
+    from tune.dataset.ingest import import_dataset
 
     target = tmp_path_factory.mktemp("data") / "fer2013"
     import_dataset(fer2013_zip, target)

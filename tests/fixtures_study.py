@@ -13,12 +13,12 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from trainables.data_cache import import_folder
-from tune.cli import app
-from tune.opening import open_or_create
-from tune.optuna_study import connected, study_name
-from tune.spec import load_study
-from tune.studies import Study, find_study, load_study_folder
+from trainables.dataset.node_cache import import_folder
+from tune.cli.main import app
+from tune.run.create_or_resume import open_or_create
+from tune.search.optuna_study import connected, study_name
+from tune.study.spec import load_study
+from tune.study.studies import Study, find_study, load_study_folder
 
 TINY: dict[str, Any] = {
     "space": "quickstart",
@@ -41,8 +41,8 @@ def write_study_file(folder: Path, data: Path | str, **changes: Any) -> Path:
 
 def run_here(study_file: Path, *overrides: str) -> Study:
     """Runs a study in this process, on the Ray that is there, and returns it."""
-    from tune.runner import run_study
-    from tune.study_data import prepare_data
+    from tune.run.runner import run_study
+    from tune.run.study_data import prepare_data
 
     spec = load_study(study_file, overrides)
     dataset = prepare_data(spec, print)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainables.alexnet import build_alexnet
 from trainables.config import TrialConfig
+from trainables.models.alexnet import build_alexnet
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")

@@ -139,7 +139,7 @@ def test_every_file_says_what_it_is_for(path: Path) -> None:
 def test_help_loads_neither_ray_nor_tensorflow_nor_keras() -> None:
     code = """
 import sys
-from tune.cli import main
+from tune.cli.main import main
 sys.argv = ["emotune", "--help"]
 try:
     main()
@@ -154,7 +154,7 @@ except SystemExit as end:
 def root_command() -> Any:
     import typer.main
 
-    from tune.cli import app
+    from tune.cli.main import app
 
     return typer.main.get_command(app)
 

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from tests.fixtures_study import write_study_file
-from tune.studies import load_study_folder
+from tune.study.studies import load_study_folder
 
 pytestmark = pytest.mark.slow
 
@@ -203,7 +203,7 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from tests.fixtures_study import run_here
-from tune import recorder
+from tune.run import tune_callback as recorder
 
 def processes():
     lines = journal.read_text().split("\\n")[:-1] if journal.exists() else []  # the last may be half written

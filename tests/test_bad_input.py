@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tune.cli import command_line as main
+from tune.cli.main import command_line as main
 
 GOOD: dict[str, object] = {"name": "tiny", "data": "faces", "space": "quickstart", "trials": 2}
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.fixtures_study import emotune, lines
 from tune.errors import StudyError
-from tune.studies import Study
+from tune.study.studies import Study
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ import yaml
 
 from search_spaces import SearchSpace, builtin_spaces
 from tests.hparams_page import Cell, assert_hparams_tab_lists
-from tune.studies import Study
-from tune.tensorboard import TrialLogs
+from tune.report.tensorboard import TrialLogs
+from tune.study.studies import Study
 
 SIX = ("learning_rate", "batch_size", "dropout", "split_ratio", "optimizer", "preprocessing")
 TRIALS: list[tuple[Cell, ...]] = [

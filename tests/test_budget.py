@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tune.budget import BUDGETS, exit_code, fired, stagnant_for
-from tune.record import StudyRecord
-from tune.spec import StudySpec
+from tune.study.budget import BUDGETS, exit_code, fired, stagnant_for
+from tune.study.spec import StudySpec
+from tune.study.study_state import StudyRecord
 
 
 def spec(**changes: Any) -> StudySpec:

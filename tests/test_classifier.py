@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from trainables.classifier import Classifier
 from trainables.config import TrialConfig, TrialContext
-from trainables.faults import TrialFault
+from trainables.training.classifier import Classifier
+from trainables.training.fault_kinds import TrialFault
 
 pytestmark = pytest.mark.slow
 

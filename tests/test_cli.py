@@ -13,13 +13,13 @@ import cv2
 import pytest
 
 from tests.fixtures_study import write_study_file
-from trainables.records import open_dataset
-from tune.cli import command_line as main
-from tune.live import LiveStudy
-from tune.record import StudyRecord
-from tune.report_text import curve, duration
-from tune.spec import load_study
-from tune.studies import Study
+from trainables.dataset.reader import open_dataset
+from tune.cli.main import command_line as main
+from tune.cli.text import curve, duration
+from tune.run.live_display import LiveStudy
+from tune.study.spec import load_study
+from tune.study.studies import Study
+from tune.study.study_state import StudyRecord
 
 
 def emotune(*words: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:

@@ -14,11 +14,11 @@ import cv2
 import pytest
 from typer.testing import CliRunner
 
+from trainables.dataset.reader import open_dataset
 from trainables.errors import DatasetError
-from trainables.records import open_dataset
-from tune.cli_data import app
+from tune.cli.data import app
+from tune.dataset.synth import CLASSES, draw_synthetic
 from tune.errors import SourceError
-from tune.synth import CLASSES, draw_synthetic
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,7 +66,7 @@ def test_import_passes_its_options_on(kaggle_folder: Path, tmp_path: Path) -> No
 
 
 def test_progress_stays_out_of_pipes(kaggle_folder: Path, tmp_path: Path) -> None:
-    script = "from tune.cli_data import app; app()"
+    script = "from tune.cli.data import app; app()"
     command = [sys.executable, "-c", script, "import", str(kaggle_folder), "--to", str(tmp_path / "data")]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stderr == ""
@@ -144,7 +144,7 @@ def test_a_hostile_zip_reaches_the_caller_as_one_error(tmp_path: Path) -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     script = (
-        "import sys, tune.cli_data\n"
+        "import sys, tune.cli.data\n"
         "print(sorted({'cv2', 'numpy', 'pyarrow', 'PIL', 'pydantic', 'ray', 'tensorflow'} & set(sys.modules)))"
     )
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tune.cli import command_line as main
-from tune.cluster import check_cluster
-from tune.cluster_versions import Versions, installs_the_lock, locked_versions, other_versions
+from tune.cli.main import command_line as main
+from tune.cluster.check import check_cluster
+from tune.cluster.versions import Versions, installs_the_lock, locked_versions, other_versions
 
 ROOT = Path(__file__).parents[1]
 FILES = ("cluster.yaml", "clusters/gcp.yaml", "clusters/on-premise.yaml", "clusters/kuberay.yaml")

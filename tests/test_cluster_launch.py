@@ -25,8 +25,8 @@ from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingReque
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated.autoscaler_pb2 import ResourceRequestByCount
 
-from tune.cluster import check_cluster
-from tune.machines import catalog
+from tune.cluster.check import check_cluster
+from tune.cluster.instance_catalog import catalog
 
 ROOT = Path(__file__).parents[1]
 ADDRESS = "203.0.113.7/32"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.test_budget import record, session, spec, trial
-from tune.confirm import Findings, candidates, judge, numbers, scores
-from tune.record import REFIT_SEED, SEED_STRIDE, run_name, run_words
+from tune.search.confirmation import Findings, candidates, judge, numbers, scores
+from tune.study.study_state import REFIT_SEED, SEED_STRIDE, run_name, run_words
 
 
 def searched_and_confirmed(rng: np.random.Generator, spread: float, advantage: float) -> Findings:

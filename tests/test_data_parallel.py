@@ -21,18 +21,18 @@ import ray
 
 from tests.faulty import train_faulty_replica
 from tests.fixtures_study import TINY, lines, write_study_file
-from trainables.records import open_dataset
-from tune.compute import trial_process
+from trainables.dataset.reader import open_dataset
 from tune.errors import ClusterError, StudyFileError
-from tune.opening import open_or_create
-from tune.placement import Machine, Room
-from tune.plan import make_plan
-from tune.record import SEED_STRIDE, run_name
-from tune.replay import train_again
-from tune.runner import Outcome, run_study
-from tune.spec import StudySpec, load_study
-from tune.studies import Study
-from tune.study_data import trial_context
+from tune.nodes.capacity import Machine, Room
+from tune.nodes.join import trial_process
+from tune.run.create_or_resume import open_or_create
+from tune.run.plan import make_plan
+from tune.run.replay import train_again
+from tune.run.runner import Outcome, run_study
+from tune.run.study_data import trial_context
+from tune.study.spec import StudySpec, load_study
+from tune.study.studies import Study
+from tune.study.study_state import SEED_STRIDE, run_name
 
 # Ray 2.60: making a trainer reads the settings of Ray Data, which warn of themselves.
 pytestmark = [
@@ -121,7 +121,7 @@ def sessions(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFac
         return run_study(study, dataset, calibrate=False, announce=lambda plan: "")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tune.distributed.train_replica", train_faulty_replica)
+        patch.setattr("tune.run.distributed.train_replica", train_faulty_replica)
         stopper = threading.Thread(target=stop_when_confirming, args=(study,), daemon=True)
         stopper.start()
         first = session()

@@ -11,8 +11,8 @@ from optuna.trial import TrialState
 
 from tests.fixtures_study import emotune, lines, optuna_study, run_here, write_study_file
 from tune.errors import EveryTrialFailed, StudyError
-from tune.record import SEED_STRIDE
-from tune.studies import Study, load_study_folder
+from tune.study.studies import Study, load_study_folder
+from tune.study.study_state import SEED_STRIDE
 
 pytestmark = pytest.mark.slow
 
@@ -156,7 +156,7 @@ def test_a_confirmed_study_trains_nothing_more(confirmed: Study) -> None:
 
 
 def test_the_sealed_test_stays_sealed_between_search_and_confirmation(confirmed: Study, tmp_path: Path) -> None:
-    from tune.best_model import export_to
+    from tune.run.best_model import export_to
 
     copied = tmp_path / "unconfirmed"
     shutil.copytree(confirmed.directory, copied)

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 from tests.checkpoints import write_checkpoint
-from trainables.folds import test_rows as rows_of_test
-from trainables.metrics import evaluate, wilson_interval
-from trainables.preprocess import METHODS, evaluation_pipeline
-from trainables.records import TEST, TRAIN, Dataset, open_dataset
-from trainables.writer import DatasetWriter
+from trainables.dataset.folds import test_rows as rows_of_test
+from trainables.dataset.reader import TEST, TRAIN, Dataset, open_dataset
+from trainables.dataset.writer import DatasetWriter
+from trainables.preprocessing.methods import METHODS, evaluation_pipeline
+from trainables.training.metrics import evaluate, wilson_interval
 from tune.errors import DatasetError, ExportError
-from tune.export import ExportSummary, evaluate_sealed, export_checkpoint
-from tune.whole_folder import whole_folder
+from tune.export.atomic_folder import whole_folder
+from tune.export.export import ExportSummary, evaluate_sealed, export_checkpoint
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from trainables import faces as module
+from trainables.dataset import face_boxes as module
+from trainables.dataset.face_boxes import FACES_FILE, detect_face, expected_s, find_faces, hit_rate_by_class, load_faces
+from trainables.dataset.reader import TEST, TRAIN, Dataset, Pixels, open_dataset
+from trainables.dataset.writer import DatasetWriter
 from trainables.errors import DatasetError
-from trainables.faces import FACES_FILE, detect_face, expected_s, find_faces, hit_rate_by_class, load_faces
-from trainables.records import TEST, TRAIN, Dataset, Pixels, open_dataset
-from trainables.writer import DatasetWriter
-from tune.synth import write_faces
+from tune.dataset.synth import write_faces
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ import pytest
 
 from tests.faulty import FaultyClassifier
 from tests.fixtures_study import run_here, write_study_file
-from tune.record import StudyRecord, TrialRecord
-from tune.studies import load_study_folder
+from tune.study.studies import load_study_folder
+from tune.study.study_state import StudyRecord, TrialRecord
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +67,7 @@ def table(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFactor
         folder, data, trials=len(TABLE), asha=asha, space=space, faults={"silence_factor": 2, "silence_min_s": 15}
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tune.session.Classifier", FaultyClassifier)
+        patch.setattr("tune.run.session.Classifier", FaultyClassifier)
         return run_here(file).record()
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trainables.dataset.face_boxes import find_faces
+from trainables.dataset.reader import TRAIN, Dataset, open_dataset
 from trainables.errors import DatasetError, PreprocessingError
-from trainables.faces import find_faces
-from trainables.feed import Batch, Feed
-from trainables.preprocess import METHODS, evaluation_pipeline
-from trainables.records import TRAIN, Dataset, open_dataset
-from tune.synth import write_faces
+from trainables.preprocessing.feed import Batch, Feed
+from trainables.preprocessing.methods import METHODS, evaluation_pipeline
+from tune.dataset.synth import write_faces
 
 SMALL = {"chunk_images": 32}  # several chunks even of a small data set
 

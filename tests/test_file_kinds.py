@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from tests.test_ingest import encode, kaggle_files, make_folder, make_zip, pixels
-from trainables.records import DatasetInfo
-from tune.decoding import decode
+from trainables.dataset.reader import DatasetInfo
+from tune.dataset.ingest import ImportOptions, import_dataset
 from tune.errors import SourceError
-from tune.file_kinds import BEGINNING_BYTES, Kind, kind_of
-from tune.ingest import ImportOptions, import_dataset
+from tune.sources.decoding import decode
+from tune.sources.file_kinds import BEGINNING_BYTES, Kind, kind_of
 
 SMOOTH = np.tile(np.arange(0, 240, 5, dtype=np.uint8), (48, 1))
 Image.init()

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables import folds
+from trainables.dataset import folds
+from trainables.dataset.folds import TrialRows, selection_rows, trial_rows, untwinned, usable_rows
+from trainables.dataset.reader import TEST, TRAIN, Dataset, open_dataset
+from trainables.dataset.writer import DatasetWriter
 from trainables.errors import DatasetError
-from trainables.folds import TrialRows, selection_rows, trial_rows, untwinned, usable_rows
-from trainables.records import TEST, TRAIN, Dataset, open_dataset
-from trainables.writer import DatasetWriter
 
 SEEDS = range(6)
 RATIOS = (0.5, 0.8, 0.95)

@@ -10,8 +10,8 @@ import pytest
 
 from tests.fixtures_study import write_study_file
 from tests.test_cli import Terminal
-from tune.follow import Watcher
-from tune.spec import load_study
+from tune.jobs.follow import Watcher
+from tune.study.spec import load_study
 
 
 def job_lines() -> list[str]:

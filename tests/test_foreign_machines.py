@@ -22,7 +22,7 @@ SHADOWS = ("tune", "trainables", "search_spaces", "keras", "tensorflow", "albume
 
 PROBE = """
 import importlib.util, json, sys
-from tune.compute import joined_ray
+from tune.nodes.join import joined_ray
 
 def find(names):
     import os
@@ -139,7 +139,7 @@ def test_a_study_whose_workers_do_not_start_ends_by_itself_and_names_the_cause(
     python = tmp_path / "python"
     python.write_text(SLEEPER.format(python=sys.executable))
     python.chmod(0o755)
-    code = f"import sys; sys.executable = {str(python)!r}; from tune.cli import main; main()"
+    code = f"import sys; sys.executable = {str(python)!r}; from tune.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-P", "-c", code, "run", str(file), calibrate, "--set", "faults.start_limit_s=8s"],
         env={**os.environ, "RAY_ADDRESS": "", "RAY_worker_register_timeout_seconds": "3"},

@@ -15,16 +15,16 @@ import pytest
 from tests.test_ingest import encode, kaggle_files, make_folder, names_in, pixels
 from tests.two_nodes import NAMESPACE
 from trainables.atomic_folder import AtomicFolder
+from trainables.dataset.reader import DatasetInfo, open_dataset
+from trainables.dataset.writer import OWN_FILES
 from trainables.errors import DatasetError
 from trainables.places import Place
-from trainables.records import DatasetInfo, open_dataset
-from trainables.writer import OWN_FILES
+from tune.dataset.ingest import import_dataset
 from tune.errors import ExportError, SourceError
-from tune.ingest import import_dataset
-from tune.whole_folder import check_destination, whole_folder
+from tune.export.atomic_folder import check_destination, whole_folder
 
 ROOT = Path(__file__).parents[1]
-EMOTUNE = f"{sys.executable} -m tune.cli data"
+EMOTUNE = f"{sys.executable} -m tune.cli.main data"
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_a_process_that_is_killed_while_old_and_new_change_places_loses_nothing(
     script = f"""
 import os, signal
 from pathlib import Path
-from tune.ingest import import_dataset
+from tune.dataset.ingest import import_dataset
 rename, left = Path.rename, [{moves}]
 def counted(path, target):
     if not left[0]:

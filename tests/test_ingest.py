@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 import pytest
 
+from trainables.dataset.reader import TEST, TRAIN, Pixels, open_dataset
 from trainables.errors import DatasetError
-from trainables.records import TEST, TRAIN, Pixels, open_dataset
-from tune.dataset_report import contact_sheet, describe, write_contact_sheet
+from tune.dataset.ingest import ImportOptions, import_dataset
+from tune.dataset.quality_report import contact_sheet, describe, write_contact_sheet
 from tune.errors import SourceError
-from tune.ingest import ImportOptions, import_dataset
-from tune.layout import arrange, is_image, split_of
+from tune.sources.folder_layout import arrange, is_image, split_of
 
 Files = Mapping[str, bytes]
 FER_TRAIN = {

@@ -140,7 +140,7 @@ def test_a_clean_stop_takes_a_quarter_of_a_minute_and_a_second_signal_ends_at_on
 BREAK_OFF = """
 import os, signal, sys, threading, time, traceback
 import psutil
-from tune.compute import joined_ray
+from tune.nodes.join import joined_ray
 
 def send(times):
     for _ in range(times):
@@ -169,7 +169,7 @@ def test_ctrl_c_while_ray_starts_never_breaks_it_off_half_made(times: int, code:
 
 SWALLOW = """
 import ctypes, os, signal, subprocess, sys, threading, time
-from tune import signals
+from tune.nodes import signals
 
 signals.LIMIT_S = 1.0
 signals.obey_signals()
@@ -202,6 +202,8 @@ def test_an_interrupt_that_something_swallows_ends_the_process_and_its_children_
 
 
 def test_nohup_is_left_alone() -> None:
-    code = "import signal; from tune.signals import obey_signals; obey_signals(); signal.raise_signal(signal.SIGHUP)"
+    code = (
+        "import signal; from tune.nodes.signals import obey_signals; obey_signals(); signal.raise_signal(signal.SIGHUP)"
+    )
     done = subprocess.run(["nohup", sys.executable, "-c", f"{code}; print('went on')"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "went on\n")

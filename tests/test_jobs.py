@@ -216,7 +216,7 @@ def test_submit_outlives_a_broken_line_a_killed_supervisor_and_wrapper_and_stop_
         wait_until(lambda: len(epochs(tmp_path, "two", session=2)) > 1)
 
         driver = psutil.Process([e["pid"] for e in events(tmp_path, "two") if e["event"] == "session"][-1])
-        [wrapper] = [process for process in driver.parents() if "tune.job_driver" in " ".join(process.cmdline())]
+        [wrapper] = [process for process in driver.parents() if "tune.jobs.driver" in " ".join(process.cmdline())]
         wrapper.kill()  # Ray would lose sight of the driver, so it goes too
         driver.wait(timeout=30)
         wait_until(lambda: len(epochs(tmp_path, "two", session=3)) > 1)

@@ -18,7 +18,7 @@ import pytest
 import trustme
 import yaml
 
-ASK = "from tune.autoscaler import node_types, read_config as read; c = read(':1'); print(c and node_types(c))"
+ASK = "from tune.nodes.autoscaler import node_types, read_config as read; c = read(':1'); print(c and node_types(c))"
 
 
 def ray_cluster(**spec: Any) -> dict[str, Any]:

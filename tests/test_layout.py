@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.test_ingest import csv_text, encode, make_folder, make_zip, pixels
-from trainables.records import TEST, TRAIN, DatasetInfo
+from trainables.dataset.reader import TEST, TRAIN, DatasetInfo
+from tune.dataset.ingest import ImportOptions, import_dataset
 from tune.errors import SourceError
-from tune.ingest import ImportOptions, import_dataset
-from tune.layout import Layout, arrange
-from tune.split_names import parse_decisions, split_named
+from tune.sources.folder_layout import Layout, arrange
+from tune.sources.split_names import parse_decisions, split_named
 
 SPLIT_NAMES = {
     "train": "train Train TRAINING training FER2013Train fer2013train train_set 01_train train2017 TrainingSet "

@@ -9,7 +9,7 @@ import pytest
 
 from trainables.places import Place
 from tune.errors import StudyError
-from tune.ledger import Ledger, is_taken, replay
+from tune.study.journal import Ledger, is_taken, replay
 
 
 def scores(value: float) -> dict[str, float]:

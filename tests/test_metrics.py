@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
-from trainables.metrics import evaluate, wilson_interval
+from trainables.training.metrics import evaluate, wilson_interval
 
 
 def drawn(n: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

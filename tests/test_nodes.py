@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from trainables import machine
+from trainables import node_probe as machine
 from trainables.config import TrialConfig
 from trainables.gpu import memory_limit_mib
-from trainables.size import checkpoint_mib, parameters
-from tune.node_problems import Needs, Problem, problems
-from tune.nodes import NodeReport, look, look_here
+from trainables.models.size import checkpoint_mib, parameters
+from tune.nodes.inspection import NodeReport, look, look_here
+from tune.nodes.problems import Needs, Problem, problems
 
 HEALTHY = NodeReport(
     address="10.0.0.1",
@@ -152,7 +152,7 @@ def test_sizes_are_those_of_the_table() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("size_px", [48, 128])
 def test_sizes_are_those_of_keras(size_px: int) -> None:
-    from trainables.alexnet import build_alexnet
+    from trainables.models.alexnet import build_alexnet
 
     config = TrialConfig(image_size_px=size_px, width=0.0625)
     model = build_alexnet(height_px=48, width_px=48, channels=1, classes=7, config=config)

@@ -13,7 +13,7 @@ import pytest
 
 from trainables.config import OptimizerName, TrialConfig
 from trainables.errors import EmotuneError
-from trainables.optimizers import OPTIMIZERS, PlateauState, build_optimizer, learning_rate_at, restore_optimizer
+from trainables.models.optimizers import OPTIMIZERS, PlateauState, build_optimizer, learning_rate_at, restore_optimizer
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")

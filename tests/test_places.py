@@ -14,14 +14,14 @@ from threading import Barrier
 
 import pytest
 
-from trainables.data_cache import import_folder, open_data
+from trainables.dataset.node_cache import import_folder, open_data
+from trainables.dataset.reader import IMAGES_FILE, open_dataset
 from trainables.errors import DatasetError, PlaceError
 from trainables.places import Place, local_folder, written_folder
-from trainables.records import IMAGES_FILE, open_dataset
-from tune.bucket_study import Mirror, pull, working_folder
-from tune.doctor import examine
 from tune.errors import ExportError, StudyError
-from tune.studies import find_study, list_studies, load_study_place
+from tune.nodes.doctor import examine
+from tune.study.bucket_study import Mirror, pull, working_folder
+from tune.study.studies import find_study, list_studies, load_study_place
 
 
 @pytest.fixture(params=["bucket", "google_bucket"])
@@ -127,7 +127,9 @@ def test_a_bucket_that_does_not_answer_is_one_line() -> None:
         place.read("x")
 
 
-_OPEN = "import sys; from trainables.data_cache import open_data; print(open_data(sys.argv[1], say=print).directory)"
+_OPEN = """
+import sys; from trainables.dataset.node_cache import open_data; print(open_data(sys.argv[1], say=print).directory)
+"""
 
 
 def test_a_data_set_in_a_bucket_is_fetched_once_by_all_processes_of_a_machine(
@@ -251,7 +253,7 @@ def test_of_two_drivers_that_begin_at_the_same_moment_one_is_refused(place: Plac
 def test_a_driver_that_was_taken_over_stops_and_keeps_what_it_has(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tune.bucket_study._LEASE_EVERY_S", 0.0)
+    monkeypatch.setattr("tune.study.bucket_study._LEASE_EVERY_S", 0.0)
     (tmp_path / "journal.jsonl").write_bytes(line("a"))
     mirror = Mirror(tmp_path, place)
     with pytest.raises(KeyboardInterrupt):  # what makes a session stop gracefully

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from trainables.calibrate import Speed
-from tune.autoscaler import node_types
+from trainables.training.calibration import Speed
 from tune.errors import ClusterError, StudyError
-from tune.placement import Machine, NodeType, Room
-from tune.plan import expected_epochs, make_plan
-from tune.spec import StudySpec
+from tune.nodes.autoscaler import node_types
+from tune.nodes.capacity import Machine, NodeType, Room
+from tune.run.plan import expected_epochs, make_plan
+from tune.study.spec import StudySpec
 
 SPACE = {"dropout": {"type": "float", "low": 0, "high": 0.5, "default": 0.1}}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tune.plots import confusion_figure
+from tune.report.figures import confusion_figure
 
 
 def test_confusion_figure_names_classes_shares_and_counts() -> None:

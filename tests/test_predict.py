@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 from tests.checkpoints import write_checkpoint
-from trainables.faces import find_faces
-from trainables.records import TEST, Dataset
+from trainables.dataset.face_boxes import find_faces
+from trainables.dataset.reader import TEST, Dataset
+from tune.dataset.synth import write_faces
 from tune.errors import ExportError, ImageError
-from tune.export import evaluate_sealed, export_checkpoint
-from tune.predict import Predictor, load_export
-from tune.synth import write_faces
+from tune.export.export import evaluate_sealed, export_checkpoint
+from tune.export.predict import Predictor, load_export
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -210,7 +210,7 @@ def test_labels_that_do_not_fit_the_model_are_refused(exports: Callable[[str], P
 
 def test_tensorflow_says_nothing_in_the_terminal(exports: Callable[[str], Path], png: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tune.predict import load_export\n"
+        "import sys; from pathlib import Path; from tune.export.predict import load_export\n"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
         "print(load_export(Path(sys.argv[1])).predict([Path(sys.argv[2])])[0].label)"
     )

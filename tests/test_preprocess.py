@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from trainables.config import MethodName, TrialConfig
+from trainables.dataset.reader import open_dataset
 from trainables.errors import PreprocessingError
-from trainables.preprocess import METHODS, CropToFace, evaluation_pipeline, reseed, training_pipeline
-from trainables.records import open_dataset
-from tune.preview import parse_strengths, preview, preview_sheet
+from trainables.preprocessing.methods import METHODS, CropToFace, evaluation_pipeline, reseed, training_pipeline
+from tune.dataset.preview import parse_strengths, preview, preview_sheet
 
 SHAPES = [(48, 48, 1), (48, 48, 3), (40, 56, 1), (64, 37, 3)]
 BOX = np.array([10, 8, 30, 36], np.int32)

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainables.dataset.reader import RECORD_BATCH_ROWS, TEST, TRAIN, Dataset, Pixels, open_dataset
+from trainables.dataset.writer import DatasetWriter, existing_dataset
 from trainables.errors import DatasetError
-from trainables.records import RECORD_BATCH_ROWS, TEST, TRAIN, Dataset, Pixels, open_dataset
-from trainables.writer import DatasetWriter, existing_dataset
 
 CLASSES = ("happy", "sad")
 
@@ -147,7 +147,7 @@ def test_what_a_killed_writer_leaves_is_hidden_and_cleared_by_the_next(tmp_path:
     script = f"""
 import os, signal, numpy as np
 from pathlib import Path
-from trainables.writer import DatasetWriter
+from trainables.dataset.writer import DatasetWriter
 with DatasetWriter(Path({str(tmp_path)!r}) / "data", ("happy", "sad")) as writer:
     for index in range(300):
         writer.append(np.full((4, 4, 1), index % 251, np.uint8), 0, 0, "im.png")

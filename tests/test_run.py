@@ -12,12 +12,12 @@ import pytest
 from optuna.trial import TrialState
 
 from tests.fixtures_study import optuna_study, run_here, write_study_file
-from trainables.records import open_dataset
+from trainables.dataset.reader import open_dataset
 from tune.errors import StudyError
-from tune.opening import reopen
-from tune.replay import train_again
-from tune.studies import Study, find_study
-from tune.study_data import trial_context
+from tune.run.create_or_resume import reopen
+from tune.run.replay import train_again
+from tune.run.study_data import trial_context
+from tune.study.studies import Study, find_study
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +74,7 @@ def test_processes_are_reused_from_trial_to_trial(whole_study: Study) -> None:
 
 
 def test_the_sealed_test_split_is_opened_once(finished_study: Study, tmp_path: Path) -> None:
-    from tune.best_model import export_to
+    from tune.run.best_model import export_to
 
     before = finished_study.journal.read_bytes()
     assert before.count(b'"event":"sealed"') == 1
@@ -85,7 +85,7 @@ def test_the_sealed_test_split_is_opened_once(finished_study: Study, tmp_path: P
 
 
 def test_the_export_of_an_unfinished_study_leaves_the_test_split_sealed(finished_study: Study, tmp_path: Path) -> None:
-    from tune.best_model import export_to
+    from tune.run.best_model import export_to
 
     copied = tmp_path / "unfinished"
     shutil.copytree(finished_study.directory, copied)
@@ -124,7 +124,7 @@ def test_another_study_of_the_same_name_is_refused(finished_study: Study, faces:
 
 
 def test_a_study_goes_on_only_with_the_data_it_was_begun_on(finished_study: Study, tmp_path: Path) -> None:
-    from tune.synth import write_faces
+    from tune.dataset.synth import write_faces
 
     write_faces(tmp_path / "others", train_images=210, test_images=70, seed=5)
     with pytest.raises(StudyError, match="was begun on a data set with fingerprint .* Received: .*others"):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tune.record import RungDecision
-from tune.scheduler import Rungs
-from tune.spec import Asha as AshaSpec
+from tune.search.scheduler import Rungs
+from tune.study.spec import Asha as AshaSpec
+from tune.study.study_state import RungDecision
 
 
 def test_rungs_stand_at_the_grace_period_times_powers_of_the_reduction_factor() -> None:

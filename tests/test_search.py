@@ -12,13 +12,13 @@ import pytest
 from optuna.trial import TrialState
 
 from search_spaces import WRITTEN
-from trainables.faults import FaultKind, TrialFault
+from trainables.training.fault_kinds import FaultKind, TrialFault
 from tune.errors import StudyError
-from tune.ledger import Ledger
-from tune.optuna_study import rebuild_optuna_study
-from tune.record import RungDecision, TrialRecord
-from tune.search import OptunaSearcher
-from tune.spec import StudySpec
+from tune.search.optuna_searcher import OptunaSearcher
+from tune.search.optuna_study import rebuild_optuna_study
+from tune.study.journal import Ledger
+from tune.study.spec import StudySpec
+from tune.study.study_state import RungDecision, TrialRecord
 
 SPEC = StudySpec.model_validate(
     {
@@ -158,7 +158,7 @@ def break_off(driver: Driver, ray_id: str, number: int, kind: FaultKind) -> None
 def test_every_kind_of_fault_has_retries_of_its_own_and_then_the_trial_fails(
     driver: Driver, kind: FaultKind, attempts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tune.trial_queue.RETRY_PAUSES_S", {})
+    monkeypatch.setattr("tune.search.trial_queue.RETRY_PAUSES_S", {})
     for attempt in range(attempts):
         assert driver.ledger.record.trials.get(0) is None or driver.ledger.record.trials[0].state == "waiting"
         break_off(driver, f"x{attempt}", 0, kind)

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from tune.errors import StudyFileError
-from tune.spec import load_study, seconds
-from tune.studies import read_spec
-from tune.study_file import write_yaml
+from tune.study.spec import load_study, seconds
+from tune.study.studies import read_spec
+from tune.study.yaml_source import write_yaml
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
 

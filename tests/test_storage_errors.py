@@ -16,9 +16,9 @@ from pyarrow import fs
 from ray.train._internal.storage import StorageContext
 
 from tests.test_classifier import config
-from trainables import faults
-from trainables.classifier import Classifier
-from trainables.faults import TrialFault
+from trainables.training import fault_kinds as faults
+from trainables.training.classifier import Classifier
+from trainables.training.fault_kinds import TrialFault
 
 pytestmark = pytest.mark.slow
 

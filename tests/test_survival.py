@@ -19,10 +19,10 @@ import pytest
 
 from tests.fixtures_study import optuna_study, write_study_file
 from tests.test_interrupt import assert_whole, events, start
-from tune.optuna_study import rebuild_optuna_study
-from tune.scheduler import Rungs
-from tune.spec import StudySpec
-from tune.studies import Study, load_study_folder
+from tune.search.optuna_study import rebuild_optuna_study
+from tune.search.scheduler import Rungs
+from tune.study.spec import StudySpec
+from tune.study.studies import Study, load_study_folder
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,9 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from trainables.records import TEST, TRAIN, open_dataset
+from trainables.dataset.reader import TEST, TRAIN, open_dataset
+from tune.dataset.synth import CLASSES, draw_synthetic, write_faces
 from tune.errors import SourceError
-from tune.synth import CLASSES, draw_synthetic, write_faces
 
 
 def test_the_classes_are_those_of_fer_2013() -> None:

@@ -14,8 +14,8 @@ import pytest
 from tensorboard.plugins.hparams import api_pb2, metadata
 
 from search_spaces import SearchSpace
-from tune.event_files import read_events
-from tune.tensorboard import TrialLogs, tag_of
+from tune.report.event_files import read_events
+from tune.report.tensorboard import TrialLogs, tag_of
 
 CLASSES = ("angry", "happy", "sad")
 CONFUSION = np.array([[5, 1, 0], [0, 8, 2], [0, 0, 0]])
@@ -199,6 +199,6 @@ def test_record_cut_short_by_a_kill_is_passed_over(logs: TrialLogs, tmp_path: Pa
 
 
 def test_importing_it_loads_no_tensorflow() -> None:
-    code = "import sys, tune.tensorboard; print({'tensorflow', 'keras', 'ray', 'matplotlib'} & set(sys.modules))"
+    code = "import sys, tune.report.tensorboard; print({'tensorflow', 'keras', 'ray', 'matplotlib'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "set()"

@@ -8,8 +8,8 @@ import pytest
 
 from tests.test_budget import record, session, spec, trial
 from tune.errors import StudyError
-from tune.record import StudyRecord
-from tune.why import rung_reports, why_study, why_trial
+from tune.search.why import rung_reports, why_study, why_trial
+from tune.study.study_state import StudyRecord
 
 SPEC = spec(asha={"max_epochs": 9, "grace_epochs": 1, "reduction_factor": 3})
 

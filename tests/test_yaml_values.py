@@ -10,9 +10,9 @@ import typer
 import yaml
 from typer.models import ParameterInfo
 
-from tune.cli import app
+from tune.cli.main import app
 from tune.errors import StudyFileError
-from tune.spec import load_study
+from tune.study.spec import load_study
 from tune.yaml_values import CoreLoader, UnclearValue, WrittenLoader, dump, number, parse
 
 READ: dict[str, Any] = {

@@ -110,7 +110,7 @@ def serve() -> None:
 
 
 def _command(argv: list[str]) -> dict[str, Any]:
-    from tune.cli import command_line as main
+    from tune.cli.main import command_line as main
 
     out, err = io.StringIO(), io.StringIO()
     sys.argv = ["emotune", *argv]
@@ -124,9 +124,9 @@ def _command(argv: list[str]) -> dict[str, Any]:
 
 
 def _look(answer_s: float) -> dict[str, Any]:
-    from tune.compute import joined_ray
-    from tune.node_problems import Needs, problems
-    from tune.nodes import look
+    from tune.nodes.inspection import look
+    from tune.nodes.join import joined_ray
+    from tune.nodes.problems import Needs, problems
 
     with joined_ray():
         started = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from trainables.machine import driver_gpus
+from trainables.node_probe import driver_gpus
 
 CONTEXT_MIB = 400
 """Memory that CUDA takes for each process, beside what TensorFlow may use."""

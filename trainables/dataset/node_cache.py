@@ -1,0 +1,131 @@
+"""Opens a data set wherever it lies. One in a bucket is fetched once per machine, checked, and mapped from there.
+
+CACHE/datasets/<fingerprint>/   a whole copy; every trial of the machine shares its pages
+CACHE/datasets/.<fingerprint>/  one that is being fetched, or was when its process was killed: the next one goes on
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trainables.dataset.face_boxes import FACES_FILE
+from trainables.dataset.reader import IMAGES_FILE, INFO_FILE, Dataset, DatasetInfo, content_fingerprint, open_dataset
+from trainables.errors import DatasetError
+from trainables.places import Place, cache_folder, is_bucket, only_one_process
+
+_TRIES = 2
+
+
+def open_data(name: str, *, fingerprint: str = "", say: Callable[[str], None] = lambda line: None) -> Dataset:
+    """Opens a data set folder, or a bucket's data set through this machine's copy of it.
+
+    Args:
+        name: a folder, or the address of a bucket's prefix.
+        fingerprint: the data set that it must be; empty for whichever is there.
+        say: called with a line before a download.
+
+    Raises:
+        DatasetError: there is no data set, it is damaged, or it is another.
+        PlaceError: the bucket cannot be reached.
+    """
+    dataset = open_dataset(_fetched(Place(name), say) if is_bucket(name) else Path(name))
+    if fingerprint and dataset.info.fingerprint != fingerprint:
+        raise DatasetError(
+            f"{name} must be the data set with fingerprint {fingerprint}. Received: {dataset.info.fingerprint}. "
+            "Put the first one back on every machine"
+        )
+    return dataset
+
+
+@contextmanager
+def import_folder(name: str) -> Iterator[Path]:
+    """Gives the folder to import into; for a bucket, one of the cache, which is copied there when the block ends well.
+
+    `dataset.json`, by which a data set is known, goes last. What is in the bucket already is not copied again.
+
+    Raises:
+        PlaceError: the bucket cannot be reached or written.
+    """
+    if not is_bucket(name):
+        yield Path(name)
+        return
+    place = Place(name)
+    digest = hashlib.blake2b(name.encode(), digest_size=6).hexdigest()
+    folder = cache_folder() / "imports" / digest / place.last_part
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    yield folder
+    if place.read(INFO_FILE) != (folder / INFO_FILE).read_bytes():
+        place.delete(FACES_FILE)  # an earlier data set's
+        for file in (IMAGES_FILE, INFO_FILE):
+            place.upload(folder / file, file)
+
+
+def store_faces(dataset: Dataset, name: str) -> None:
+    """Puts the face boxes that were found on this machine beside a bucket's data set, for all others."""
+    place = Place(name)
+    if not place.exists(FACES_FILE):
+        place.upload(dataset.directory / FACES_FILE, FACES_FILE)
+
+
+def info_in(place: Place) -> DatasetInfo:
+    """Returns what a bucket's data set says of itself.
+
+    Raises:
+        DatasetError: there is none, or it is damaged.
+        PlaceError: the bucket cannot be reached.
+    """
+    said = place.read(INFO_FILE)
+    if said is None:
+        raise DatasetError(
+            f"A data set must hold {INFO_FILE}. Received: {place.name} without it. Put one there with: "
+            f"emotune data import SOURCE --to {shlex.quote(place.name)}"
+        )
+    try:
+        return DatasetInfo.model_validate_json(said)
+    except ValueError:
+        raise DatasetError(f"{place.at(INFO_FILE)} is damaged. Import the data again.") from None
+
+
+def _fetched(place: Place, say: Callable[[str], None]) -> Path:
+    """Returns this machine's copy of a bucket's data set; one process fetches it, the others wait for it."""
+    info = info_in(place)
+    folder = cache_folder() / "datasets" / info.fingerprint
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with only_one_process(folder.with_name(f".{info.fingerprint}.lock")):
+            for attempt in range(_TRIES):
+                if not folder.exists():
+                    say(f"fetching {place.name} into {folder}")
+                    _fetch(place, info, folder, last=attempt == _TRIES - 1)
+            if not (folder / FACES_FILE).exists() and place.exists(FACES_FILE):
+                place.download(FACES_FILE, folder / FACES_FILE)
+    except OSError as error:
+        raise DatasetError(
+            f"{folder} must be writable, with room for {place.name}. Received: {error.strerror or error}. "
+            "Make room, or name another cache in $EMOTUNE_CACHE"
+        ) from error
+    return folder
+
+
+def _fetch(place: Place, info: DatasetInfo, folder: Path, *, last: bool) -> None:
+    unfinished = folder.with_name(f".{info.fingerprint}")
+    place.download(IMAGES_FILE, unfinished / IMAGES_FILE)
+    (unfinished / INFO_FILE).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    try:
+        found = content_fingerprint(open_dataset(unfinished))
+    except DatasetError:
+        found = "a damaged file"
+    if found == info.fingerprint:
+        unfinished.rename(folder)
+        return
+    shutil.rmtree(unfinished)
+    if last:
+        raise DatasetError(
+            f"{place.at(IMAGES_FILE)} must hold the images that {INFO_FILE} names, fingerprint {info.fingerprint}. "
+            f"Received: {found}. Import the data again."
+        )

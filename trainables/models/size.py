@@ -1,0 +1,37 @@
+"""How large a model and its checkpoint are, worked out without Keras."""
+
+from __future__ import annotations
+
+from trainables.config import OptimizerName, TrialConfig
+
+SLOTS: dict[OptimizerName, int] = {"sgd": 1, "adam": 2, "adamw": 2, "nadam": 2, "rmsprop": 2, "lion": 1}
+"""Values that an optimizer keeps for each weight, at most."""
+
+
+def parameters(config: TrialConfig, channels: int, classes: int) -> int:
+    """Returns about how many weights AlexNet has: `trainables/models/alexnet.py`'s table, at any size and width."""
+    from trainables.models.alexnet import MIN_WIDTH, PUBLISHED_STEM_FROM_PX
+
+    def scaled(size: int) -> int:
+        return max(MIN_WIDTH, round(size * config.width))
+
+    side, stem = config.image_size_px, 7
+    if side >= PUBLISHED_STEM_FROM_PX:
+        side, stem = (side - 11) // 4 + 1, 11
+        for _ in range(3):
+            side = (side - 3) // 2 + 1
+    else:
+        for _ in range(4):
+            side = (side + 1) // 2
+    layers = [(stem, channels, 96), (5, 96, 256), (3, 256, 384), (3, 384, 384), (3, 384, 256)]
+    weights = 0
+    for kernel, before, after in layers:
+        inward = before if before == channels else scaled(before)
+        weights += (kernel * kernel * inward + 1) * scaled(after)
+    units = scaled(4096)
+    return weights + (side * side * scaled(256) + 1) * units + (units + 1) * units + (units + 1) * classes
+
+
+def checkpoint_mib(config: TrialConfig, channels: int, classes: int) -> float:
+    """Returns about how large a checkpoint is: weights and the optimizer's values, 4 bytes each."""
+    return parameters(config, channels, classes) * 4 * (1 + SLOTS[config.optimizer]) / 2**20

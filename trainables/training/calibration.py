@@ -1,0 +1,77 @@
+"""Measures how fast one configuration trains on this machine, in a few seconds. Knows nothing of studies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images per second of one trial running alone, and the images of one of its epochs."""
+
+    training_images_per_s: float
+    evaluation_images_per_s: float
+    training_images: int
+    evaluation_images: int
+
+    @property
+    def epoch_s(self) -> float:
+        """Seconds that one epoch takes."""
+        return self.training_images / self.training_images_per_s + self.evaluation_images / self.evaluation_images_per_s
+
+
+def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
+    """Trains and evaluates a configuration on a few batches.
+
+    Args:
+        config: what the trial would be given (`trainables.training.classifier.Classifier`).
+        measure_s: about how long each of the two measurements takes, after one batch to warm up.
+    """
+    import numpy as np
+
+    from trainables.config import TrialConfig, TrialContext
+    from trainables.dataset.folds import trial_rows
+    from trainables.dataset.node_cache import open_data
+    from trainables.models.compiled import compiled_model
+    from trainables.preprocessing.feed import Feed
+    from trainables.training.epochs import EVALUATION_BATCH, limited, prepare_process
+
+    context = TrialContext.model_validate(config["study"])
+    trial = TrialConfig.model_validate(config["parameters"])
+    prepare_process(context)
+    dataset = open_data(context.dataset, fingerprint=context.fingerprint)
+    rows = trial_rows(dataset, context.selection_share, trial.split_ratio, context.seed)
+    fit, validation, selection = (limited(r, context) for r in (rows.fit, rows.validation, rows.selection))
+    model = compiled_model(dataset, trial)
+    one_hot = np.eye(len(dataset.info.classes), dtype=np.float32)
+    # Augmentation in the trial's own process: workers would have to be booked, and only make it faster.
+    feed = Feed(dataset, trial.preprocessing, trial.model_dump())
+
+    def rate(batches: Any, work: Any) -> float:
+        images, started = 0, 0.0
+        for pixels, labels in batches:
+            work(pixels, labels)
+            if not started:
+                started = time.perf_counter()
+                continue
+            images += len(labels)
+            if time.perf_counter() - started > measure_s:
+                break
+        seconds = time.perf_counter() - started
+        return images / seconds if images else len(labels) / max(seconds, 1e-3)
+
+    return Speed(
+        rate(
+            feed.training_batches(fit, trial.batch_size, (context.seed, 0), 0),
+            lambda pixels, labels: model.train_on_batch(pixels, one_hot[labels]),
+        ),
+        rate(
+            feed.evaluation_batches(selection, min(EVALUATION_BATCH, max(1, len(selection) // 2))),
+            lambda pixels, labels: model.predict_on_batch(pixels),
+        ),
+        len(fit),
+        len(validation) + len(selection),
+    )

@@ -1,0 +1,229 @@
+"""One model trained by several processes at once: each takes its share of every batch. Runs in Ray Train's workers.
+
+Batches are those that one process would draw, so the loss curve is the one process's. Gradients and the statistics of
+batch normalisation are summed over all workers (`tf.distribute.MultiWorkerMirroredStrategy`), a mean is over the whole
+batch however it is shared out, and the weights stay equal everywhere. Worker 0 alone saves: what any process can load.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ray.train._internal.utils import get_address_and_port
+
+from trainables.config import TrialContext
+from trainables.dataset.reader import Pixels
+from trainables.models.compiled import Floats, cross_entropy, fresh_model, pieces
+from trainables.models.optimizers import build_optimizer, copy_state
+from trainables.training.epochs import TrialTraining
+from trainables.training.fault_kinds import TrialFault, named, patiently
+
+if TYPE_CHECKING:
+    import keras
+    from ray.train import Checkpoint
+
+
+class Replica(TrialTraining):
+    """One worker's part of a trial; all of them do the same things in the same order.
+
+    Args:
+        config: what a `trainables.training.classifier.Classifier` is given.
+        rank: the worker's number, from 0.
+        workers: how many there are.
+    """
+
+    def __init__(self, config: dict[str, Any], rank: int, workers: int) -> None:
+        self._rank, self._workers = rank, workers
+        self._stream = (rank,)
+        self._open(TrialContext.model_validate(config["study"]))
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        tf.config.set_visible_devices(gpus[:1], "GPU")  # as one process does: Keras takes the first
+        self._strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        self._start(config)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs trained so far."""
+        return self._epoch
+
+    def step(self) -> dict[str, Any]:
+        """Trains, validates and scores one epoch; see `Classifier.step`. Every epoch is to be saved."""
+        result = self._epoch_of_trial()
+        return {**result, "should_checkpoint": not result["diverged"]}
+
+    def close(self) -> None:
+        """Lets the feed's workers go."""
+        self._feed.close()
+
+    def _new_model(self) -> keras.Model:
+        with self._strategy.scope():
+            model = fresh_model(self._dataset, self._config)
+            optimizer = build_optimizer(self._config)
+            optimizer.build(model.trainable_variables)
+            model.compile(optimizer=optimizer, loss=cross_entropy(self._config), metrics=["accuracy"])
+        self._trace(model)
+        return model
+
+    def _take_over(self, saved: keras.Model) -> None:
+        self._model.set_weights(saved.get_weights())
+        copy_state(self._model.optimizer, saved.optimizer)
+
+    def _trace(self, model: keras.Model) -> None:
+        """Makes the graphs; their inputs have no fixed length, as a graph of its own for a last, smaller share would
+        number its collective operations differently from the other workers' graphs."""
+        import tensorflow as tf
+
+        strategy, loss_of = self._strategy, cross_entropy(self._config, reduction="sum")
+        image, label = (
+            tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8),
+            tf.TensorSpec((None, *model.output_shape[1:])),
+        )
+
+        def summed(values: Any) -> Any:
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+        def differentiate(pixels: Any, labels: Any, batch: Any) -> Any:
+            with tf.GradientTape() as tape:
+                logits = model(pixels, training=True)
+                loss = loss_of(labels, logits)
+                share = loss / batch
+            right = tf.equal(tf.argmax(logits, -1), tf.argmax(labels, -1))
+            gradients = tape.gradient(share, [variable.value for variable in model.trainable_variables])
+            return gradients, summed([loss, tf.reduce_sum(tf.cast(right, tf.float32))])
+
+        def apply(gradients: Any) -> None:
+            # TensorFlow 2.21 reduces only what is on a device, and a function's arguments are on none.
+            model.optimizer.apply([tf.identity(gradient) for gradient in gradients], model.trainable_variables)
+
+        def predict(pixels: Any) -> Any:
+            return tf.distribute.get_replica_context().all_gather(model(pixels, training=False), axis=0)
+
+        @tf.function(input_signature=[image, label, tf.TensorSpec(())])  # type: ignore[untyped-decorator]
+        def differentiated(pixels: Any, labels: Any, batch: Any) -> Any:
+            return strategy.run(differentiate, (pixels, labels, batch))
+
+        @tf.function  # type: ignore[untyped-decorator]
+        def applied(gradients: Any) -> None:
+            strategy.run(apply, (gradients,))
+
+        @tf.function(input_signature=[image])  # type: ignore[untyped-decorator]
+        def predicted(pixels: Any) -> Any:
+            return strategy.run(predict, (pixels,))
+
+        self._differentiated, self._applied, self._predicted = differentiated, applied, predicted
+        with _synchronized(model):
+            differentiated.get_concrete_function()
+
+    def _share(self, batch: Any) -> Any:
+        return np.array_split(batch, self._workers)[self._rank]
+
+    def _train_batch(self, pixels: Pixels, labels: Floats) -> tuple[float, float]:
+        n, gradients, loss, hits = len(labels), None, 0.0, 0.0
+        in_pieces = self._micro_batches if n // self._micro_batches >= self._workers else 1  # nobody goes without
+        for part, part_labels in pieces(pixels, labels, in_pieces):
+            part_gradients, sums = self._differentiated(self._share(part), self._share(part_labels), np.float32(n))
+            gradients = (
+                part_gradients if gradients is None else [a + b for a, b in zip(gradients, part_gradients, strict=True)]
+            )
+            loss += float(sums[0])
+            hits += float(sums[1])
+        self._applied(gradients)
+        return loss, hits
+
+    def _predict(self, pixels: Pixels) -> Floats:
+        return np.asarray(self._predicted(self._share(pixels)))
+
+
+def free_address() -> str:
+    """Returns where this worker can be reached by the others, HOST:PORT."""
+    host, port = get_address_and_port()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def join_workers(addresses: list[str], rank: int) -> None:
+    """Tells TensorFlow, not yet loaded, where each worker is and which one this is."""
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}})
+
+
+def train_replica(config: dict[str, Any]) -> None:
+    """What each of Ray Train's workers runs: the trial to its end, an epoch's result and checkpoint at a time.
+
+    Raises:
+        TrialFault: whatever went wrong.
+    """
+    import ray.train
+
+    context = ray.train.get_context()
+    try:
+        train(Replica(config, context.get_world_rank(), context.get_world_size()))
+    except Exception as error:
+        traceback.print_exc()
+        raise _lost_or_named(error) from None  # without its cause: the driver would have to load TensorFlow to read it
+
+
+def train(replica: Replica) -> None:
+    """Trains a worker's part of a trial to its end and reports every epoch."""
+    from ray.train.collective import broadcast_from_rank_zero
+
+    if broadcast_from_rank_zero(replica.epoch) != replica.epoch:
+        raise TrialFault("exception", "the workers could not read the same checkpoint")
+    while True:
+        result = replica.step()
+        _report(replica, result)
+        if result["done"]:
+            return replica.close()
+
+
+def _report(replica: Replica, result: dict[str, Any]) -> None:
+    import ray.train
+
+    context = ray.train.get_context()
+    if context.get_world_rank():
+        ray.train.report({})
+    elif not result["should_checkpoint"]:
+        ray.train.report(result)
+    else:
+        storage = context.get_storage()
+
+        def upload(checkpoint: Checkpoint, name: str) -> Checkpoint:
+            stored: Checkpoint = patiently(lambda: storage.persist_current_checkpoint(checkpoint, name))
+            return stored
+
+        with tempfile.TemporaryDirectory() as folder:
+            patiently(lambda: replica.save_checkpoint(folder))
+            ray.train.report(result, ray.train.Checkpoint.from_directory(folder), checkpoint_upload_fn=upload)
+
+
+def _lost_or_named(error: Exception) -> TrialFault:
+    """Returns an error as a fault; one that only says that another worker is gone as what became of that one."""
+    import tensorflow as tf
+
+    gone = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
+    if isinstance(error, gone) or "Collective ops is aborted" in str(error):
+        return TrialFault("process_died", "another worker broke off")
+    return named(error)
+
+
+@contextmanager
+def _synchronized(model: keras.Model) -> Iterator[None]:
+    """Lets batch normalisation look at every worker's images in the graphs that are made now; the model, and so its
+    checkpoints, stay those of a single process."""
+    from keras.layers import BatchNormalization
+
+    layers = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
+    for layer in layers:
+        layer.synchronized = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.synchronized = False

@@ -1,0 +1,268 @@
+"""The epochs of one trial, with a model in this process. Knows neither Ray Tune nor Ray Train."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+
+from trainables.config import TrialConfig, TrialContext, chooser_of
+from trainables.dataset.folds import trial_rows
+from trainables.dataset.node_cache import open_data
+from trainables.dataset.reader import Pixels, Rows
+from trainables.errors import PlaceError
+from trainables.gpu import limit_gpu_memory
+from trainables.models.compiled import (
+    Floats,
+    compiled,
+    compiled_model,
+    draw,
+    pieces,
+    predict_logits,
+    release,
+    reseed_dropout,
+)
+from trainables.models.optimizers import PlateauState, learning_rate_at, restore_optimizer
+from trainables.places import local_folder
+from trainables.training.fault_kinds import TrialFault, named
+from trainables.training.metrics import evaluate
+
+if TYPE_CHECKING:
+    import keras
+
+EVALUATION_BATCH = 256
+
+_MODEL_FILE, _STATE_FILE = "model.keras", "state.json"
+_DROPOUT_STREAM, _WEIGHTS_STREAM = 3, 4
+
+
+class TrialTraining:
+    """The epochs of one trial: `classifier.py` reports them to Ray Tune, `data_parallel.py` shares them among several
+    processes."""
+
+    _model: Any = None  # a keras.Model while there is a trial
+    _stream: tuple[int, ...] = ()
+    """Added to the seed of dropout; other workers on the same model draw other masks."""
+
+    def _open(self, context: TrialContext) -> None:
+        """Prepares the process for trials of a study."""
+        self._context = context
+        prepare_process(context)
+        import keras  # noqa: F401
+
+        from trainables.preprocessing.feed import Feed
+
+        gc.collect()
+        gc.freeze()  # TensorFlow's own million objects are not looked at again between trials
+        self._dataset = open_data(context.dataset, fingerprint=context.fingerprint)
+        self._feed = Feed(self._dataset, "none", {}, workers=context.feed_workers, source=context.dataset)
+
+    def _start(self, config: dict[str, Any]) -> None:
+        import keras
+
+        self._trial = int(config["trial"])
+        self._config = TrialConfig.model_validate(config["parameters"])
+        self._epoch = 0
+        self._images_seen = 0
+        self._best: dict[str, Any] = {"epoch": 0, "value": None}
+        self._plateau = PlateauState()
+        rows = trial_rows(self._dataset, self._context.selection_share, self._config.split_ratio, self._context.seed)
+        self._fit, self._validation, self._selection = (
+            limited(part, self._context) for part in (rows.fit, rows.validation, rows.selection)
+        )
+        self._refit_epochs: int | None = config.get("refit_epochs")
+        if self._refit_epochs:  # what is scored has been trained on: nobody may read anything into these scores
+            self._fit = np.sort(np.concatenate([self._fit, self._validation, self._selection]))
+        self._feed.reconfigure(self._config.preprocessing, self._config.model_dump())
+        keras.utils.set_random_seed(draw((self._context.seed, self._trial, _WEIGHTS_STREAM)))
+        self._micro_batches = int(config.get("micro_batches", 1))
+        self._model = self._new_model()
+        self._unreadable = self._take_up(config.get("resume_from") or [])
+
+    def _new_model(self) -> keras.Model:
+        return compiled_model(self._dataset, self._config, self._micro_batches)
+
+    def _take_up(self, checkpoints: Sequence[str]) -> list[str]:
+        """Goes on from the first checkpoint that can be read; returns what was wrong with those before it."""
+        unreadable = []
+        for checkpoint in checkpoints:
+            try:
+                with local_folder(checkpoint) as folder:
+                    self.load_checkpoint(str(folder))
+                break
+            except PlaceError as error:  # the storage may be back soon, with all that was trained
+                raise TrialFault("storage", str(error)) from None
+            except Exception as error:  # Keras raises whatever its zip, HDF5 and layer readers raise
+                unreadable.append(f"{checkpoint} cannot be read: {named(error)}")
+        return unreadable
+
+    def _epoch_of_trial(self) -> dict[str, Any]:
+        started = time.perf_counter()
+        rate = learning_rate_at(self._config, self._epoch, self._context.max_epochs, self._plateau)
+        training = self._train(self._fit, rate)
+        self._epoch += 1
+
+        validation = self._evaluate(self._validation)
+        selection = self._evaluate(self._selection)
+        self._plateau = self._plateau.update(validation["loss"], self._config.plateau_patience)
+
+        result = {
+            "epoch": self._epoch,
+            **training,
+            **{f"validation_{name}": validation[name] for name in ("loss", "accuracy", "macro_f1")},
+            **{f"selection_{name}": value for name, value in selection.items() if name != "images"},
+            "learning_rate": rate,
+            "epoch_s": time.perf_counter() - started,
+            "process_memory_mib": process_memory_mib(),
+            "process": os.getpid(),
+            "unreadable": self._unreadable,
+        }
+        self._unreadable = []
+        return {**result, **self._verdict(result)}
+
+    def _train(self, rows: Rows, rate: float) -> dict[str, float]:
+        model, config = self._model, self._config
+        seed = (self._context.seed, self._trial)
+        model.optimizer.learning_rate = rate
+        reseed_dropout(model, (*seed, self._epoch, _DROPOUT_STREAM, *self._stream))
+        one_hot = np.eye(len(self._dataset.info.classes), dtype=np.float32)
+        images, loss, hits = 0, 0.0, 0.0
+        started = time.perf_counter()
+        for pixels, labels in self._feed.training_batches(rows, config.batch_size, seed, self._epoch):
+            batch_loss, batch_hits = self._train_batch(pixels, one_hot[labels])
+            images += len(labels)
+            loss += batch_loss
+            hits += batch_hits
+        seconds = time.perf_counter() - started
+        self._images_seen += images
+        return {
+            "training_loss": loss / images,
+            "training_accuracy": hits / images,
+            "images_per_s": images / seconds,
+            "wait_s": self._feed.wait_s,
+        }
+
+    def _train_batch(self, pixels: Pixels, labels: Floats) -> tuple[float, float]:
+        """Makes one step of the optimizer; returns the sum of the images' losses and how many were right.
+
+        Args:
+            pixels: uint8, (n, height, width, channels).
+            labels: one-hot, float32, (n, classes).
+        """
+        loss, hits = 0.0, 0.0
+        for part, part_labels in pieces(pixels, labels, self._micro_batches):
+            logs = self._model.train_on_batch(part, part_labels, return_dict=True)
+            loss += float(logs["loss"]) * len(part_labels)
+            hits += float(logs["accuracy"]) * len(part_labels)
+        return loss, hits
+
+    def _predict(self, pixels: Pixels) -> Floats:
+        return np.asarray(self._model.predict_on_batch(pixels))
+
+    def _evaluate(self, rows: Rows) -> dict[str, Any]:
+        batch = EVALUATION_BATCH // self._micro_batches
+        logits = predict_logits(self._predict, self._feed.evaluation_batches(rows, batch), batch)
+        return evaluate(logits, self._dataset.labels[rows], len(self._dataset.info.classes))
+
+    def _verdict(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Says whether inner validation is best so far, whether to save, and whether the trial is at its end."""
+        context = self._context
+        value = result[chooser_of(context.objective)]
+        numbers = (result["training_loss"], result[context.objective], value)
+        diverged = not all(map(math.isfinite, numbers))
+        sign = 1.0 if context.mode == "max" else -1.0
+        best = self._best["value"]
+        wanted = self._refit_epochs or context.max_epochs
+        is_best = not diverged and (best is None or sign * value > sign * best)
+        if self._refit_epochs:
+            is_best = not diverged and self._epoch == wanted
+        if is_best:
+            self._best = {"epoch": self._epoch, "value": value}
+        patience = self._config.early_stop_patience
+        stalled = bool(patience) and not self._refit_epochs and self._epoch - self._best["epoch"] >= patience
+        return {
+            "should_checkpoint": is_best
+            or ((context.save_every_epoch or self._epoch in context.rungs) and not diverged),
+            # Ray keeps the checkpoint with the highest of these and the latest; equal scores must not replace the best.
+            "checkpoint_score": sign * value if is_best else -math.inf,
+            "diverged": diverged,
+            "stalled": stalled,
+            "done": diverged or stalled or self._epoch >= wanted,
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Writes `model.keras` (weights and optimizer) and `state.json`, the latter last and under a temporary name."""
+        folder = Path(checkpoint_dir)
+        self._model.save(folder / _MODEL_FILE)
+        state = {
+            "trial": self._trial,
+            "config": self._config.model_dump(),
+            "epoch": self._epoch,
+            "best": self._best,
+            "plateau": asdict(self._plateau),
+            "feed_position": {"epoch": self._epoch, "images_seen": self._images_seen},
+            "random_state": {"seed": self._context.seed, "trial": self._trial, "next_epoch": self._epoch},
+        }
+        temporary = folder / f".{_STATE_FILE}"
+        temporary.write_text(json.dumps(state, indent=1), encoding="utf-8")
+        temporary.replace(folder / _STATE_FILE)
+
+    def load_checkpoint(self, checkpoint: str) -> None:
+        """Takes up a trial where a checkpoint folder left it."""
+        import keras
+
+        folder = Path(checkpoint)
+        state = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))
+        self._take_over(keras.saving.load_model(folder / _MODEL_FILE))
+        self._epoch = state["epoch"]
+        self._best = state["best"]
+        self._plateau = PlateauState(**state["plateau"])
+        self._images_seen = state["feed_position"]["images_seen"]
+
+    def _take_over(self, saved: keras.Model) -> None:
+        """Goes on with the weights and the optimizer of a model that a file held."""
+        release(self._model)
+        optimizer = restore_optimizer(
+            self._config, saved.optimizer, saved.trainable_variables, micro_batches=self._micro_batches
+        )
+        self._model = compiled(saved, self._config, optimizer)
+
+
+def prepare_process(context: TrialContext) -> None:
+    """Sets what TensorFlow reads once, before its first use; leaves alone what the user has set."""
+    if not context.gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray 2.60 no longer hides GPUs from processes that asked for none
+    threads = str(max(1, int(context.cpus)))
+    for name, value in {
+        "TF_NUM_INTRAOP_THREADS": threads,
+        "TF_NUM_INTEROP_THREADS": threads,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # Ray's and the driver's order
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+    limit_gpu_memory(context.gpus)
+
+
+def limited(rows: Rows, context: TrialContext) -> Rows:
+    """Returns the rows of a fold, or as many of them as the study allows, always the same ones."""
+    limit = context.max_images_per_fold
+    if limit is None or limit >= len(rows):
+        return rows
+    return np.sort(np.random.default_rng(context.seed).permutation(rows)[:limit])
+
+
+def process_memory_mib() -> float:
+    """Returns the resident memory of this process, without pages that it shares, such as the mapped data set's."""
+    memory = psutil.Process().memory_info()
+    return float(memory.rss - getattr(memory, "shared", 0)) / 2**20

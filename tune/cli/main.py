@@ -1,0 +1,295 @@
+"""The command line: parses, calls, prints. No logic; Ray, Keras and TensorFlow are imported by what it calls."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer._click.exceptions import ClickException, NoArgsIsHelpError  # typer 0.29 carries click inside
+
+from trainables.errors import EmotuneError
+from tune.cli import jobs as cli_jobs
+from tune.cli.cluster import app as cluster_app
+from tune.cli.data import app as data_app
+from tune.cli.numbers import read_numbers_like_yaml
+from tune.nodes.output_redirect import survive_closed_pipes
+from tune.nodes.signals import INTERRUPTED, before_forced_end, obey_signals
+
+if TYPE_CHECKING:
+    from trainables.dataset.reader import Dataset
+    from tune.run.plan import Plan
+    from tune.run.runner import Outcome
+    from tune.study.studies import Study
+
+app = typer.Typer(
+    help="Distributed hyperparameter tuning for image classifiers: Ray Tune, Optuna, ASHA.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.add_typer(data_app, name="data")
+app.add_typer(cluster_app, name="cluster")
+
+Events = Annotated[
+    Path | None,
+    typer.Option(help="Append a JSON line per event to this file, for CI systems; - is standard output."),
+]
+Storage = Annotated[str, typer.Option(help="Folder or bucket of all studies.", show_default=True)]
+StudyName = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study's folder or address, or its name in the storage.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"emotune {importlib.metadata.version('emotune')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a key, as in asha.max_epochs=8.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Data set folder or address, in place of the study file's.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of trials, in place of the study file's.")] = None,
+    time: Annotated[str | None, typer.Option(help="Wall time of the search, as in 90s, 30m or 2h.")] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(help="Money to spend, with budget.node_hour_price in the study file.")
+    ] = None,
+    events: Events = None,
+    check: Annotated[bool, typer.Option("--check", help="Only check the study file and its data.")] = False,
+    calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = True,
+) -> None:
+    """Run a study: search, stop the losers early, export the best model. Continues a study of that name."""
+    from tune.run.create_or_resume import check_folder, open_or_create, study_of
+    from tune.run.study_data import prepare_data
+    from tune.study.spec import load_study
+
+    options = {"data": data, "trials": trials, "time": time, "budget.cost": max_cost}
+    spec = load_study(study_file, overrides or [], options)
+    dataset = prepare_data(spec, typer.echo, only_check=check)
+    if check:
+        check_folder(study_of(spec), dataset.info.fingerprint)
+        typer.echo(f"{study_file} is in order: {spec.trials} trials, {len(spec.space.parameters)} parameters")
+        return
+    _run(open_or_create(spec, dataset.info.fingerprint), dataset, calibrate, events)
+
+
+@app.command()
+def resume(
+    study: StudyName,
+    storage: Storage = "runs",
+    trials: Annotated[int | None, typer.Option(help="Extend the study to this many trials.")] = None,
+    time: Annotated[str | None, typer.Option(help="Extend the study to this wall time, as in 2h.")] = None,
+    events: Events = None,
+    calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = False,
+) -> None:
+    """Go on with a study that was interrupted, or extend one that has ended."""
+    from tune.run.create_or_resume import reopen
+    from tune.run.study_data import prepare_data
+    from tune.study.studies import find_study
+
+    found = find_study(study, storage)
+    dataset = prepare_data(found.spec, typer.echo)
+    _run(reopen(found, dataset.info.fingerprint, trials=trials, time=time), dataset, calibrate, events)
+
+
+def _run(study: Study, dataset: Dataset, calibrate: bool, events: Path | None) -> None:
+    from tune.cli.text import interrupted_line, outcome_lines, plan_lines
+    from tune.run.create_or_resume import remove_unbegun
+    from tune.run.runner import run_study
+
+    def announce(plan: Plan) -> str:
+        return plan_lines(study, dataset, plan)
+
+    def give_up() -> str:
+        remove_unbegun(study, ours=True)
+        return interrupted_line(study)
+
+    before_forced_end(give_up)
+
+    try:
+        outcome: Outcome | None = run_study(study, dataset, calibrate=calibrate, announce=announce, events=events)
+    except KeyboardInterrupt:
+        outcome = None
+    if outcome is None or outcome.ended_by == "interrupted":
+        typer.echo(interrupted_line(study))
+        raise typer.Exit(INTERRUPTED)
+    typer.echo(outcome_lines(study, outcome))
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
+
+
+@app.command(name="list")
+def list_(
+    storage: Storage = "runs",
+    address: Annotated[
+        str | None, typer.Option(metavar="URL", help="List a cluster's jobs instead; its jobs server.")
+    ] = None,
+) -> None:
+    """List the studies in a storage, or the jobs of a cluster."""
+    if address is not None:
+        from tune.cli.job_text import job_lines
+        from tune.jobs.server import JobsServer
+
+        typer.echo(job_lines(JobsServer(address).jobs()))
+        return
+    from tune.cli.text import print_studies
+
+    print_studies(storage)
+
+
+@app.command()
+def show(study: StudyName, storage: Storage = "runs") -> None:
+    """Show a study: its trials, the best one, its curves."""
+    from tune.cli.text import print_study
+    from tune.study.studies import find_study
+
+    print_study(find_study(study, storage))
+
+
+@app.command()
+def why(
+    study: StudyName,
+    trial: Annotated[int | None, typer.Argument(metavar="[TRIAL]", help="A trial's number.", min=0)] = None,
+    storage: Storage = "runs",
+) -> None:
+    """Tell why a trial ended where it did, and whether the study's rungs judged well."""
+    from tune.cli.text import why_lines
+    from tune.study.studies import find_study
+
+    typer.echo(why_lines(find_study(study, storage), trial))
+
+
+@app.command()
+def replay(
+    study: StudyName,
+    trial: Annotated[int, typer.Argument(metavar="TRIAL", help="A trial's number.", min=0)],
+    epochs: Annotated[int | None, typer.Option(help="Only the first epochs.", min=1)] = None,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Put its lost checkpoint back, if every epoch is identical.")
+    ] = False,
+    storage: Storage = "runs",
+) -> None:
+    """Train a trial again from its seeds and compare every epoch with what it reported."""
+    from tune.cli.text import replay_lines
+    from tune.run.create_or_resume import check_data
+    from tune.run.replay import replay_trial
+    from tune.run.study_data import open_study_data
+    from tune.study.studies import find_study
+
+    found = find_study(study, storage)
+    dataset = open_study_data(found.spec)
+    check_data(found, found.record(), dataset.info.fingerprint)
+    replayed = replay_trial(found, dataset, trial, epochs, restore=restore)
+    typer.echo(replay_lines(replayed))
+    if replayed.different:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    study: StudyName,
+    to: Annotated[
+        str, typer.Option("--to", help="Folder to write, or a bucket's address; an earlier export there gives way.")
+    ],
+    trial: Annotated[
+        int | None, typer.Option(help="Another trial or confirmation than the best, by its number.", min=0)
+    ] = None,
+    storage: Storage = "runs",
+) -> None:
+    """Export the best checkpoint of a study: Keras model, SavedModel, labels, metrics."""
+    from trainables.places import Place
+    from tune.cli.text import export_lines
+    from tune.run.best_model import export_to
+    from tune.study.studies import find_study
+
+    found = find_study(study, storage)
+    export_to(found, to, trial)
+    typer.echo(export_lines(Place(to)))
+
+
+@app.command()
+def predict(
+    export: Annotated[str, typer.Argument(metavar="EXPORT", help="Folder or address of an export.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images to classify.")],
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+) -> None:
+    """Classify images with an export: label and probabilities."""
+    from trainables.places import local_folder
+    from tune.cli.text import prediction_line
+    from tune.export.predict import check_images, load_export
+
+    check_images(images)
+    with local_folder(export) as folder:
+        for prediction in load_export(folder).predict(images):
+            typer.echo(prediction_line(prediction, as_json=json))
+
+
+for _command in (cli_jobs.submit, cli_jobs.status, cli_jobs.logs, cli_jobs.stop):
+    app.command()(_command)
+
+
+@app.command()
+def doctor(
+    address: Annotated[
+        str | None, typer.Option(help="A cluster: HOST:6379, ray://HOST:10001 or auto. Without it: this machine.")
+    ] = None,
+    storage: Annotated[str | None, typer.Option(help="Folder or bucket of the studies, tried on every node.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data set that every node should see: folder or address.")] = None,
+) -> None:
+    """Tell what each node has and sees: versions, GPUs, disk, storage, clock; and what mends what is wrong."""
+    from tune.nodes.doctor import examine, exit_code, print_report
+
+    reports, found = examine(address, storage, data)
+    print_report(reports, found)
+    raise typer.Exit(exit_code(found))
+
+
+read_numbers_like_yaml(app)
+
+
+def main() -> None:
+    """Runs the command line as a process of its own: it obeys Ctrl-C and survives a reader that leaves."""
+    obey_signals()
+    survive_closed_pipes()
+    command_line()
+
+
+def command_line() -> None:
+    """Runs the command line; an error that the user can fix is one line and its own exit code."""
+    try:
+        status = app(standalone_mode=False)
+    except NoArgsIsHelpError as error:
+        error.show()
+        status = 2
+    except ClickException as error:
+        status = _complain(f"{error.format_message()} See: emotune --help", 2)
+    except (typer.Abort, KeyboardInterrupt):  # Ctrl-C where nothing has to be kept
+        status = INTERRUPTED
+    except EmotuneError as error:
+        status = _complain(str(error), error.exit_code)
+    except OSError as error:  # a name too long, no permission, a full disk: the machine's, not ours
+        if error.filename is None:
+            raise
+        status = _complain(f"{error.filename}: {error.strerror}. Check path, permissions and disk", 2)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complain(message: str, status: int) -> int:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    return status

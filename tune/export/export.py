@@ -1,0 +1,265 @@
+"""Turns the checkpoint of one trial into a folder that classifies images. Does not choose the trial.
+
+EXPORT/model.keras            uint8 (batch, h, w, c) to probabilities; opens in any Keras 3
+EXPORT/saved_model/           the same for TensorFlow: `serving_default(image) -> probabilities`
+EXPORT/preprocessing.json     the evaluation pipeline in Albumentations' own form; empty when images go in as they are
+EXPORT/labels.json            class names in the order of the probabilities, and what the model takes
+EXPORT/metrics.json           selection fold, sealed test split, configuration, versions
+EXPORT/confusion_matrix.png   of the test split
+EXPORT/study.yaml             the study that found it
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainables.config import TrialConfig
+from trainables.dataset.folds import test_rows, untwinned
+from trainables.dataset.reader import Dataset
+from trainables.places import Place
+from trainables.training.metrics import evaluate, wilson_interval
+from tune.errors import ExportError
+from tune.export.atomic_folder import check_destination, whole_folder
+from tune.export.import_tensorflow import import_tensorflow
+
+if TYPE_CHECKING:
+    import keras
+
+MODEL_FILE, SAVED_MODEL_FOLDER = "model.keras", "saved_model"
+PREPROCESSING_FILE, LABELS_FILE, METRICS_FILE = "preprocessing.json", "labels.json", "metrics.json"
+EXPORT_FILES = (LABELS_FILE, MODEL_FILE)
+"""By which an export is known."""
+CONFUSION_FILE, STUDY_FILE = "confusion_matrix.png", "study.yaml"
+EXPORT_PARTS = (*EXPORT_FILES, SAVED_MODEL_FOLDER, PREPROCESSING_FILE, METRICS_FILE, CONFUSION_FILE, STUDY_FILE)
+
+_BATCH = 128
+_SPARE_BYTES = 16 * 2**20
+_VERSIONS = ("emotune", "keras", "tensorflow", "albumentations", "numpy", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """What an export holds.
+
+    Attributes:
+        directory: The folder.
+        trial: Number of the trial.
+        epoch: The checkpoint's epoch, from 1.
+        parameters: The model's weights, counted.
+        sealed: What `evaluate_sealed` returned; None for a data set without a test split.
+        size_bytes: All files together.
+        note: What whoever feeds the SavedModel has to do to an image first; empty when nothing.
+    """
+
+    directory: Path
+    trial: int
+    epoch: int
+    parameters: int
+    sealed: Mapping[str, Any] | None
+    size_bytes: int
+    note: str
+
+
+def export_checkpoint(
+    checkpoint: Path,
+    dataset: Dataset,
+    destination: Path,
+    *,
+    study_yaml: str,
+    selection: Mapping[str, Any],
+    sealed: Mapping[str, Any] | None = None,
+    confirmation: Mapping[str, Any] | None = None,
+) -> ExportSummary:
+    """Writes the export of a checkpoint; the folder is there whole or not at all, and an earlier export gives way last.
+
+    Args:
+        checkpoint: Folder with `model.keras` (uint8 in, logits out) and `state.json` (trial, config, epoch, best).
+        dataset: The data set the trial was trained on, with its face boxes if the method needs them.
+        destination: Folder to create; may hold an earlier export.
+        study_yaml: The resolved study file's text.
+        selection: The trial's metrics on the selection fold at the checkpoint's epoch.
+        sealed: What `evaluate_sealed` returned for this checkpoint; None leaves the test split sealed.
+        confirmation: What repeated trainings showed of this configuration, None without any.
+
+    Raises:
+        ExportError: The checkpoint is damaged or does not fit the data set, the destination is in the way or being
+            written, or the disk is too full.
+        DatasetError: The method needs face boxes and there are none.
+    """
+    destination = Path(destination).resolve()
+    check_destination(Place(str(destination)), EXPORT_FILES, EXPORT_PARTS)
+    state, config = _read_state(checkpoint)
+    model = _load_model(checkpoint, dataset)
+    parameters = int(model.count_params())
+    needed_bytes = 8 * parameters + _SPARE_BYTES
+    with whole_folder(destination, needed_bytes, known_by=LABELS_FILE, parts=EXPORT_PARTS) as folder:
+        note = _write_description(folder, dataset, config)
+        _write_json(
+            folder / METRICS_FILE,
+            {
+                "trial": state["trial"],
+                "epoch": state["epoch"],
+                "best": state["best"],
+                "selection": dict(selection),
+                "confirmation": confirmation,
+                "test": sealed,
+                "config": config.model_dump(),
+                "parameters": parameters,
+                "input": note or "images as they are",
+                "dataset": {"name": dataset.info.name, "fingerprint": dataset.info.fingerprint},
+                "versions": {"python": platform.python_version()}
+                | {name: importlib.metadata.version(name) for name in _VERSIONS},
+            },
+        )
+        if sealed is not None:
+            from tune.report.figures import confusion_figure
+
+            confusion_figure(sealed["confusion"], dataset.info.classes).savefig(folder / CONFUSION_FILE)
+        (folder / STUDY_FILE).write_text(study_yaml, encoding="utf-8")
+        _write_models(folder, model)
+        size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return ExportSummary(destination, state["trial"], state["epoch"], parameters, sealed, size_bytes, note)
+
+
+def evaluate_sealed(checkpoint: Path, dataset: Dataset) -> dict[str, Any]:
+    """Opens the test split: scores a checkpoint on it, all images and those without a twin in train.
+
+    Returns:
+        What `trainables.training.metrics` returns, `accuracy_interval` (95 %, Wilson), and under `untwinned` the same
+        for the images without a twin; `untwinned` is None when there are none.
+
+    Raises:
+        ExportError: The checkpoint is damaged or does not fit, or the data set has no test split.
+        DatasetError: The method needs face boxes and there are none.
+    """
+    _, config = _read_state(checkpoint)
+    if not len(test_rows(dataset)):
+        raise ExportError(f"The data set must have test images. Received: none in {dataset.directory}.")
+    return _evaluate(_load_model(checkpoint, dataset), dataset, config)
+
+
+def _evaluate(model: keras.Model, dataset: Dataset, config: TrialConfig) -> dict[str, Any]:
+    from trainables.preprocessing.feed import Feed
+
+    rows = test_rows(dataset)
+    feed = Feed(dataset, config.preprocessing, config.model_dump())
+    batches = feed.evaluation_batches(rows, _BATCH)
+    logits = np.concatenate([np.asarray(model.predict_on_batch(images)) for images, _ in batches])
+    alone = np.isin(rows, untwinned(dataset, rows))
+
+    def scores(chosen: Any) -> dict[str, Any]:
+        figures = evaluate(logits[chosen], dataset.labels[rows[chosen]], len(dataset.info.classes))
+        hits = int(np.trace(figures["confusion"]))
+        return {**figures, "accuracy_interval": list(wilson_interval(hits, figures["images"]))}
+
+    return {**scores(np.ones(len(rows), bool)), "untwinned": scores(alone) if alone.any() else None}
+
+
+def _read_state(checkpoint: Path) -> tuple[dict[str, Any], TrialConfig]:
+    path = Path(checkpoint) / "state.json"
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"trial", "config", "epoch", "best"} - set(state)
+        if missing:
+            raise KeyError(f"no {', '.join(sorted(missing))}")
+        return state, TrialConfig.model_validate(state["config"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ExportError(
+            f"A checkpoint must hold a whole state.json. Received: {path}: {reason}. Export another checkpoint."
+        ) from error
+
+
+def _load_model(checkpoint: Path, dataset: Dataset) -> keras.Model:
+    import_tensorflow()
+    import keras
+
+    path = Path(checkpoint) / MODEL_FILE
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever its zip, HDF5 and layer readers raise
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ExportError(f"{path} must be a Keras model. Received: {first_line} Export another checkpoint.") from error
+    expected = (dataset.info.shape, (len(dataset.info.classes),))
+    found = (model.input_shape[1:], model.output_shape[1:])
+    if found != expected:
+        raise ExportError(
+            f"The model in {path} must take {expected[0]} images of {expected[1][0]} classes, as {dataset.directory} "
+            f"holds. Received: {found[0]} and {found[1][0]}. Name the data set that the study was run on."
+        )
+    return model
+
+
+def _write_description(folder: Path, dataset: Dataset, config: TrialConfig) -> str:
+    """Writes labels.json and preprocessing.json; returns what has to be done to an image before the model."""
+    import albumentations as A
+
+    from trainables.preprocessing.methods import evaluation_pipeline, find_method
+
+    info = dataset.info
+    pipeline = evaluation_pipeline(config.preprocessing, config.model_dump(), info.shape)
+    _write_json(folder / PREPROCESSING_FILE, A.to_dict(pipeline or A.Compose([])))
+    note = ""
+    if pipeline is not None:
+        face = "the face box found and the image " if find_method(config.preprocessing).needs_faces else ""
+        note = (
+            f"The models expect images that went through preprocessing.json first: {face}put through the method "
+            f"{config.preprocessing!r} at {info.height_px} x {info.width_px} px. `emotune predict` does it."
+        )
+    labels = {
+        "classes": list(info.classes),
+        "height_px": info.height_px,
+        "width_px": info.width_px,
+        "channels": info.channels,
+        "pixels": "uint8, 0-255, " + ("gray" if info.channels == 1 else "RGB"),
+        "preprocessing": config.preprocessing,
+        "needs_faces": find_method(config.preprocessing).needs_faces,
+        "expects_preprocessed_images": pipeline is not None,
+        "input": note or "images as they are",
+    }
+    _write_json(folder / LABELS_FILE, labels)
+    return note
+
+
+def _write_models(folder: Path, model: keras.Model) -> None:
+    import keras
+    import tensorflow as tf
+
+    probabilities = keras.layers.Softmax(name="probabilities")(model.output)
+    classifier = keras.Model(model.input, probabilities, name="classifier")
+    classifier.save(folder / MODEL_FILE)
+
+    def serve(image: Any) -> dict[str, Any]:
+        return {"probabilities": classifier(image, training=False)}
+
+    # keras.export.ExportArchive (Keras 3.15) stores every weight twice.
+    module = tf.Module()
+    module.weights = [variable.value for variable in classifier.variables]
+    module.serve = tf.function(
+        serve, input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, "image")]
+    )
+    tf.saved_model.save(module, str(folder / SAVED_MODEL_FOLDER), signatures={"serving_default": module.serve})
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(_finite(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _finite(content: Any) -> Any:
+    """Returns the content with NaN and infinities as None: JSON knows neither."""
+    if isinstance(content, Mapping):
+        return {str(key): _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    if isinstance(content, np.generic | np.ndarray):
+        return _finite(content.tolist())
+    return None if isinstance(content, float) and not math.isfinite(content) else content

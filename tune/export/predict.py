@@ -1,0 +1,201 @@
+"""Classifies image files with an export. Knows nothing of studies or data sets."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ValidationError
+
+from trainables.dataset.reader import Pixels
+from trainables.errors import DatasetError
+from tune.errors import ExportError, ImageError
+from tune.export.export import LABELS_FILE, MODEL_FILE, PREPROCESSING_FILE
+from tune.export.import_tensorflow import import_tensorflow
+from tune.sources.decoding import Unreadable, decode, quiet_decoders
+
+if TYPE_CHECKING:
+    import albumentations as A
+    import keras
+
+_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one image.
+
+    Attributes:
+        path: The file, as it was given.
+        label: The likeliest class.
+        probabilities: By class, in the export's order; they sum to 1.
+    """
+
+    path: Path
+    label: str
+    probabilities: dict[str, float]
+
+
+class _Labels(BaseModel, frozen=True, extra="ignore"):
+    classes: tuple[str, ...]
+    height_px: int
+    width_px: int
+    channels: int
+    needs_faces: bool
+
+
+class Predictor:
+    """An export, loaded; classifies any number of images."""
+
+    def __init__(self, model: keras.Model, labels: _Labels, pipeline: A.Compose) -> None:
+        self._model = model
+        self._labels = labels
+        self._pipeline = pipeline
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the probabilities."""
+        return self._labels.classes
+
+    def predict(self, images: Sequence[Path]) -> list[Prediction]:
+        """Classifies image files: gray, colour or 16 bits, of any size, in any format that OpenCV reads.
+
+        Each is brought to the data set's channels and size (area interpolation when it shrinks) and goes through the
+        export's evaluation pipeline. Memory holds two batches, however many images there are.
+
+        Raises:
+            ImageError: A path is missing, a folder, empty, too large or not an image.
+        """
+        paths = [Path(path) for path in images]
+        check_images(paths)
+        predictions = []
+        for batch, pixels in self._batches(paths):
+            probabilities = np.asarray(self._model.predict_on_batch(pixels))
+            predictions += [self._prediction(path, row) for path, row in zip(batch, probabilities, strict=True)]
+        return predictions
+
+    def _batches(self, paths: list[Path]) -> Iterator[tuple[list[Path], Pixels]]:
+        """Reads the next batch while the model works on this one."""
+        batches = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
+        with quiet_decoders(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
+            pending = [readers.submit(self._read, path) for batch in batches[:1] for path in batch]
+            for number, batch in enumerate(batches):
+                following = [readers.submit(self._read, path) for nxt in batches[number + 1 :][:1] for path in nxt]
+                try:
+                    read = [future.result() for future in pending]
+                except ImageError:
+                    readers.shutdown(wait=False, cancel_futures=True)
+                    raise
+                # One Compose belongs to one thread: Albumentations 2.0.8 changes it as it runs.
+                yield batch, np.stack([self._preprocessed(image) for image in read])
+                pending = following
+
+    def _read(self, path: Path) -> Pixels:
+        try:
+            image = decode(path.read_bytes(), str(path))
+        except (OSError, Unreadable, DatasetError) as error:
+            remedy = "Name a PNG, JPEG, BMP, TIFF or WebP image."
+            raise ImageError(f"An image must be readable. Received: {path}: {error}. {remedy}") from error
+        return _fitted(image, self._labels.height_px, self._labels.width_px, self._labels.channels)
+
+    def _preprocessed(self, image: Pixels) -> Pixels:
+        if self._labels.needs_faces:
+            from trainables.dataset.face_boxes import detect_face
+
+            preprocessed: Pixels = self._pipeline(image=image, face_box=detect_face(image))["image"]
+        else:
+            preprocessed = self._pipeline(image=image)["image"]
+        return preprocessed
+
+    def _prediction(self, path: Path, probabilities: npt.NDArray[np.float32]) -> Prediction:
+        by_class = dict(zip(self.classes, probabilities.tolist(), strict=True))
+        return Prediction(path, max(by_class, key=by_class.__getitem__), by_class)
+
+
+def load_export(directory: Path) -> Predictor:
+    """Loads an export folder through Keras.
+
+    Raises:
+        ExportError: The folder is missing, is no export, lacks a file, or a file is damaged.
+    """
+    directory = Path(directory)
+    remedy = "Name a folder written by `emotune export`."
+    if not directory.is_dir():
+        what = "a file" if directory.exists() else "which does not exist"
+        raise ExportError(f"An export must be a folder. Received: {directory}, {what}. {remedy}")
+    for name in (LABELS_FILE, PREPROCESSING_FILE, MODEL_FILE):
+        if not (directory / name).is_file():
+            raise ExportError(f"An export must hold {name}. Received: {directory} without it. {remedy}")
+    import_tensorflow()
+    import albumentations as A
+    import keras
+
+    import trainables.preprocessing.methods  # noqa: F401  # from_dict looks its transforms up by name
+
+    name = LABELS_FILE
+    try:
+        labels = _Labels.model_validate_json((directory / LABELS_FILE).read_bytes())
+        name = PREPROCESSING_FILE
+        pipeline = A.from_dict(json.loads((directory / PREPROCESSING_FILE).read_text(encoding="utf-8")))
+        name = MODEL_FILE
+        model = keras.saving.load_model(directory / MODEL_FILE, compile=False)
+    except Exception as error:  # Keras and Albumentations raise whatever their readers raise
+        raise ExportError(
+            f"{directory / name} is damaged: {_first_line(error)} Export the checkpoint again."
+        ) from error
+    expected = (labels.height_px, labels.width_px, labels.channels), (len(labels.classes),)
+    if (model.input_shape[1:], model.output_shape[1:]) != expected:
+        raise ExportError(
+            f"{directory / MODEL_FILE} must fit {LABELS_FILE}: {expected}. "
+            f"Received: {model.input_shape[1:]} and {model.output_shape[1:]}. Export the checkpoint again."
+        )
+    return Predictor(model, labels, pipeline)
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}."
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def check_images(paths: Iterable[Path]) -> None:
+    """Refuses paths that cannot be images, without reading them.
+
+    Raises:
+        ImageError: A path is missing, a folder, a device or empty.
+    """
+    for path in paths:
+        _check_file(Path(path))
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise ImageError(f"An image must be a file. Received: {path}, a folder. Name the images in it: {path}/*.png.")
+    if not path.exists():
+        raise ImageError(f"An image must exist. Received: {path}, which does not. Check the spelling.")
+    if not path.is_file():
+        raise ImageError(f"An image must be a regular file. Received: {path}. Name a file.")
+    if not path.stat().st_size:
+        raise ImageError(f"An image must have content. Received: {path}, an empty file. Copy it again.")
+
+
+def _fitted(image: Pixels, height_px: int, width_px: int, channels: int) -> Pixels:
+    """Brings uint8 (h, w, 1 or 3) to the model's channels and size, as the import of a data set would."""
+    height, width, found = image.shape
+    if (height, width) != (height_px, width_px):
+        shrinks = height_px * width_px < height * width
+        method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+        image = np.asarray(cv2.resize(image, (width_px, height_px), interpolation=method), np.uint8)
+    if found != channels:
+        code = cv2.COLOR_RGB2GRAY if channels == 1 else cv2.COLOR_GRAY2RGB
+        image = np.asarray(cv2.cvtColor(image, code), np.uint8)
+    return image.reshape(height_px, width_px, channels)

@@ -1,0 +1,131 @@
+"""Follows a study that runs elsewhere: its job's lines become the live table, its end this command's exit code."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TextIO
+
+from tune.errors import JobError
+from tune.jobs.server import Job, JobsServer
+from tune.run.live_display import LiveStudy
+from tune.search.confirmation import candidates, numbers
+from tune.study.spec import StudySpec
+from tune.study.study_state import StudyRecord
+
+_RESUBMISSIONS = 5
+_TABLE_SHOWS = re.compile(r"trial \d+( seed \d+)? (started: |epoch \d+/|(complete|pruned|cut): |interrupted after )")
+
+
+def follow_study(server: JobsServer, job: Job, spec: StudySpec, terminal: TextIO) -> int:
+    """Shows a job until it ends; submits the study again if the job's supervisor, or its head node, dies.
+
+    Args:
+        server: where the job is.
+        job: the study's.
+        spec: the study.
+        terminal: gets the table, or the lines where it is no terminal.
+
+    Returns:
+        The driver's exit code; 130 for a job that was stopped.
+
+    Raises:
+        JobError: the server has gone, the job could not start, or it dies again and again.
+    """
+    with Watcher(spec, terminal) as watcher:
+        for attempt in range(_RESUBMISSIONS + 1):
+            if attempt:
+                watcher.take("the job's supervisor died; submitting the study again, which goes on where it was")
+                job = server.running(spec.name) or server.submit(spec)
+            for line in server.follow(job.id):
+                watcher.take(line)
+            ended = server.find(job.id)
+            if ended is None or ended.died:
+                continue
+            if ended.state == "stopped":
+                return 130
+            if ended.exit_code is None:
+                raise JobError(f"job {job.id} could not run: {' '.join(ended.message.split())[:500]}")
+            return ended.exit_code
+    raise JobError(
+        f"the supervisor of study {spec.name!r} died {attempt + 1} times. See the head node's memory and logs"
+    )
+
+
+class Watcher:
+    """Turns a job's lines into the live table of `emotune run`."""
+
+    def __init__(self, spec: StudySpec, terminal: TextIO) -> None:
+        """Takes the study and the output."""
+        self._spec = spec
+        self._terminal = terminal
+        self._past = 0
+        self._confirming = False
+        self.record = StudyRecord()
+        self._live = LiveStudy(terminal, spec, self.record.trials, spec.trials)
+
+    def __enter__(self) -> Watcher:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.__exit__(*error)
+
+    def take(self, line: str | None) -> None:
+        """Takes one line, or the news that there is none."""
+        event = None if line is None else event_of(line)
+        if event is not None:
+            self._add(event)
+        elif line and _TABLE_SHOWS.match(line):
+            self._live.event(line)
+        elif line:
+            self._live.line(line)
+        self._live.refresh()
+
+    def _add(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "history":
+            self._past = event["events"]
+            self.record = StudyRecord()
+            self._show(confirming=False)
+            return
+        self.record.apply(event)
+        self._past -= 1
+        if self._past < 0 and event["event"] == "session" and event["phase"] == "confirm" and not self._confirming:
+            self._show(confirming=True)
+
+    def _show(self, *, confirming: bool) -> None:
+        self._live.__exit__()
+        self._confirming = confirming
+        shown, expected = self.record.trials, self._spec.trials
+        if confirming:
+            shown = self.record.confirmations
+            expected = len(numbers(self._spec, candidates(self._spec, self.record)))
+        self._live = LiveStudy(self._terminal, self._spec, shown, expected)
+        self._live.__enter__()
+
+
+def event_of(line: str) -> dict[str, Any] | None:
+    """Returns the event that a line tells, None if it is one for people; what JSON cannot say is NaN again."""
+    if not line.startswith('{"event":'):
+        return None
+    try:
+        event = json.loads(line)
+    except ValueError:  # cut short by a kill
+        return None
+    if not isinstance(event, dict) or "time" not in event:
+        return None
+    if "metrics" in event:
+        event["metrics"] = {k: float("nan") if v is None else v for k, v in event["metrics"].items()}
+    return event
+
+
+def told(lines: Iterable[str]) -> StudyRecord:
+    """Returns the record that a job's lines add up to."""
+    record = StudyRecord()
+    for line in lines:
+        event = event_of(line)
+        if event is not None:
+            record = StudyRecord() if event["event"] == "history" else record
+            record.apply(event)
+    return record

@@ -1,0 +1,175 @@
+"""Ray for a study: joined or started, and single functions run with a trial's resources. Knows nothing of Ray Tune."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from tune.errors import ClusterError, EmotuneError
+from tune.nodes.process_start import ProcessStart, ray_start_limit
+from tune.nodes.ray_options import joining_options, ray_folder, set_environment, starting_options
+from tune.nodes.signals import handled
+from tune.study.spec import StudySpec
+
+_LOCAL = "local"
+_KNOCK_S = 5.0
+_CONNECT_TRIES = 3
+
+
+@contextmanager
+def joined_ray(address: str | None = None) -> Iterator[None]:
+    """Joins the cluster at an address or, without one, that RAY_ADDRESS names, or starts Ray on this machine.
+
+    Leaves alone a Ray that this process runs already.
+
+    Args:
+        address: `HOST:PORT` of Ray's head, `ray://HOST:PORT` or `auto`.
+
+    Raises:
+        ClusterError: nothing answers there, or it is another version of Ray or Python.
+    """
+    set_environment()
+    if ray.is_initialized():
+        yield
+        return
+    # Without an address Ray would join whatever was started last on this machine, for minutes even if that is gone.
+    address = address or os.environ.get("RAY_ADDRESS") or _LOCAL
+    _knock(address)
+    try:
+        try:
+            with _interrupts_held(), ray_start_limit() if address == _LOCAL else _patience(_CONNECT_TRIES):
+                ray.init(address=address, **(starting_options() if address == _LOCAL else joining_options(address)))
+                ray.nodes()  # makes the rest of its client
+        except EmotuneError:
+            raise
+        except Exception as error:  # Ray raises whatever its parts raise
+            if address == _LOCAL:
+                raise ClusterError(
+                    f"Ray must be able to start on this machine. Received: {_reason(str(error))}. See its logs in "
+                    f"{ray_folder()}/ray/session_latest/logs, and free memory and disk: emotune doctor"
+                ) from error
+            raise _unreachable(address, _reason(str(error))) from None
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Finds out in seconds whether anything listens at an address; Ray 2.60 takes minutes to give up."""
+    if address in ("auto", _LOCAL):
+        return
+    named = re.fullmatch(r"(?:ray://)?(\[[^]]+\]|[^:/\[\]]+):(\d{1,5})/?", address)
+    if named is None or int(named[2]) > 65535:
+        raise ClusterError(
+            f"the address of a cluster is HOST:6379, ray://HOST:10001 or auto. Received: {address}. Give one of these"
+        )
+    try:
+        socket.create_connection((named[1].strip("[]"), int(named[2])), timeout=_KNOCK_S).close()
+    except OSError as error:
+        raise _unreachable(address, error.strerror or str(error)) from None
+
+
+def _unreachable(address: str, reason: str) -> ClusterError:
+    return ClusterError(
+        f"no Ray cluster can be joined at the address. Received: {address}: {reason}. Check it, and that the cluster "
+        "is up: ray status"
+    )
+
+
+def _reason(words: str) -> str:
+    """Returns the one line of Ray's words that says what is wrong."""
+    if "Authentication token" in words or "Unauthenticated" in words:
+        return "its token is not the one here (`ray get-auth-token`, or RAY_AUTH_TOKEN)"
+    versions = re.findall(r"(Ray|Python): (\S+)", words)
+    if "ersion mismatch" in words and versions:
+        return "versions differ, " + ", ".join(f"{name} {version}" for name, version in versions)
+    return (words.strip().splitlines() or ["it does not answer"])[0].rstrip(".")
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Holds a first Ctrl-C or SIGTERM back to the block's end; a second one ends the process.
+
+    Broken off while it makes its client, Ray 2.60 waits for a thread of its own for ever, deaf to every signal.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+
+    def hold(number: int, frame: Any) -> None:
+        if held:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        held.append(number)
+
+    with handled(hold):
+        yield
+    if held:
+        signal.raise_signal(held[0])
+
+
+@contextmanager
+def _patience(tries: int) -> Iterator[None]:
+    """Lets Ray try that often to reach a head, a second apart, instead of 20 times."""
+    name = "RAY_gcs_server_port_wait_time_s"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = str(tries)
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+class _Process:
+    """What a process like a trial's runs, one call after another."""
+
+    def ready(self) -> None:
+        """Returns as soon as the process is up."""
+
+    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Calls a function."""
+        return function(*arguments)
+
+
+@contextmanager
+def trial_process(spec: StudySpec, say: Callable[[str], None] = lambda line: None) -> Iterator[Callable[..., Any]]:
+    """Starts one other process with a trial's resources; yields what calls a function in it and returns its result.
+
+    The call raises what the function raised. A process that dies is started again, and the call repeated, three times.
+
+    Args:
+        spec: the study.
+        say: called with a line when the process is long in starting.
+
+    Raises:
+        ClusterError: it does not start.
+    """
+    wanted = spec.resources
+    process: Any = (
+        ray.remote(_Process)
+        .options(num_cpus=wanted.cpus_per_trial, num_gpus=wanted.gpus_per_trial, max_restarts=3, max_task_retries=3)
+        .remote()
+    )
+
+    def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        ProcessStart(spec, say).wait_for(process.ready.remote())
+        try:
+            return ray.get(process.call.remote(function, arguments))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause if error.cause is not None else error from None
+
+    try:
+        yield call
+    finally:
+        ray.kill(process)

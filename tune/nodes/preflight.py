@@ -1,0 +1,46 @@
+"""Looks at the cluster before a study is launched on it: what would break it is said now, and nothing is begun."""
+
+from __future__ import annotations
+
+from trainables.dataset.reader import Dataset
+from trainables.models.size import checkpoint_mib
+from trainables.places import is_bucket
+from tune.errors import ClusterError
+from tune.nodes.capacity import Room
+from tune.nodes.inspection import look, look_here, own_node
+from tune.nodes.problems import Needs, problems
+from tune.study.studies import Study
+
+
+def check_nodes(study: Study, dataset: Dataset, room: Room) -> list[str]:
+    """Asks all nodes for what this study needs of them.
+
+    Args:
+        study: the study; its folder is there.
+        dataset: its data set.
+        room: the cluster's nodes; a single one is looked at without a task.
+
+    Returns:
+        Warnings, a line each.
+
+    Raises:
+        ClusterError: a node would break the study: the first of what is wrong.
+    """
+    spec, info = study.spec, dataset.info
+    storage = spec.storage if is_bucket(spec.storage) else str(study.directory.resolve())
+    data = "" if is_bucket(spec.data) else str(dataset.directory.resolve())
+    needs = Needs(
+        storage=storage,
+        data=data,
+        fingerprint=info.fingerprint,
+        gpus_per_trial=spec.resources.gpus_per_trial,
+        count_gpus_only=not spec.resources.check_gpus,
+        checkpoint_mib=checkpoint_mib(spec.trial_config(spec.space.defaults()), info.channels, len(info.classes)),
+    )
+    alone = len(room.nodes) == 1 and own_node()
+    found = problems([look_here(storage, data)] if alone else look(storage, data), needs)
+    stopping = [problem.words for problem in found if problem.stops]
+    if stopping:
+        more = f" ({len(stopping) - 1} more: emotune doctor)" if len(stopping) > 1 else ""
+        raise ClusterError(stopping[0] + more)
+    return [f"warning: {problem.words}" for problem in found]

@@ -1,0 +1,144 @@
+"""Watches over the start of a trial's processes: says when none comes up, and why, and gives up after a limit."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import psutil
+import ray
+
+from tune.errors import ClusterError
+from tune.nodes.autoscaler import find_room
+from tune.nodes.capacity import fits_now
+from tune.nodes.ray_options import ray_folder
+from tune.nodes.signals import end_process, tell
+from tune.study.spec import StudySpec
+
+SAY_AFTER_S = 60.0
+RAY_START_LIMIT_S = 180.0
+"""Seconds that Ray itself has to start on this machine; it takes about three."""
+
+_TURN_S = 0.5
+_TAIL_BYTES = 64 * 2**10
+_RAYS_PREFIX = re.compile(r"^\[[^]]+\] (\(\w+\) )?\S+\.cc:\d+: ")
+
+
+class ProcessStart:
+    """How long nothing has come up that was asked for."""
+
+    def __init__(self, spec: StudySpec, say: Callable[[str], None]) -> None:
+        """Takes the study, and what is told when a process is long in starting."""
+        self._resources = spec.resources
+        self._limit_s = spec.faults.start_limit_s
+        self._say = say
+        self._since: float | None = None
+        self._said = False
+
+    def started(self) -> None:
+        """Notes that a process is up, or that none is waited for."""
+        self._since, self._said = None, False
+
+    def waiting(self) -> str:
+        """Notes that none is up; returns why to give up, or "" to wait on.
+
+        Waiting for a node that is still to join is no fault.
+        """
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        waited_s = now - self._since
+        if waited_s < self._limit_s and (self._said or waited_s < SAY_AFTER_S):
+            return ""
+        if not fits_now(self._resources, find_room()):
+            self.started()
+            return ""
+        if waited_s >= self._limit_s:
+            return (
+                f"a trial's process must start within {self._limit_s:.0f} s on a node that has room. Received: none "
+                f"has. {ray_words()}. Fix that, or raise faults.start_limit_s if the machine is only slow"
+            )
+        self._said = True
+        self._say(
+            f"no trial process has started for {waited_s:.0f} s; the study ends after {self._limit_s:.0f} s "
+            f"(faults.start_limit_s). {ray_words()}"
+        )
+        return ""
+
+    def wait_for(self, reference: Any) -> None:
+        """Waits until Ray has an answer.
+
+        Raises:
+            ClusterError: there is none within the limit.
+        """
+        while not ray.wait([reference], timeout=_TURN_S)[0]:
+            if reason := self.waiting():
+                raise ClusterError(reason)
+        self.started()
+
+
+@contextmanager
+def ray_start_limit() -> Iterator[None]:
+    """Ends this process with exit code 2 if the block, which starts Ray, takes too long: inside it nothing else can."""
+
+    def say() -> None:
+        tell(f"Ray has not started on this machine in {SAY_AFTER_S:.0f} s. {'; '.join(_starting())}")
+
+    def give_up() -> None:
+        end_process(
+            f"error: Ray must start on this machine within {RAY_START_LIMIT_S:.0f} s. Received: it has not. "
+            f"{'; '.join(_starting())}; Ray's logs: {ray_folder()}/ray/session_latest/logs. Free memory and disk, and "
+            "check that Python",
+            2,
+        )
+
+    timers = [Timer(SAY_AFTER_S, say), Timer(RAY_START_LIMIT_S, give_up)]
+    for timer in timers:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+def ray_words() -> str:
+    """Returns what Ray's logs on this machine say of processes that do not start, in one line, and where they lie."""
+    node: Any = getattr(ray._private.worker, "_global_node", None)
+    if node is None:
+        return "Ray's logs are on its nodes, in /tmp/ray/session_latest/logs"
+    logs = Path(node.get_logs_dir_path())
+    return "; ".join([*_starting(), *_last_lines(logs), f"Ray's logs: {logs}"])
+
+
+def _last_lines(logs: Path) -> list[str]:
+    """Returns the last line that a process wrote that could not start, and the last that Ray wrote of one."""
+    own, foreign = "", ""
+    for name in ("raylet.err", "raylet.out"):
+        path = logs / name
+        if not path.exists():
+            continue
+        for line in reversed(path.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").splitlines()):
+            if _RAYS_PREFIX.match(line):
+                if not own and "worker process" in line:
+                    own = _RAYS_PREFIX.sub("", line).strip()
+            elif not foreign and name == "raylet.err" and line.strip() and not line.startswith(("[", "-")):
+                foreign = line.strip()
+    return [f"{path}: {line}" for path, line in (("a process of Ray's said", foreign), ("Ray says", own)) if line]
+
+
+def _starting() -> list[str]:
+    """Returns which Python Ray starts, and the process that has not answered if there is one."""
+    hanging = [
+        child.pid
+        for child in psutil.Process().children(recursive=True)
+        if "default_worker.py" in " ".join(child.cmdline())
+    ]
+    process = f" (process {hanging[-1]} has not answered)" if hanging else ""
+    return [f"Ray starts {sys.executable}{process}"]

@@ -1,0 +1,4 @@
+"""What is drawn of a study: TensorBoard logs and figures.
+
+May import `tune.study`.
+"""

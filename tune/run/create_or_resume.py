@@ -1,0 +1,174 @@
+"""Opens the study that a file describes, or goes on with one that is there: what may change and what may not."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from search_spaces import WRITTEN
+from trainables.places import Place, is_bucket
+from tune.errors import StudyError
+from tune.study.bucket_study import pull, working_folder
+from tune.study.spec import StudySpec
+from tune.study.studies import Study, read_spec
+from tune.study.study_state import StudyRecord
+from tune.study.yaml_source import write_yaml
+
+_CHANGEABLE = frozenset("trials time budget confirm faults resources storage optuna_storage data preemption".split())
+"""Keys of a study file that may differ when a study goes on: none changes what a score means (data goes by content)."""
+
+
+def open_or_create(spec: StudySpec, fingerprint: str) -> Study:
+    """Returns the study that the file describes: a new one, or the one of that name that is already there.
+
+    Args:
+        spec: the study.
+        fingerprint: its data set's.
+
+    Raises:
+        StudyError: a study of that name exists and differs in what its scores mean, or the folder is something else or
+            cannot be written.
+    """
+    study = study_of(spec)
+    check_folder(study, fingerprint)
+    made = [folder for folder in (study.directory, *study.directory.parents) if not folder.exists()]
+    try:
+        study.directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_storage(study.directory, error) from None
+    _write(study)
+    return replace(study, made=tuple(made))
+
+
+def study_of(spec: StudySpec) -> Study:
+    """Returns the study that a study file describes, begun or not, with what its bucket knows of it.
+
+    Raises:
+        PlaceError: the bucket cannot be reached.
+    """
+    if not is_bucket(spec.storage):
+        return Study(Path(spec.storage) / spec.name, spec)
+    place = Place(spec.storage).child(spec.name)
+    study = Study(working_folder(place), spec, place)
+    pull(place, study.directory)
+    return study
+
+
+def check_folder(study: Study, fingerprint: str) -> None:
+    """Refuses a folder that cannot become this study's, or is another's; writes nothing.
+
+    Raises:
+        StudyError: as in `open_or_create`.
+    """
+    directory, spec = study.directory, study.spec
+    try:
+        blocking = next((p for p in (directory, *directory.parents) if p.exists() and not p.is_dir()), None)
+        if blocking is not None:
+            raise NotADirectoryError(0, "a file stands there", str(blocking))
+        if not study.study_file.exists() and directory.exists() and any(directory.iterdir()):
+            raise StudyError(
+                f"{directory} is no study. Give the study another name or storage, or move that folder away"
+            )
+    except OSError as error:
+        raise _no_storage(directory, error) from None
+    if study.study_file.exists():
+        record = study.record()
+        changed = _changes(read_spec(study.study_file), spec) if record.trials else []
+        if changed:
+            raise StudyError(
+                f"study {spec.name!r} exists in {study.name} with another {'; '.join(changed)}. "
+                f"Choose another name (--set name=...), or go on with it as it is: emotune resume {study.shell_name}"
+            )
+        check_data(study, record, fingerprint)
+    _check_optuna(study)
+
+
+def _check_optuna(study: Study) -> None:
+    if study.spec.optuna_storage:
+        from tune.search.optuna_study import check_storage
+
+        check_storage(study.spec, study.record().began)
+
+
+def _no_storage(directory: Path, error: OSError) -> StudyError:
+    return StudyError(
+        f"storage must be a folder that can be written. Received: {directory}: {error.strerror}. Name another"
+    )
+
+
+def reopen(study: Study, fingerprint: str, *, trials: int | None, time: str | None) -> Study:
+    """Returns a study from its folder, to go on with, perhaps with more trials or time.
+
+    Raises:
+        StudyError: the data set is not the one it was begun on, or a value is out of range or used up already.
+    """
+    changes = {name: value for name, value in {"trials": trials, "time": time}.items() if value is not None}
+    try:
+        spec = StudySpec.model_validate({**study.spec.model_dump(), **changes}, context=WRITTEN)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise StudyError(f"--{first['loc'][0]}: {first['msg']}. Received: {first['input']!r}") from None
+    reopened, record = replace(study, spec=spec), study.record()
+    check_data(study, record, fingerprint)
+    _check_optuna(reopened)
+    if trials is not None and trials < len(record.trials):
+        raise StudyError(f"--trials must be at least the {len(record.trials)} that the study has. Received: {trials}")
+    if time is not None and spec.time is not None and spec.time <= record.search_s:
+        raise StudyError(
+            f"--time counts from the study's beginning and must be above the {record.search_s:.0f} s used so far. "
+            f"Received: {time}. Give more"
+        )
+    _write(reopened)
+    return reopened
+
+
+def check_data(study: Study, record: StudyRecord, fingerprint: str) -> None:
+    """Refuses a data set that is not the one the study was begun on.
+
+    Raises:
+        StudyError: the fingerprints differ.
+    """
+    if record.fingerprint and record.fingerprint != fingerprint:
+        raise StudyError(
+            f"study {study.spec.name!r} was begun on a data set with fingerprint {record.fingerprint}. "
+            f"Received: {fingerprint} in {study.spec.data}. Put the first one back, or choose another name"
+        )
+
+
+def _write(study: Study) -> None:
+    plain = dict(study.spec.model_dump(mode="json"))
+    if study.spec.data != "synthetic" and not is_bucket(study.spec.data):
+        plain["data"] = str(Path(study.spec.data).resolve())  # so that the study can be resumed from anywhere
+    try:
+        write_yaml(study.study_file, plain)
+    except OSError as error:
+        raise StudyError(
+            f"{study.study_file} cannot be written: {error.strerror}. Check disk and permissions"
+        ) from None
+
+
+def _changes(old: StudySpec, new: StudySpec) -> list[str]:
+    """Returns what makes new scores incomparable with old ones, or old trials no part of the new space."""
+    fixed = _CHANGEABLE | {"space"}
+    names = [name for name in StudySpec.model_fields if name not in fixed and getattr(old, name) != getattr(new, name)]
+    breaks = old.space.breaks(new.space)
+    return [*([", ".join(names)] if names else []), *([f"space ({', '.join(breaks)})"] if breaks else [])]
+
+
+def remove_unbegun(study: Study, *, ours: bool = False) -> None:
+    """Removes what a study that was refused before its first session has written, and the folders made for it.
+
+    Args:
+        study: the study.
+        ours: this process has its journal open.
+    """
+    with suppress(OSError, StudyError):
+        if (study.running and not ours) or study.record().sessions:
+            return
+        for path in (study.journal, study.ray_log, study.study_file):
+            path.unlink(missing_ok=True)
+        for folder in study.made:
+            folder.rmdir()

@@ -1,0 +1,223 @@
+"""Trains each run of a queue on several workers: drives Ray Train and tells the recorder. Knows nothing of models.
+
+A run that breaks off is the queue's to start again, as in a search: Ray Train itself restarts nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2.api.config import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.tune.search import Searcher
+from ray.util.placement_group import remove_placement_group
+from ray.util.queue import Empty, Queue
+
+from trainables.config import TrialContext
+from trainables.places import Place
+from trainables.training.data_parallel import train_replica
+from tune.run.train_controller import Courier, TensorFlowWorkers
+from tune.run.tune_callback import Recorder
+from tune.run.watchdog import Watchdog, fault_of_workers
+from tune.search.trial_queue import TrialQueue
+from tune.study.spec import StudySpec
+from tune.study.study_state import run_name
+
+_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a report is seen
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",  # Ray 2.60 hears of no stop while it waits; then it waits again
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more, for what is a fault like any other here
+}
+_LOOK_EVERY_S = 0.2
+_ABORT_S = 30.0
+
+
+@dataclass
+class Fit:
+    """One run on several workers; to the recorder and the watchdog what Ray's own `Trial` is to them.
+
+    Attributes:
+        trial_id: its number in this session.
+        config: what each worker is told.
+        last_result: of its latest epoch.
+        controller: Ray Train's actor, None until it has started.
+        placement_groups: what Ray has reserved for it.
+        begun: whether its workers train.
+        ended: whether it was ended from here.
+    """
+
+    trial_id: str
+    config: dict[str, Any]
+    last_result: dict[str, Any] = field(default_factory=dict)
+    controller: Any = None
+    placement_groups: list[Any] = field(default_factory=list)
+    begun: bool = False
+    ended: bool = False
+
+
+def end_fit(fit: Fit) -> bool:
+    """Ends a run's processes and gives back what was reserved; False while Ray Train is still starting."""
+    if fit.controller is None or fit.ended:
+        return fit.ended
+    fit.ended = True
+    try:
+        ray.get(fit.controller.abort.remote(), timeout=_ABORT_S)
+    except GetTimeoutError:
+        ray.kill(fit.controller)
+    except RayError:
+        pass  # it leaves without an answer
+    for group in fit.placement_groups:  # Ray would keep it for as long as this driver lives, did the controller die
+        with suppress(Exception):
+            remove_placement_group(group)
+    return True
+
+
+class _Trainer(DataParallelTrainer):
+    """Ray Train without its manager of Ray Data's sets, a process more: the workers map our own."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        return [c for c in super()._create_default_callbacks() if not isinstance(c, DatasetsCallback)]
+
+
+class Fits:
+    """The runs of one session."""
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        context: TrialContext,
+        folder: Place,
+        queue: TrialQueue,
+        recorder: Recorder,
+        watchdog: Watchdog,
+    ) -> None:
+        """Takes the study, what every trial is told, the session's folder, and those who want to know."""
+        self._spec = spec
+        self._context = context
+        self._folder = folder
+        self._queue = queue
+        self._recorder = recorder
+        self._watchdog = watchdog
+        self._count = 0
+
+    def run(self) -> None:
+        """Works through the queue.
+
+        Raises:
+            OSError: the driver itself can no longer write.
+        """
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        post = Queue(actor_options={"num_cpus": 0})
+        try:
+            while (config := self._queue.suggest(f"fit-{self._count}")) != Searcher.FINISHED:
+                if config is None:  # one that broke off waits a little before it starts again
+                    self._recorder.on_step_end(0, [])
+                    time.sleep(_LOOK_EVERY_S)
+                    continue
+                self._fit(Fit(f"fit-{self._count}", config), post)
+                self._count += 1
+        finally:
+            post.shutdown(force=True)
+
+    def _fit(self, fit: Fit, post: Queue) -> None:
+        trainer = self._trainer(fit, post)
+        with ThreadPoolExecutor(1, "ray-train") as thread:
+            future = thread.submit(trainer.fit)
+            try:
+                for kind, content in _messages(fit, future, post):
+                    self._take(fit, kind, content)
+                    self._recorder.on_step_end(0, [cast(Any, fit)])
+                    if self._queue.stopping and not fit.begun:
+                        end_fit(fit)
+            finally:
+                while not future.done() and not end_fit(fit):  # only if the driver itself is breaking off
+                    for kind, content in _messages(fit, future, post):
+                        if kind == "controller":
+                            fit.controller = content[0]
+                            break
+        self._end(fit, future.exception())
+
+    def _trainer(self, fit: Fit, post: Queue) -> DataParallelTrainer:
+        wanted = self._spec.resources
+        system, path = self._folder.opened
+        each = {"CPU": wanted.cpus_per_trial, "GPU": wanted.gpus_per_trial}
+        return _Trainer(
+            train_replica,
+            train_loop_config={**fit.config, "study": self._context.model_dump()},
+            backend_config=TensorFlowWorkers(),
+            scaling_config=ScalingConfig(
+                num_workers=self._spec.confirm.workers,
+                use_gpu=wanted.gpus_per_trial > 0,
+                resources_per_worker={name: amount for name, amount in each.items() if amount},
+            ),
+            run_config=RunConfig(  # type: ignore[arg-type]  # Ray 2.60's types are still those of its Train V1
+                name=run_name(fit.config["trial"], fit.config["attempt"]),
+                storage_path=path,
+                storage_filesystem=system if self._folder.remote else None,
+                failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
+                checkpoint_config=CheckpointConfig(
+                    num_to_keep=1,  # and the latest: Ray counts that one apart
+                    checkpoint_score_attribute="checkpoint_score",
+                    checkpoint_score_order="max",
+                ),
+                callbacks=[Courier(post, fit.trial_id)],  # type: ignore[list-item]
+                logging_config=LoggingConfig(log_level="WARNING"),
+            ),
+        )
+
+    def _take(self, fit: Fit, kind: str, content: tuple[Any, ...]) -> None:
+        trial = cast(Any, fit)
+        match kind:
+            case "controller":
+                fit.controller = content[0]
+            case "reserved":
+                fit.placement_groups.append(content[0])
+            case "begun":
+                fit.begun = True
+                self._recorder.on_trial_start(0, [trial], trial)
+            case "epoch":
+                result, checkpoint = content
+                fit.last_result = result
+                self._recorder.on_trial_result(0, [trial], trial, result)
+                self._queue.on_trial_result(fit.trial_id, result)
+                if checkpoint is not None:
+                    self._recorder.on_checkpoint(0, [trial], trial, checkpoint)
+                if self._queue.stopping:
+                    end_fit(fit)  # every epoch is saved
+
+    def _end(self, fit: Fit, error: BaseException | None) -> None:
+        trial = cast(Any, fit)
+        hung = self._watchdog.gone(trial)
+        if error is not None and (hung is not None or not fit.ended):
+            self._queue.note_fault(fit.config["trial"], hung or fault_of_workers(error))
+            self._queue.on_trial_complete(fit.trial_id, error=True)
+            self._recorder.on_trial_error(0, [trial], trial)
+        else:
+            self._queue.on_trial_complete(fit.trial_id, fit.last_result)
+            self._recorder.on_trial_complete(0, [trial], trial)
+
+
+def _messages(fit: Fit, future: Future[Any], post: Queue) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Yields what happens in a run until it is over, and ("", ()) now and then while nothing does."""
+    over = False
+    while True:
+        try:
+            trial_id, kind, content = post.get(timeout=0 if over else _LOOK_EVERY_S)
+        except Empty:
+            if over:
+                return
+            over = future.done()
+            yield "", ()
+            continue
+        if trial_id == fit.trial_id:
+            yield kind, content

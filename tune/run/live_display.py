@@ -1,0 +1,122 @@
+"""The running study on the terminal: a live table, or one line per event when the output is not a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from search_spaces import Value
+from tune.study.spec import StudySpec
+from tune.study.study_state import TrialRecord, rank, run_words
+
+_REFRESH_S = 0.5
+_ROWS = 16
+_COLOURS = {
+    "complete": "green",
+    "cut": "green",
+    "pruned": "yellow",
+    "failed": "red",
+    "running": "cyan",
+    "waiting": "dim",
+}
+
+
+class LiveStudy:
+    """Shows a study's trials, or its confirmations, as they go on."""
+
+    def __init__(self, terminal: TextIO, spec: StudySpec, trials: Mapping[int, TrialRecord], expected: int) -> None:
+        """Takes the output, the study, the trials that others add to, and how many there will be."""
+        self._console = Console(file=terminal)
+        self._spec = spec
+        self._trials = trials
+        self._shown = 0.0
+        self._progress = Progress(
+            TextColumn("[bold]trials"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[best]}"),
+            console=self._console,
+        )
+        self._task = self._progress.add_task("trials", total=expected, best="")
+        self._live: Live | None = None
+
+    def expect(self, trials: int) -> None:
+        """Says how many trials there will be."""
+        self._progress.update(self._task, total=trials)
+
+    def __enter__(self) -> LiveStudy:
+        if self._console.is_terminal:
+            self._live = Live(self._render(), console=self._console, auto_refresh=False, transient=False)
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live is not None:
+            self._live.update(self._render(), refresh=True)
+            self._live.stop()
+            self._live = None
+
+    def line(self, text: str) -> None:
+        """Prints one line above the table, or the line itself when there is no table."""
+        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def event(self, text: str) -> None:
+        """Prints a line about one trial where the table does not show it: when the output is not a terminal."""
+        if self._live is None:
+            self.line(text)
+
+    def refresh(self) -> None:
+        """Draws the table again, a few times a second at most."""
+        if self._live is not None and time.monotonic() - self._shown > _REFRESH_S:
+            self._shown = time.monotonic()
+            self._live.update(self._render(), refresh=True)
+
+    def _render(self) -> Group:
+        ended = sum(t.state not in ("waiting", "running") for t in self._trials.values())
+        ranked = rank(self._trials.values(), self._spec.objective, self._spec.mode)
+        best = ""
+        if ranked:
+            value = ranked[0].best_value(self._spec.objective, self._spec.mode)
+            best = f"best {self._spec.objective} {value:.4f} ({run_words(ranked[0].number)})"
+        self._progress.update(self._task, completed=ended, best=best)
+        return Group(trial_table(self._visible(), self._spec), self._progress)
+
+    def _visible(self) -> list[TrialRecord]:
+        """The running trials, and the latest of the others."""
+        trials = list(self._trials.values())
+        running = [t for t in trials if t.state == "running"]
+        others = [t for t in trials if t.state != "running"]
+        room = max(0, min(_ROWS, self._console.height - 8) - len(running))
+        return sorted([*running, *others[-room:]] if room else running, key=lambda t: t.number)
+
+
+def trial_table(trials: list[TrialRecord], spec: StudySpec) -> Table:
+    """Returns a table of trials: number, parameters, epoch, rung, score, state."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("trial", "parameters", "epoch", "rung", "score", "state"):
+        table.add_column(name, justify="left" if name in ("parameters", "state") else "right", overflow="fold")
+    for trial in trials:
+        value = trial.best_value(spec.objective, spec.mode)
+        table.add_row(
+            run_words(trial.number).removeprefix("trial "),
+            short_parameters(trial.values),
+            f"{max(trial.epochs, default=0)}/{spec.asha.max_epochs}",
+            str(trial.rungs[-1].epoch) if trial.rungs else "-",
+            "-" if value is None else f"{value:.4f}",
+            f"[{_COLOURS[trial.state]}]{trial.state}[/]" + (f" ({trial.restarts} restarts)" if trial.restarts else ""),
+        )
+    return table
+
+
+def short_parameters(values: Mapping[str, Value]) -> str:
+    """Returns `learning_rate 0.00052 batch_size 32 ...`, floats with three digits."""
+    return " ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+    )

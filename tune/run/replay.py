@@ -1,0 +1,168 @@
+"""Trains a trial again from its seeds and compares every epoch with the journal.
+
+Writes nothing to the study, but for a lost checkpoint that is asked back, when every epoch is identical.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainables.dataset.reader import Dataset
+from trainables.places import written_folder
+from tune.errors import StudyError
+from tune.run.study_data import trial_context
+from tune.search.trial_queue import micro_batches
+from tune.study.provenance import differences, provenance
+from tune.study.studies import Study, opened_ledger
+from tune.study.study_state import CHECKPOINT_FILES, StudyRecord, TrialRecord, is_final_fit
+
+_NOT_COMPARED = ("images_per_s", "wait_s", "epoch_s", "process_memory_mib", "process", "node_ip")
+"""What is measured on the machine and differs every time."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A trial trained again.
+
+    Attributes:
+        trial: its number.
+        epochs: how many were trained again.
+        mismatches: what is not as it was when the trial ran: versions, code, machine.
+        different: epoch -> name of the metric -> (then, now), where they are not equal to the last digit.
+        restored: where its checkpoint was put back, empty when it was not, None when nobody asked.
+    """
+
+    trial: int
+    epochs: int
+    mismatches: tuple[str, ...]
+    different: Mapping[int, Mapping[str, tuple[Any, Any]]]
+    restored: str | None = None
+
+
+def replay_trial(
+    study: Study, dataset: Dataset, number: int, epochs: int | None = None, *, restore: bool = False
+) -> Replay:
+    """Trains a trial again, in a process with a trial's resources.
+
+    Args:
+        study: the study.
+        dataset: its data set.
+        number: the trial's.
+        epochs: only so many, None for all it trained.
+        restore: put the checkpoint that it is exported from back, if it is gone and every epoch is identical.
+
+    Raises:
+        StudyError: there is no such trial, it reported nothing, or there is nothing to put back.
+    """
+    import ray
+
+    from tune.nodes.join import joined_ray, trial_process
+    from tune.nodes.output_redirect import quiet_terminal
+
+    record = study.record()
+    trial = _find(record, number)
+    known = sorted(trial.epochs)
+    wanted = len(known) if epochs is None else min(epochs, len(known))
+    config = {
+        "trial": number,
+        "parameters": study.spec.trial_config(trial.values).model_dump(),
+        "study": trial_context(study.spec, dataset).model_dump(),
+        "resume_from": [],
+        "micro_batches": micro_batches(trial, study.spec.trial_config(trial.values)),
+        "refit_epochs": len(known) if is_final_fit(number) else None,
+    }
+    lost = _lost_checkpoint(study, trial, wanted) if restore else None
+    taken = opened_ledger(study) if lost else nullcontext()  # nobody else writes there meanwhile
+    with taken, quiet_terminal(study.ray_log), joined_ray(), trial_process(study.spec) as call:
+        found = call(train_again, config, wanted, lost and lost[0])
+        now = provenance(study.directory, ray.cluster_resources())
+        different = {
+            epoch: changed for epoch, new in enumerate(found, 1) if (changed := _compare(trial.epochs[epoch], new))
+        }
+        restored = study.place.at(lost[1]) if lost and not different else ""
+        if lost:
+            call(_put_back, restored)
+    then = record.provenance.get(trial.session, {})
+    return Replay(number, wanted, tuple(differences(then, now)), different, restored if lost else None)
+
+
+def train_again(config: dict[str, Any], epochs: int, kept: int | None = None) -> list[dict[str, Any]]:
+    """Returns what a trial reports for each of its first epochs; the checkpoint of one may be kept for `_put_back`."""
+    from trainables.training.classifier import Classifier
+
+    classifier, reports = Classifier(config), []
+    try:
+        for epoch in range(1, epochs + 1):
+            reports.append(classifier.step())
+            if epoch == kept:
+                _kept_folder().mkdir(exist_ok=True)
+                classifier.save_checkpoint(str(_kept_folder()))
+    finally:
+        classifier.cleanup()
+    return reports
+
+
+def _kept_folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"emotune-replay-{os.getpid()}"
+
+
+def _put_back(destination: str) -> None:
+    """Puts the checkpoint that `train_again` kept in this process where it was; without a destination, drops it."""
+    try:
+        if destination:
+            with written_folder(destination) as folder:
+                folder.mkdir(parents=True, exist_ok=True)
+                for name in CHECKPOINT_FILES:  # in this order: what has the last is whole
+                    shutil.copy2(_kept_folder() / name, folder / f".{name}")
+                    (folder / f".{name}").replace(folder / name)
+    finally:
+        shutil.rmtree(_kept_folder(), ignore_errors=True)
+
+
+def _lost_checkpoint(study: Study, trial: TrialRecord, epochs: int) -> tuple[int, str]:
+    """Returns the epoch and the folder of the checkpoint to put back."""
+    folder = study.journalled_checkpoint(trial)
+    if folder is None:
+        raise StudyError(
+            f"--restore needs a checkpoint that the trial once had. Received: trial {trial.number}. Leave it out"
+        )
+    if study.checkpoint(trial) is not None:
+        raise StudyError(
+            f"--restore needs a checkpoint that is gone. Received: {study.place.at(folder)}, which is there"
+        )
+    epoch = next(epoch for epoch, path in trial.checkpoints.items() if path == folder)
+    if epoch > epochs:
+        raise StudyError(
+            f"--restore needs the epochs up to {epoch}, the best one. Received: --epochs {epochs}. Leave it out"
+        )
+    return epoch, folder
+
+
+def _find(record: StudyRecord, number: int) -> TrialRecord:
+    trial = {**record.trials, **record.confirmations}.get(number)
+    if trial is None:
+        raise StudyError(
+            f"the study has no trial {number}. Received: {number}, with trials 0 to {max(record.trials, default=-1)}"
+        )
+    if not trial.epochs:
+        raise StudyError(f"trial {number} reported no epoch, so there is nothing to compare. Name another")
+    return trial
+
+
+def _compare(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    return {
+        name: (value, now.get(name))
+        for name, value in then.items()
+        if name not in _NOT_COMPARED and not _same(value, now.get(name))
+    }
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(one == other) or (one != one and other != other)  # NaN is the same as NaN

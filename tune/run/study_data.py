@@ -1,0 +1,98 @@
+"""A study's data set: opened, drawn or completed, and checked against the study before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trainables.config import TrialContext
+from trainables.dataset.node_cache import open_data, store_faces
+from trainables.dataset.reader import Dataset
+from trainables.places import is_bucket
+from tune.errors import StudyError
+from tune.study.spec import StudySpec
+
+SYNTHETIC = Path("data/synthetic")
+"""Where the drawn faces of `data: synthetic` lie."""
+
+
+def open_study_data(spec: StudySpec, say: Callable[[str], None] = lambda line: None) -> Dataset:
+    """Opens the study's data set; draws the synthetic faces when they are asked for and not there.
+
+    Args:
+        spec: the study.
+        say: called with a line about anything that takes time.
+
+    Raises:
+        DatasetError: there is no data set.
+    """
+    if spec.data != "synthetic":
+        return open_data(spec.data, say=say)
+    from tune.dataset.synth import write_faces
+
+    if not SYNTHETIC.exists():
+        say(f"drawing synthetic faces into {SYNTHETIC}")
+    return write_faces(SYNTHETIC)
+
+
+def prepare_data(spec: StudySpec, say: Callable[[str], None], *, only_check: bool = False) -> Dataset:
+    """Opens the study's data set, tries every fold the space can ask for, and finds face boxes where it needs them.
+
+    Args:
+        spec: the study.
+        say: called with a line about anything that takes time.
+        only_check: leave out the face boxes.
+
+    Raises:
+        DatasetError: there is no data set, or it cannot be divided into folds.
+        StudyError: a batch is larger than the images that train.
+    """
+    from trainables.dataset.face_boxes import expected_s, find_faces, hit_rate_by_class, load_faces
+    from trainables.dataset.folds import trial_rows
+
+    dataset = open_study_data(spec, say)
+    methods, ratios = _possible(spec, "preprocessing"), _possible(spec, "split_ratio")
+    smallest_batch = min(_possible(spec, "batch_size"))
+    for ratio in ratios:
+        rows = trial_rows(dataset, spec.folds.selection_share, ratio, spec.seed)
+        if len(rows.fit) < smallest_batch:
+            raise StudyError(
+                f"batch_size must be at most the images that train. Received: {smallest_batch}, "
+                f"with {len(rows.fit)} images at split_ratio={ratio:g}. Lower it, or import more images"
+            )
+    if "face" in methods and not only_check and load_faces(dataset) is None:
+        say(f"finding faces for preprocessing=face, once, about {expected_s(dataset):.0f} s")
+        rates = hit_rate_by_class(dataset, find_faces(dataset))
+        if is_bucket(spec.data):
+            store_faces(dataset, spec.data)
+        say("faces found: " + ", ".join(f"{name} {100 * rate:.0f} %" for name, rate in rates.items()))
+    return dataset
+
+
+def _possible(spec: StudySpec, name: str) -> list[Any]:
+    """Returns the values a trial parameter can take (a range's two ends), or its one value."""
+    parameter = spec.space.parameters.get(name)
+    if parameter is None:
+        return [getattr(spec.trial_config({}), name)]
+    return list(parameter.choices) if parameter.type == "categorical" else [parameter.low, parameter.high]
+
+
+def trial_context(spec: StudySpec, dataset: Dataset) -> TrialContext:
+    """Returns what every trial of the study is told."""
+    return TrialContext(
+        dataset=spec.data if is_bucket(spec.data) else str(dataset.directory.resolve()),
+        fingerprint=dataset.info.fingerprint,
+        seed=spec.seed,
+        objective=spec.objective,
+        mode=spec.mode,
+        max_epochs=spec.asha.max_epochs,
+        rungs=tuple(spec.asha.rungs),
+        selection_share=spec.folds.selection_share,
+        max_images_per_fold=spec.folds.max_images_per_fold,
+        feed_workers=spec.resources.feed_workers,
+        cpus=spec.resources.cpus_per_trial,
+        gpus=spec.resources.gpus_per_trial,
+        process_memory_mib=spec.resources.process_memory_mib,
+        save_every_epoch=spec.preemption == "spot",
+    )

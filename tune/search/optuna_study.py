@@ -1,0 +1,197 @@
+"""Optuna's study, in a file or in a PostgreSQL database: made from the journal at the start of each session."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import optuna
+from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import TrialState as OptunaState
+from sqlalchemy.pool import NullPool
+
+from tune.errors import StudyError
+from tune.study.spec import StudySpec
+from tune.study.study_state import TrialRecord, TrialState
+
+_BEGAN = "emotune_began"
+_CONNECT_S = 10
+
+_STATES = {
+    "complete": OptunaState.COMPLETE,
+    "cut": OptunaState.COMPLETE,
+    "pruned": OptunaState.PRUNED,
+    "failed": OptunaState.FAIL,
+}
+
+
+def make_sampler(seed: int, startup_trials: int, past: int) -> optuna.samplers.BaseSampler:
+    """Returns multivariate TPE over groups of conditional parameters; a resumed search draws on from a fresh stream."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            seed=(seed + 7919 * past) % 2**32,
+            n_startup_trials=startup_trials,
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+        )
+
+
+def rebuild_optuna_study(
+    path: Path, spec: StudySpec, trials: Iterable[TrialRecord], began: float = 0.0
+) -> optuna.Study:
+    """Writes Optuna's study anew from the journal's trials, so that each is told once and in the right state.
+
+    Args:
+        path: the journal-storage file; replaced only when the new one is complete. Not used with `optuna_storage`.
+        spec: the study.
+        trials: every trial so far; numbers are kept.
+        began: when the study was begun (seconds since 1970), by which it knows its own study in a database.
+
+    Raises:
+        StudyError: the database cannot be reached, or holds another's study of that name.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    records = sorted(trials, key=lambda trial: trial.number)
+    sampler = make_sampler(spec.seed, spec.startup_trials, len(records))
+    if spec.optuna_storage:
+        storage = _emptied(spec, began)
+        study = optuna.create_study(storage=storage, study_name=study_name(spec), direction=_direction(spec))
+        study.set_user_attr(_BEGAN, began)
+        for record in records:
+            study.add_trial(_frozen(record, spec))
+        return optuna.load_study(storage=storage, study_name=study_name(spec), sampler=sampler)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    study = optuna.create_study(storage=_file_storage(fresh), study_name=study_name(spec), direction=_direction(spec))
+    for record in records:
+        study.add_trial(_frozen(record, spec))
+    fresh.replace(path)
+    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # a killed session of an earlier version's
+    return optuna.load_study(study_name=study_name(spec), storage=_file_storage(path), sampler=sampler)
+
+
+class _NoLock(JournalFileOpenLock):
+    """No lock of Optuna's own: one driver writes the file, which the study's journal sees to.
+
+    Optuna 5.0's stays behind when its holder is killed, and the next waits for it, with a relative path for ever.
+    """
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+def _file_storage(path: Path) -> JournalStorage:
+    return JournalStorage(JournalFileBackend(str(path), _NoLock(str(path))))
+
+
+def study_name(spec: StudySpec) -> str:
+    """Returns the name of Optuna's study: ours, and its space's hash."""
+    return f"{spec.name}-{spec.space.digest()}"
+
+
+def check_storage(spec: StudySpec, began: float) -> None:
+    """Tries the database, without changing anything in it.
+
+    Raises:
+        StudyError: as in `rebuild_optuna_study`.
+    """
+    if spec.optuna_storage:
+        _own_study(connected(spec.optuna_storage), spec, began)
+
+
+def _direction(spec: StudySpec) -> Literal["maximize", "minimize"]:
+    return "maximize" if spec.mode == "max" else "minimize"
+
+
+def connected(url: str) -> RDBStorage:
+    """Opens a PostgreSQL database for Optuna; its tables are made where there are none.
+
+    Raises:
+        StudyError: the client is not installed, or the database does not answer.
+    """
+    parts = urlsplit(url)
+    where = f"{parts.hostname or 'localhost'}{parts.path}"
+    try:
+        # A connection for each call: hours may lie between two, and none is left open at the end.
+        options = {"poolclass": NullPool, "connect_args": {"connect_timeout": _CONNECT_S}}
+        return RDBStorage(parts._replace(scheme="postgresql+psycopg").geturl(), engine_kwargs=options)
+    except ImportError:
+        raise StudyError(
+            f"optuna_storage needs PostgreSQL's client. Received: {where} without it. "
+            "Install it with: make setup EXTRAS=postgresql"
+        ) from None
+    except Exception as error:  # SQLAlchemy's, psycopg's and Optuna's own
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise StudyError(
+            f"optuna_storage must be a database that answers. Received: {where}: {lines[0]}. "
+            "Check address, user and PGPASSWORD or ~/.pgpass"
+        ) from None
+
+
+def _own_study(storage: RDBStorage, spec: StudySpec, began: float) -> bool:
+    """Says whether the database has this study; refuses another's of that name."""
+    name = study_name(spec)
+    if name not in optuna.get_all_study_names(storage):
+        return False
+    if optuna.load_study(storage=storage, study_name=name).user_attrs.get(_BEGAN) != began:
+        raise StudyError(
+            f"optuna_storage holds a study {name!r} that is not this one. Choose another name (--set name=...), or "
+            "remove that one with Optuna's command line: optuna delete-study"
+        )
+    return True
+
+
+def _emptied(spec: StudySpec, began: float) -> RDBStorage:
+    storage = connected(spec.optuna_storage or "")
+    if _own_study(storage, spec, began):
+        optuna.delete_study(storage=storage, study_name=study_name(spec))
+    return storage
+
+
+def _frozen(record: TrialRecord, spec: StudySpec) -> optuna.trial.FrozenTrial:
+    values = {
+        epoch: float(metrics[spec.objective])
+        for epoch, metrics in sorted(record.epochs.items())
+        if math.isfinite(metrics[spec.objective])
+    }
+    state = optuna_state(record, record.state)
+    value = record.best_value(spec.objective, spec.mode) if state == OptunaState.COMPLETE else None
+    if state == OptunaState.PRUNED and values:
+        value = values[max(values)]
+    params = spec.as_wanted(record.values)
+    try:
+        return optuna.trial.create_trial(
+            state=state,
+            value=value,
+            params=params,
+            distributions=spec.space.distributions(params),
+            intermediate_values=values,
+            user_attrs={"reason": record.reason} if record.reason else {},
+        )
+    except ValueError as error:  # a space of an earlier version, which took steps that Optuna rounds
+        raise StudyError(
+            f"the search cannot go on: Optuna does not take back trial {record.number}: {error}. The study can be "
+            "shown and exported; search on under another name: --set name=..."
+        ) from None
+
+
+def optuna_state(record: TrialRecord, state: TrialState) -> OptunaState:
+    """Returns what Optuna is to know of a trial's state.
+
+    A trial that did not fit in memory is PRUNED without a value: TPE ranks it below every other, and keeps away from
+    its like. FAIL would teach it nothing.
+    """
+    if state == "failed" and record.faults and record.faults[-1].kind == "model_memory":
+        return OptunaState.PRUNED
+    return _STATES.get(state, OptunaState.RUNNING)

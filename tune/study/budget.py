@@ -1,0 +1,70 @@
+"""Says when a study has used up a budget or reached its target, which one, and the exit code that tells. Pure."""
+
+from __future__ import annotations
+
+from tune.study.spec import StudySpec
+from tune.study.study_state import StudyRecord
+
+BUDGETS = {
+    "time": "its time was over",
+    "gpu_hours": "its GPU hours were used up",
+    "epochs": "its epochs were used up",
+    "cost": "its money was spent",
+    "target": "its target was met",
+    "stagnation": "no better trial was found for long enough",
+    "failures": "too many trials in a row failed",
+}
+"""What can end a search early, and the words for it."""
+
+_EXIT_CODES = {"finished": 0, "target": 4, "interrupted": 130, "disk_full": 2}
+BUDGET_SPENT = 3
+
+
+def exit_code(ended_by: str) -> int:
+    """Returns the command's exit code for how a study ended: 0 finished, 3 a budget, 4 its target, 130 interrupted."""
+    return _EXIT_CODES.get(ended_by, BUDGET_SPENT)
+
+
+def fired(spec: StudySpec, record: StudyRecord, now: float, searched_s: float) -> str:
+    """Returns the first budget that is spent, or "" while there is none.
+
+    Args:
+        spec: the study.
+        record: what has happened.
+        now: seconds since 1970.
+        searched_s: wall time of the search, all sessions together.
+    """
+    spent, budget = record.spent(now), spec.budget
+    used = {
+        "time": (searched_s, spec.time),
+        "gpu_hours": (spent.gpu_hours, budget.gpu_hours),
+        "epochs": (spent.epochs, budget.epochs),
+        "cost": (spent.cost, budget.cost),
+    }
+    for name, (value, limit) in used.items():
+        if limit is not None and value >= limit:
+            return name
+    if budget.target is not None and is_met(spec, record):
+        return "target"
+    if budget.stagnation is not None and stagnant_for(spec, record) >= budget.stagnation:
+        return "stagnation"
+    return ""
+
+
+def is_met(spec: StudySpec, record: StudyRecord) -> bool:
+    """Says whether a trial's best epoch has reached the target."""
+    sign, target = (1 if spec.mode == "max" else -1), spec.budget.target
+    values = (trial.best_value(spec.objective, spec.mode) for trial in record.trials.values())
+    return target is not None and any(value is not None and sign * value >= sign * target for value in values)
+
+
+def stagnant_for(spec: StudySpec, record: StudyRecord) -> int:
+    """Returns how many trials have ended since the one with the best score so far, the failed ones among them."""
+    sign = 1 if spec.mode == "max" else -1
+    best, since = None, 0
+    for number in record.ended:
+        value = record.trials[number].best_value(spec.objective, spec.mode)
+        since += 1
+        if value is not None and (best is None or sign * value > best):
+            best, since = sign * value, 0
+    return since

@@ -1,0 +1,124 @@
+"""The study's one source of truth: a journal of events on disk, locked by one driver. Knows no event's meaning.
+
+Every line of `journal.jsonl` is one event; replaying them gives the same `StudyRecord` that the driver held in memory.
+Optuna's file, ASHA's rungs and TensorBoard's logs can all be made again from it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from trainables.places import Place
+from tune.errors import StudyError
+from tune.study.study_state import StudyRecord
+
+JOURNAL_FILE = "journal.jsonl"
+
+
+class Ledger:
+    """The journal, open for appending, and the record it adds up to.
+
+    Attributes:
+        path: the file.
+        place: what the paths in the journal are relative to.
+        listeners: called with every event that was written.
+    """
+
+    def __init__(self, path: Path, place: Place | None = None) -> None:
+        """Opens or creates a journal, takes it for this process alone, and replays it.
+
+        Args:
+            path: the file.
+            place: the study's place, if it is another than the file's folder.
+
+        Raises:
+            StudyError: another process has it, or a line before the last is damaged.
+        """
+        self.path = path
+        self.place = place or Place(str(path.parent.resolve()))
+        self._file = path.open("ab", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            pid = replay(path)[0].pid  # an earlier driver's, as long as the one that is starting has not said its own
+            process = f"process {pid}" if pid and psutil.pid_exists(pid) else "another process"
+            raise StudyError(
+                f"study {path.parent} is being run by {process}. "
+                f"Watch it: emotune show {shlex.quote(str(path.parent))}; or stop that process first"
+            ) from None
+        try:
+            self.record, whole = replay(path)
+        except StudyError:
+            self._file.close()
+            raise
+        self._file.truncate(whole)  # a line torn by a crash is cut off; what it said is told again
+        self._whole = whole
+        self.listeners: list[Callable[[Mapping[str, Any]], None]] = []
+
+    def append(self, kind: str, /, **fields: Any) -> None:
+        """Writes one event through to the disk, then adds it to the record and passes it to the listeners.
+
+        Raises:
+            OSError: it cannot be written; the journal ends with the event before.
+        """
+        event = {"event": kind, "time": round(time.time(), 3), **fields}
+        line = json.dumps(event, separators=(",", ":")).encode() + b"\n"
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._file.fileno(), line[written:])
+            os.fsync(self._file.fileno())
+        except OSError:
+            os.ftruncate(self._file.fileno(), self._whole)
+            raise
+        self._whole += len(line)
+        self.record.apply(event)
+        for listener in self.listeners:
+            listener(event)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def replay(path: Path) -> tuple[StudyRecord, int]:
+    """Returns the record that a journal adds up to, and the bytes that its complete lines take.
+
+    A last line without its end, torn by a crash, is left out.
+
+    Raises:
+        StudyError: a complete line is no event.
+    """
+    record, whole = StudyRecord(), 0
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            record.apply(json.loads(line))
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise StudyError(
+                f"{path}, line {number} is damaged, or of another version of emotune. "
+                "Restore the file from a copy, or use the version that wrote it"
+            ) from None
+        whole += len(line)
+    return record, whole
+
+
+def is_taken(path: Path) -> bool:
+    """Says whether a process has a journal open for writing."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -1,0 +1,261 @@
+"""Studies on disk and in buckets: load, find, list, and where each of their files lies. Runs and prints nothing."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from search_spaces import WRITTEN
+from trainables.config import chooser_of
+from trainables.places import Place, is_bucket
+from tune.errors import StudyError, nearest
+from tune.study.bucket_study import EXPORT_FOLDER, Mirror, being_begun, pull, working_folder
+from tune.study.journal import JOURNAL_FILE, Ledger, is_taken, replay
+from tune.study.spec import StudySpec
+from tune.study.study_state import CHECKPOINT_FILES, SEED_STRIDE, StudyRecord, TrialRecord, is_final_fit
+from tune.study.yaml_source import read_yaml
+from tune.yaml_values import WrittenLoader
+
+_STUDY_FILE = "study.yaml"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's folder and its resolved study file.
+
+    Attributes:
+        directory: its folder; for one in a bucket, this machine's working folder of it.
+        bucket: where it lives, if that is a bucket.
+        made: the folders that were made for it, the innermost first; removed if it is refused before it begins.
+    """
+
+    directory: Path
+    spec: StudySpec
+    bucket: Place | None = None
+    made: tuple[Path, ...] = ()
+
+    @property
+    def place(self) -> Place:
+        """What the journal's paths are relative to: the folder, or the bucket's prefix."""
+        return self.bucket or Place(str(self.directory.resolve()))
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: its folder, or its address in a bucket."""
+        return self.bucket.name if self.bucket else str(self.directory)
+
+    @property
+    def shell_name(self) -> str:
+        """Its name as a shell takes it: an address may hold `&`, a folder a space."""
+        return shlex.quote(self.name)
+
+    @property
+    def journal(self) -> Path:
+        """The journal: every start, epoch, rung decision, checkpoint and end."""
+        return self.directory / JOURNAL_FILE
+
+    @property
+    def optuna_file(self) -> Path:
+        """Optuna's journal storage, for Optuna Dashboard."""
+        return self.directory / "optuna.log"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's folder, one run per trial."""
+        return self.directory / "tensorboard"
+
+    @property
+    def export(self) -> Path:
+        """Where the best model is exported at the end."""
+        return self.directory / EXPORT_FOLDER
+
+    @property
+    def ray_log(self) -> Path:
+        """What Ray had to say."""
+        return self.directory / "ray.log"
+
+    @property
+    def study_file(self) -> Path:
+        """The resolved study file: the search space in place, overrides applied."""
+        return self.directory / _STUDY_FILE
+
+    @property
+    def running(self) -> bool:
+        """Whether a process has the study now."""
+        return self.journal.exists() and is_taken(self.journal)
+
+    def record(self) -> StudyRecord:
+        """Replays the journal.
+
+        Raises:
+            StudyError: it is damaged.
+        """
+        return replay(self.journal)[0] if self.journal.exists() else StudyRecord()
+
+    def ranked(self, record: StudyRecord) -> list[TrialRecord]:
+        """Returns the trials that have a score, best first."""
+        return record.ranked(self.spec.objective, self.spec.mode)
+
+    def ranking(self, record: StudyRecord) -> list[TrialRecord]:
+        """Returns all that can be exported, best first, whether or not the checkpoints are still there.
+
+        After a confirmation the winner's runs come first: its final fit, then the repetitions, the one that its inner
+        validation found best before the others. Then the search's trials.
+        """
+        return [*self._winners_runs(record), *self.ranked(record)]
+
+    def best_run(self, record: StudyRecord) -> TrialRecord | None:
+        """Returns the run to export, None while there is none: by its score alone, wherever its checkpoint is.
+
+        One that was interrupted before its best epoch was saved does not count: it trains that epoch again.
+        """
+        return next(
+            (run for run in self.ranking(record) if run.state == "complete" or self.journalled_checkpoint(run)), None
+        )
+
+    def best(self, record: StudyRecord) -> tuple[TrialRecord, str] | None:
+        """Returns the best run and its checkpoint in the study's place; None while there is none, or it is gone."""
+        run = self.best_run(record)
+        checkpoint = None if run is None else self.checkpoint(run)
+        return None if run is None or checkpoint is None else (run, checkpoint)
+
+    def journalled_checkpoint(self, run: TrialRecord) -> str | None:
+        """Returns the folder of the checkpoint that a run is exported from, as the journal has it, or None."""
+        if is_final_fit(run.number):
+            return run.checkpoints[max(run.checkpoints)] if run.checkpoints else None
+        epoch = run.best_epoch(self.spec.objective, self.spec.mode)
+        return None if epoch is None else run.checkpoints.get(epoch)
+
+    def checkpoint(self, run: TrialRecord) -> str | None:
+        """Returns the folder of the checkpoint that a run is exported from, if it is whole in the study's place."""
+        folder = self.journalled_checkpoint(run)
+        whole = folder is not None and all(self.place.exists(f"{folder}/{name}") for name in CHECKPOINT_FILES)
+        return folder if whole else None
+
+    def is_gone(self, run: TrialRecord) -> bool:
+        """Says whether the checkpoint that a run is exported from was written and is no longer there, or not whole."""
+        return self.journalled_checkpoint(run) is not None and self.checkpoint(run) is None
+
+    def _winners_runs(self, record: StudyRecord) -> list[TrialRecord]:
+        winner = (record.confirmed or {}).get("winner")
+        runs = [run for run in record.confirmations.values() if run.number % SEED_STRIDE == winner]
+        sign, chooser = (1 if self.spec.mode == "max" else -1), chooser_of(self.spec.objective)
+
+        def key(run: TrialRecord) -> tuple[bool, float]:
+            epoch = run.best_epoch(self.spec.objective, self.spec.mode)
+            value = float("-inf") if epoch is None else sign * float(run.epochs[epoch][chooser])
+            return is_final_fit(run.number), value
+
+        return sorted((run for run in runs if run.state == "complete"), key=key, reverse=True)
+
+    def settled(self, record: StudyRecord) -> bool:
+        """Says whether search and confirmation are over, so that the sealed test may be opened."""
+        return record.finished and (not self.spec.confirm.top or record.confirmed is not None)
+
+
+def load_study_folder(directory: Path) -> Study:
+    """Loads a study from its folder.
+
+    Raises:
+        StudyError: the folder is missing or holds no study, or its study file is damaged.
+    """
+    path = directory / _STUDY_FILE
+    if not path.is_file():
+        known = [entry.last_part for entry in list_studies(str(directory.parent))]
+        hint = nearest(directory.name, known) if known else " List studies with: emotune list"
+        raise StudyError(f"{directory} holds no study.{hint}")
+    if not (directory / JOURNAL_FILE).exists():
+        raise StudyError(
+            f"{directory} holds a study file and no journal: it is an export, or a study that was never begun. "
+            f"Begin a study with: emotune run {shlex.quote(str(path))}"
+        )
+    return Study(directory, read_spec(path))
+
+
+def read_spec(path: Path) -> StudySpec:
+    """Reads the resolved study file that lies with a study.
+
+    Raises:
+        StudyError: it is damaged.
+    """
+    try:
+        return StudySpec.model_validate(read_yaml(path, "a study file", WrittenLoader), context=WRITTEN)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        raise StudyError(
+            f"{path} is damaged{' at ' + place if place else ''}: {message}. Restore it from a copy"
+        ) from None
+
+
+def load_study_place(place: Place) -> Study:
+    """Loads a study from a bucket, by way of its working folder on this machine.
+
+    Raises:
+        StudyError: there is none, or its study file is damaged.
+        PlaceError: the bucket cannot be reached.
+    """
+    folder = working_folder(place)
+    pull(place, folder)
+    if not (folder / _STUDY_FILE).is_file():
+        if being_begun(place):
+            raise StudyError(
+                f"{place.name} was taken by a driver that has written nothing there yet. Try again in some seconds; if "
+                "that driver is gone, begin it anew: emotune run STUDY.yaml"
+            )
+        raise StudyError(f"{place.name} holds no study. List studies with: emotune list --storage ADDRESS")
+    return Study(folder, read_spec(folder / _STUDY_FILE), place)
+
+
+def load_study(place: Place) -> Study:
+    """Loads a study from wherever it is."""
+    return load_study_place(place) if place.remote else load_study_folder(Path(place.name))
+
+
+def find_study(name: str, storage: str) -> Study:
+    """Loads a study by its folder, its address in a bucket, its study file, or its name in the storage."""
+    if is_bucket(name):
+        return load_study_place(Place(name))
+    path = Path(name)
+    if path.name == _STUDY_FILE:
+        path = path.parent
+    if path.suffix in (".yaml", ".yml"):
+        raise StudyError(f"a study is named by its folder or name. Received: {name}. To start one: emotune run {name}")
+    return load_study_folder(path) if path.is_dir() else load_study(Place(storage).child(name))
+
+
+def list_studies(storage: str) -> list[Place]:
+    """Returns the places of all studies in a storage, by name."""
+    place = Place(storage)
+    if not place.remote and Path(storage).exists() and not Path(storage).is_dir():
+        raise StudyError(f"--storage must be the folder of all studies. Received: {storage}, a file. Name its folder")
+    files = (_STUDY_FILE, JOURNAL_FILE)  # an export has no journal
+    return [place.child(name) for name in place.folders() if all(place.exists(f"{name}/{file}") for file in files)]
+
+
+@contextmanager
+def opened_ledger(study: Study) -> Iterator[Ledger]:
+    """Takes a study for this process, and keeps its bucket in step with it.
+
+    Raises:
+        StudyError: another process has it, or its bucket could not be brought up to date at the end.
+        PlaceError: its bucket cannot be reached.
+    """
+    if study.bucket is None:
+        with closing(Ledger(study.journal)) as ledger:
+            yield ledger
+        return
+    mirror = Mirror(study.directory, study.bucket)
+    mirror.open()
+    try:
+        with closing(Ledger(study.journal, study.bucket)) as ledger:
+            ledger.listeners.append(mirror.noticed)
+            yield ledger
+    finally:
+        mirror.close()
