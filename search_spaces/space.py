@@ -129,7 +129,7 @@ def _breaks(old: AnyParameter, new: AnyParameter) -> list[str]:
             reasons.append(f"its bounds shrink from {old.low:g}-{old.high:g} to {new.low:g}-{new.high:g}")
         if (new.log, new.step) != (old.log, old.step):
             reasons.append("its scale changes")
-        elif new.step and not all(new.contains(value) for value in old.tried()):
+        elif new.step and not all(new.contains(v) for v in old.tried() if new.low <= v <= new.high):
             reasons.append("its steps fall elsewhere")
     if new.default != old.default:
         reasons.append(f"its default changes from {old.default} to {new.default}, and trial 0 has run with the former")

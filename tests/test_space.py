@@ -208,6 +208,7 @@ NARROW = {
         ({"optimizer": {"choices": ["sgd", "adam", "lion"]}}, None),
         ({"dropout": {"high": 0.3}}, "dropout: its bounds shrink from 0.1-0.4 to 0.1-0.3"),
         ({"dropout": {"low": 0.05, "high": 0.45, "default": 0.25}}, "dropout: its steps fall elsewhere"),
+        ({"dropout": {"low": 0.2}}, "dropout: its bounds shrink from 0.1-0.4 to 0.2-0.4"),
         ({"dropout": {"step": None}}, "dropout: its scale changes"),
         ({"dropout": {"default": 0.3}}, "dropout: its default changes from 0.2 to 0.3"),
         ({"optimizer": {"choices": ["adam", "sgd"]}}, "optimizer: its choices lose lion"),
@@ -223,6 +224,7 @@ def test_a_space_goes_on_as_a_wider_one_and_as_no_other(change: dict[str, Any], 
     changed = {name: values for name, values in changed.items() if change.get(name, values) is not None}
     reasons = SearchSpace.model_validate(NARROW).breaks(SearchSpace.model_validate(changed))
     assert (not reasons) if reason is None else any(found.startswith(reason) for found in reasons)
+    assert sum("its steps fall elsewhere" in found for found in reasons) == ("its steps" in (reason or ""))
 
 
 def test_a_parameter_that_only_counts_under_an_added_choice_may_be_added() -> None:
