@@ -54,6 +54,11 @@ class CropToFace(A.ImageOnlyTransform):  # type: ignore[misc]
         p: probability of applying it.
     """
 
+    @classmethod
+    def get_class_fullname(cls) -> str:
+        """Returns the name under which exports hold it since 0.1, wherever it stands."""
+        return "trainables.preprocess.CropToFace"
+
     def __init__(self, margin: float = 0.2, p: float = 1.0) -> None:
         super().__init__(p=p)
         self.margin = margin
