@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tune.search.scheduler import Rungs
-from tune.study.spec import Asha as AshaSpec
+from tune.study.spec import AshaSettings as AshaSpec
 from tune.study.study_state import RungDecision
 
 

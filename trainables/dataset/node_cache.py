@@ -16,7 +16,7 @@ from pathlib import Path
 from trainables.dataset.face_boxes import FACES_FILE
 from trainables.dataset.reader import IMAGES_FILE, INFO_FILE, Dataset, DatasetInfo, content_fingerprint, open_dataset
 from trainables.errors import DatasetError
-from trainables.places import Place, cache_folder, is_bucket, only_one_process
+from trainables.places import Place, cache_folder, is_bucket, single_process_lock
 
 _TRIES = 2
 
@@ -97,7 +97,7 @@ def _fetched(place: Place, say: Callable[[str], None]) -> Path:
     folder = cache_folder() / "datasets" / info.fingerprint
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with only_one_process(folder.with_name(f".{info.fingerprint}.lock")):
+        with single_process_lock(folder.with_name(f".{info.fingerprint}.lock")):
             for attempt in range(_TRIES):
                 if not folder.exists():
                     say(f"fetching {place.name} into {folder}")

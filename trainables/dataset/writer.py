@@ -85,7 +85,7 @@ class DatasetWriter:
         self.classes = tuple(classes)
         self._expected_images = expected_images
         check_target(self.target, replace=replace)
-        self._place = AtomicFolder(self.target, suffix=_HIDDEN, known_by=INFO_FILE, own=OWN_FILES.__contains__)
+        self._place = AtomicFolder(self.target, suffix=_HIDDEN, known_by=INFO_FILE, replaceable=OWN_FILES.__contains__)
         self._folder = self._place.path
         self._histogram = np.zeros((0, 256), np.int64)
         self._sink: pa.NativeFile | None = None

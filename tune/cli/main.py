@@ -16,7 +16,7 @@ from tune.cli.cluster import app as cluster_app
 from tune.cli.data import app as data_app
 from tune.cli.numbers import read_numbers_like_yaml
 from tune.nodes.output_redirect import survive_closed_pipes
-from tune.nodes.signals import INTERRUPTED, before_forced_end, obey_signals
+from tune.nodes.signals import INTERRUPTED, before_forced_exit, obey_signals
 
 if TYPE_CHECKING:
     from trainables.dataset.reader import Dataset
@@ -75,15 +75,15 @@ def run(
     calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = True,
 ) -> None:
     """Run a study: search, stop the losers early, export the best model. Continues a study of that name."""
-    from tune.run.create_or_resume import check_folder, open_or_create, study_of
+    from tune.run.create_or_resume import check_folder, locate_study, open_or_create
     from tune.run.study_data import prepare_data
-    from tune.study.spec import load_study
+    from tune.study.spec import load_spec
 
     options = {"data": data, "trials": trials, "time": time, "budget.cost": max_cost}
-    spec = load_study(study_file, overrides or [], options)
+    spec = load_spec(study_file, overrides or [], options)
     dataset = prepare_data(spec, typer.echo, only_check=check)
     if check:
-        check_folder(study_of(spec), dataset.info.fingerprint)
+        check_folder(locate_study(spec), dataset.info.fingerprint)
         typer.echo(f"{study_file} is in order: {spec.trials} trials, {len(spec.space.parameters)} parameters")
         return
     _run(open_or_create(spec, dataset.info.fingerprint), dataset, calibrate, events)
@@ -110,17 +110,17 @@ def resume(
 
 def _run(study: Study, dataset: Dataset, calibrate: bool, events: Path | None) -> None:
     from tune.cli.text import interrupted_line, outcome_lines, plan_lines
-    from tune.run.create_or_resume import remove_unbegun
+    from tune.run.create_or_resume import remove_unstarted_study
     from tune.run.runner import run_study
 
     def announce(plan: Plan) -> str:
         return plan_lines(study, dataset, plan)
 
     def give_up() -> str:
-        remove_unbegun(study, ours=True)
+        remove_unstarted_study(study, ours=True)
         return interrupted_line(study)
 
-    before_forced_end(give_up)
+    before_forced_exit(give_up)
 
     try:
         outcome: Outcome | None = run_study(study, dataset, calibrate=calibrate, announce=announce, events=events)
@@ -194,7 +194,7 @@ def replay(
 
     found = find_study(study, storage)
     dataset = open_study_data(found.spec)
-    check_data(found, found.record(), dataset.info.fingerprint)
+    check_data(found, found.state(), dataset.info.fingerprint)
     replayed = replay_trial(found, dataset, trial, epochs, restore=restore)
     typer.echo(replay_lines(replayed))
     if replayed.different:
@@ -252,12 +252,12 @@ def doctor(
     storage: Annotated[str | None, typer.Option(help="Folder or bucket of the studies, tried on every node.")] = None,
     data: Annotated[str | None, typer.Option(help="Data set that every node should see: folder or address.")] = None,
 ) -> None:
-    """Tell what each node has and sees: versions, GPUs, disk, storage, clock; and what mends what is wrong."""
-    from tune.nodes.doctor import examine, exit_code, print_report
+    """Tell what each node has and sees: versions, GPUs, disk, storage, clock; and what fixes what is wrong."""
+    from tune.nodes.doctor import doctor_exit_code, examine, print_report
 
     reports, found = examine(address, storage, data)
     print_report(reports, found)
-    raise typer.Exit(exit_code(found))
+    raise typer.Exit(doctor_exit_code(found))
 
 
 read_numbers_like_yaml(app)
@@ -278,18 +278,18 @@ def command_line() -> None:
         error.show()
         status = 2
     except ClickException as error:
-        status = _complain(f"{error.format_message()} See: emotune --help", 2)
+        status = _print_error(f"{error.format_message()} See: emotune --help", 2)
     except (typer.Abort, KeyboardInterrupt):  # Ctrl-C where nothing has to be kept
         status = INTERRUPTED
     except EmotuneError as error:
-        status = _complain(str(error), error.exit_code)
+        status = _print_error(str(error), error.exit_code)
     except OSError as error:  # a name too long, no permission, a full disk: the machine's, not ours
         if error.filename is None:
             raise
-        status = _complain(f"{error.filename}: {error.strerror}. Check path, permissions and disk", 2)
+        status = _print_error(f"{error.filename}: {error.strerror}. Check path, permissions and disk", 2)
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _complain(message: str, status: int) -> int:
+def _print_error(message: str, status: int) -> int:
     typer.echo(f"error: {' '.join(message.split())}", err=True)
     return status

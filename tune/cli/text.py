@@ -16,12 +16,12 @@ from tune.errors import EmotuneError
 from tune.run.live_display import short_parameters, trial_table
 from tune.run.plan import Plan
 from tune.search.why import why_study, why_trial
-from tune.study.best_run import gone_line
+from tune.study.best_run import missing_checkpoint_line
 from tune.study.bucket_study import EXPORT_FOLDER
 from tune.study.budget import BUDGETS
 from tune.study.spec import StudySpec
 from tune.study.studies import Study, list_studies, load_study
-from tune.study.study_state import REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRecord, run_words
+from tune.study.study_state import REFIT_SEED, SEED_STRIDE, StudyState, TrialRecord, run_label
 
 if TYPE_CHECKING:
     from trainables.dataset.reader import Dataset
@@ -42,7 +42,7 @@ def duration(seconds: float) -> str:
 
 def plan_lines(study: Study, dataset: Dataset, plan: Plan) -> str:
     """Returns what a study will do: machine, GPUs or the warning that there is none, trials at once, time."""
-    spec, wanted = study.spec, study.spec.resources
+    spec, resources = study.spec, study.spec.resources
     counts = dataset.info.counts
     lines = [
         f"study     {spec.name}: {plan.trials} trials of at most {spec.asha.max_epochs} epochs, "
@@ -51,17 +51,19 @@ def plan_lines(study: Study, dataset: Dataset, plan: Plan) -> str:
         f"{sum(counts['test'].values())} test images, {len(dataset.info.classes)} classes",
         f"machine   {platform.node()}: {plan.cpus:g} CPUs, {plan.gpus:g} GPUs, "
         f"{plan.nodes} node{'s' * (plan.nodes > 1)}"
-        + (f", may grow to {plan.may_grow_to}" if plan.may_grow_to > plan.nodes else ""),
+        + (f", may grow to {plan.max_nodes}" if plan.max_nodes > plan.nodes else ""),
     ]
-    if not plan.gpus and not wanted.gpus_per_trial:
+    if not plan.gpus and not resources.gpus_per_trial:
         lines.append("warning   no GPU was found: trials train on the processor, which takes much longer")
-    elif plan.gpus and not wanted.gpus_per_trial:
+    elif plan.gpus and not resources.gpus_per_trial:
         lines.append(
             f"warning   {plan.gpus:g} GPUs are there and the study uses none: --set resources.gpus_per_trial=0.25"
         )
-    per_trial = f"{wanted.cpus_per_trial:g} CPU" + (f", {wanted.gpus_per_trial:g} GPU" if wanted.gpus_per_trial else "")
-    if wanted.feed_workers:
-        per_trial += f", {wanted.feed_workers} feed workers"
+    per_trial = f"{resources.cpus_per_trial:g} CPU" + (
+        f", {resources.gpus_per_trial:g} GPU" if resources.gpus_per_trial else ""
+    )
+    if resources.feed_workers:
+        per_trial += f", {resources.feed_workers} feed workers"
     lines.append(f"at once   {plan.at_once} trials ({per_trial} each)")
     if plan.speed is not None and plan.expected_s is not None:
         lines.append(
@@ -80,12 +82,12 @@ def plan_lines(study: Study, dataset: Dataset, plan: Plan) -> str:
 
 def outcome_lines(study: Study, outcome: Outcome) -> str:
     """Returns how a session that was not interrupted ended, and what to do next."""
-    record = study.record()
+    state = study.state()
     lines = [
-        f"{BUDGETS.get(outcome.ended_by, 'finished')}: {len(record.trials)} trials ({states(record)}) in "
-        f"{duration(record.search_s)}; {spent_words(study.spec, record)}",
-        best_line(study, record),
-        *confirmation_lines(study, record),
+        f"{BUDGETS.get(outcome.ended_by, 'finished')}: {len(state.trials)} trials ({trial_counts(state)}) in "
+        f"{duration(state.search_s)}; {spent_text(study.spec, state)}",
+        best_line(study, state),
+        *confirmation_lines(study, state),
     ]
     if outcome.export is not None:
         lines += [
@@ -97,9 +99,9 @@ def outcome_lines(study: Study, outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
-def spent_words(spec: StudySpec, record: StudyRecord) -> str:
+def spent_text(spec: StudySpec, state: StudyState) -> str:
     """Returns `98 epochs, 1.2 GPU hours, cost 3.40`, as far as they are counted."""
-    spent = record.spent(record.last_event)
+    spent = state.spent(state.last_event)
     words = [f"{spent.epochs} epochs"]
     if spent.gpu_hours:
         words.append(f"{spent.gpu_hours:.2f} GPU hours")
@@ -108,9 +110,9 @@ def spent_words(spec: StudySpec, record: StudyRecord) -> str:
     return ", ".join(words)
 
 
-def confirmation_lines(study: Study, record: StudyRecord) -> list[str]:
+def confirmation_lines(study: Study, state: StudyState) -> list[str]:
     """Returns what training the best again has shown: mean, spread, interval, and how much was luck."""
-    found, spec = record.confirmed, study.spec
+    found, spec = state.confirmed, study.spec
     if found is None:
         return []
     if found["winner"] is None:
@@ -142,7 +144,7 @@ def confirmation_lines(study: Study, record: StudyRecord) -> list[str]:
         }[found["verdict"]]
     )
     if spec.confirm.refit:
-        fit = record.confirmations.get(found["winner"] + REFIT_SEED * SEED_STRIDE)
+        fit = state.confirmations.get(found["winner"] + REFIT_SEED * SEED_STRIDE)
         lines.append(
             "final fit    the winner, on all training images; that model is exported"
             if fit is not None and fit.state == "complete"
@@ -153,8 +155,8 @@ def confirmation_lines(study: Study, record: StudyRecord) -> list[str]:
 
 def why_lines(study: Study, trial: int | None) -> str:
     """Returns why a trial ended, or how well the study's rungs judged."""
-    record = study.record()
-    return "\n".join(why_study(study.spec, record) if trial is None else why_trial(study.spec, record, trial))
+    state = study.state()
+    return "\n".join(why_study(study.spec, state) if trial is None else why_trial(study.spec, state, trial))
 
 
 def replay_lines(replayed: Replay) -> str:
@@ -184,22 +186,22 @@ def interrupted_line(study: Study) -> str:
     return f"interrupted; everything is kept. Go on with: emotune resume {study.shell_name}"
 
 
-def states(record: StudyRecord) -> str:
+def trial_counts(state: StudyState) -> str:
     """Returns `7 complete, 12 pruned, 1 failed`."""
     order = ("complete", "cut", "pruned", "failed", "running", "waiting")
-    counts = {state: sum(t.state == state for t in record.trials.values()) for state in order}
-    return ", ".join(f"{n} {state}" for state, n in counts.items() if n) or "none"
+    counts = {name: sum(t.state == name for t in state.trials.values()) for name in order}
+    return ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "none"
 
 
-def best_line(study: Study, record: StudyRecord) -> str:
+def best_line(study: Study, state: StudyState) -> str:
     """Returns the best trial: number, score, epoch, parameters."""
-    run, ranked, spec = study.best_run(record), study.ranked(record), study.spec
+    run, ranked, spec = study.best_run(state), study.ranked(state), study.spec
     if not ranked:
         return "best         none yet"
-    best = record.trials[run.number % SEED_STRIDE] if run else ranked[0]
+    best = state.trials[run.number % SEED_STRIDE] if run else ranked[0]
     gone = ""
-    if run and study.is_gone(run):
-        gone = f"; {'its' if run is best else run_words(run.number) + chr(39) + 's'} checkpoint is gone"
+    if run and study.is_checkpoint_missing(run):
+        gone = f"; {'its' if run is best else run_label(run.number) + chr(39) + 's'} checkpoint is gone"
     return (
         f"best         trial {best.number}: {spec.objective} {best.best_value(spec.objective, spec.mode):.4f} "
         f"in epoch {best.best_epoch(spec.objective, spec.mode)}; {short_parameters(best.values)}{gone}"
@@ -244,15 +246,15 @@ def print_studies(storage: str) -> None:
     for place in places:
         try:
             study = load_study(place)
-            record = study.record()
+            state = study.state()
         except (EmotuneError, OSError) as error:
             console.print(f"{place.last_part}: {error}", markup=False, soft_wrap=True)
             continue
-        state = "running" if study.running else "unfinished"
-        if record.finished:
-            state = record.ended_by or "finished"
+        status = "running" if study.running else "unfinished"
+        if state.finished:
+            status = state.ended_by or "finished"
         console.print(
-            f"{place.last_part:24} {state:12} {states(record):36} {best_line(study, record)}",
+            f"{place.last_part:24} {status:12} {trial_counts(state):36} {best_line(study, state)}",
             markup=False,
             soft_wrap=True,
         )
@@ -260,17 +262,17 @@ def print_studies(storage: str) -> None:
 
 def print_study(study: Study) -> None:
     """Prints a study: its trials, how each ended, the best, its curves, its export."""
-    console, record, spec = _console(), study.record(), study.spec
+    console, state, spec = _console(), study.state(), study.spec
     console.print(
-        f"{spec.name}: {states(record)}, {duration(record.search_s)} of search, {spent_words(spec, record)}",
+        f"{spec.name}: {trial_counts(state)}, {duration(state.search_s)} of search, {spent_text(spec, state)}",
         markup=False,
     )
-    console.print(trial_table(list(record.trials.values()), spec))
+    console.print(trial_table(list(state.trials.values()), spec))
     console.print()
     console.print("how each trial ended", style="bold")
-    for trial in record.trials.values():
+    for trial in state.trials.values():
         console.print(f"{trial.number:5}  {trial.state:9} {trial.reason}", markup=False, soft_wrap=True)
-    faulted = [t for t in [*record.trials.values(), *record.confirmations.values()] if t.faults]
+    faulted = [t for t in [*state.trials.values(), *state.confirmations.values()] if t.faults]
     if faulted:
         console.print()
         console.print("what held trials up", style="bold")
@@ -278,18 +280,18 @@ def print_study(study: Study) -> None:
         for fault in trial.faults:
             again = "went on" if fault.retried else "not tried again"
             console.print(
-                f"{run_words(trial.number).removeprefix('trial '):>5}  {fault.kind.replace('_', ' ')} after epoch "
+                f"{run_label(trial.number).removeprefix('trial '):>5}  {fault.kind.replace('_', ' ')} after epoch "
                 f"{fault.epoch}: {fault.reason}; {again}",
                 markup=False,
                 soft_wrap=True,
             )
     console.print()
     console.print(f"{spec.objective} by epoch", style="bold")
-    for trial in study.ranked(record):
+    for trial in study.ranked(state):
         console.print(f"{trial.number:5}  {curve(trial, spec.objective)}", markup=False, soft_wrap=True)
     console.print()
-    console.print(best_line(study, record), markup=False, soft_wrap=True)
-    for line in [*confirmation_lines(study, record), gone_line(study, record)]:
+    console.print(best_line(study, state), markup=False, soft_wrap=True)
+    for line in [*confirmation_lines(study, state), missing_checkpoint_line(study, state)]:
         if line:
             console.print(line, markup=False, soft_wrap=True)
     if study.export.exists():
@@ -298,8 +300,8 @@ def print_study(study: Study) -> None:
         f"compare      tensorboard --logdir {shlex.quote(str(study.tensorboard))}", markup=False, soft_wrap=True
     )
     if study.running:
-        console.print(f"running in process {record.pid}", markup=False)
-    elif not record.finished:
+        console.print(f"running in process {state.pid}", markup=False)
+    elif not state.finished:
         console.print(f"unfinished; go on with: emotune resume {study.shell_name}", markup=False, soft_wrap=True)
 
 

@@ -26,7 +26,7 @@ STOP_S = 90
 _CODE = Path(__file__).parents[2]
 _PACKAGES = ("tune", "trainables", "search_spaces")
 _ENTRYPOINT = "exec python -m tune.jobs.driver run study.yaml --no-calibrate --events -"
-_TICK_S, _PATIENCE_S = 1.0, 60.0
+_TICK_S, _TIMEOUT_S = 1.0, 60.0
 _STATES = {
     "PENDING": "waiting",
     "RUNNING": "running",
@@ -34,7 +34,7 @@ _STATES = {
     "SUCCEEDED": "succeeded",
     "FAILED": "failed",
 }
-_DEATHS = {
+_SUPERVISOR_DEATHS = {
     "JOB_SUPERVISOR_ACTOR_DIED",
     "JOB_SUPERVISOR_ACTOR_START_FAILURE",
     "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE",
@@ -51,7 +51,7 @@ class Job:
         state: `waiting`, `running`, `stopped`, `succeeded` or `failed`.
         version: of the emotune that submitted it.
         spec: the study's resolved file, as JSON.
-        begun: seconds since 1970; `ended` is None until it has.
+        started: seconds since 1970; `ended` is None until it has.
         exit_code: its driver's, None if that did not come to an end by itself.
         died: whether its supervisor or its wrapper died, so that submitting it again goes on with it.
         message: Ray's words on how it is.
@@ -62,14 +62,14 @@ class Job:
     state: str
     version: str
     spec: str
-    begun: float
+    started: float
     ended: float | None
     exit_code: int | None
     died: bool
     message: str
 
     @property
-    def open(self) -> bool:
+    def active(self) -> bool:
         """Whether it waits or runs."""
         return self.state in ("waiting", "running")
 
@@ -112,8 +112,8 @@ class JobsServer:
         try:
             found = [_job(details) for details in self._client.list_jobs()]
         except BROKEN as error:
-            raise self._gone(error) from None
-        return sorted((job for job in found if job is not None), key=lambda job: job.begun, reverse=True)
+            raise self._server_error(error) from None
+        return sorted((job for job in found if job is not None), key=lambda job: job.started, reverse=True)
 
     def latest(self, study: str) -> Job:
         """Returns the latest job of a study.
@@ -133,7 +133,7 @@ class JobsServer:
 
     def running(self, study: str) -> Job | None:
         """Returns the job that has a study now, if there is one."""
-        return next((job for job in self.jobs() if job.study == study and job.open), None)
+        return next((job for job in self.jobs() if job.study == study and job.active), None)
 
     def find(self, job_id: str) -> Job | None:
         """Returns a job, or None when the server does not know it: the head node is a new one.
@@ -146,7 +146,7 @@ class JobsServer:
         except BROKEN as error:
             if "status code 404" in str(error):
                 return None
-            raise self._gone(error) from None
+            raise self._server_error(error) from None
 
     def submit(self, spec: StudySpec) -> Job:
         """Ships a study with this installation's code, and starts it on the head node; the study goes on if it exists.
@@ -164,7 +164,7 @@ class JobsServer:
             )
         version = importlib.metadata.version("emotune")
         with tempfile.TemporaryDirectory(prefix="emotune-") as folder:
-            _fill(Path(folder), spec, version)
+            _write_working_directory(Path(folder), spec, version)
             try:
                 job_id = self._client.submit_job(
                     entrypoint=_ENTRYPOINT,
@@ -178,7 +178,7 @@ class JobsServer:
                     },
                 )
             except BROKEN as error:
-                raise self._gone(error) from None
+                raise self._server_error(error) from None
         job = self.find(job_id)
         if job is None:
             raise JobError(f"job {job_id} has vanished from {self.address}. Submit the study again")
@@ -194,10 +194,10 @@ class JobsServer:
         try:
             self._client.stop_job(job.id)
         except BROKEN as error:
-            raise self._gone(error) from None
-        while (now := self.find(job.id)) is not None and now.open:
+            raise self._server_error(error) from None
+        while (now := self.find(job.id)) is not None and now.active:
             waited = time.monotonic() - asked
-            if waited > STOP_S + _PATIENCE_S:
+            if waited > STOP_S + _TIMEOUT_S:
                 raise JobError(f"job {job.id} does not end. Look into it: ray job logs {job.id}")
             yield waited
             time.sleep(_TICK_S)
@@ -211,7 +211,7 @@ class JobsServer:
         try:
             return self._client.get_job_logs(job.id).splitlines()
         except BROKEN as error:
-            raise self._gone(error) from None
+            raise self._server_error(error) from None
 
     def follow(self, job_id: str) -> Iterator[str | None]:
         """Yields a job's lines from its first on until it ends, None about every second in which there is none.
@@ -236,16 +236,16 @@ class JobsServer:
                 job = self.find(job_id)
             except JobError:
                 lost = lost or time.monotonic()
-                if time.monotonic() - lost > _PATIENCE_S:
+                if time.monotonic() - lost > _TIMEOUT_S:
                     raise
             else:
                 lost = None
-                if job is None or not job.open:
+                if job is None or not job.active:
                     return
             yield None
             time.sleep(_TICK_S)
 
-    def _gone(self, error: Exception) -> JobError:
+    def _server_error(self, error: Exception) -> JobError:
         first = next(iter(str(error).splitlines()), "")[:200]
         return JobError(
             f"the jobs server at {self.address} does not do as asked: {first}. When the cluster is up again, the same "
@@ -290,7 +290,7 @@ def _url(address: str) -> str:
     return address
 
 
-def _fill(folder: Path, spec: StudySpec, version: str) -> None:
+def _write_working_directory(folder: Path, spec: StudySpec, version: str) -> None:
     """Writes what every node of the job works with: the study, and the code that read it."""
     write_yaml(folder / "study.yaml", spec.model_dump(mode="json"))
     for package in _PACKAGES:
@@ -310,10 +310,14 @@ def _job(details: Any) -> Job | None:
         state=_STATES[str(details.status)],
         version=metadata["emotune_version"],
         spec=metadata["emotune_spec"],
-        begun=(details.start_time or 0) / 1000,
+        started=(details.start_time or 0) / 1000,
         ended=None if details.end_time is None else details.end_time / 1000,
         exit_code=details.driver_exit_code,
         died=str(details.status) == "FAILED"
-        and (details.error_type in _DEATHS if details.driver_exit_code is None else details.driver_exit_code < 0),
+        and (
+            details.error_type in _SUPERVISOR_DEATHS
+            if details.driver_exit_code is None
+            else details.driver_exit_code < 0
+        ),
         message=details.message or "",
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 
-class _ClosablePipe(io.FileIO):
+class _PipeSafeFile(io.FileIO):
     """Standard output or error whose reader may leave, as `head` does: the rest goes nowhere, and nobody stumbles."""
 
     def write(self, content: Any, /) -> int:
@@ -24,7 +24,7 @@ class _ClosablePipe(io.FileIO):
             return super().write(content)
 
 
-def closable(descriptor: int, like: TextIO, *, closefd: bool = False) -> TextIO:
+def pipe_safe_stream(descriptor: int, like: TextIO, *, closefd: bool = False) -> TextIO:
     """Returns a text stream for a file descriptor that survives the end of its reader.
 
     Args:
@@ -32,18 +32,18 @@ def closable(descriptor: int, like: TextIO, *, closefd: bool = False) -> TextIO:
         like: the stream whose encoding and buffering it takes.
         closefd: whether closing the stream closes the descriptor.
     """
-    buffer = io.BufferedWriter(_ClosablePipe(descriptor, "w", closefd=closefd))
+    buffer = io.BufferedWriter(_PipeSafeFile(descriptor, "w", closefd=closefd))
     return io.TextIOWrapper(buffer, like.encoding, like.errors, line_buffering=like.isatty(), write_through=False)
 
 
 def survive_closed_pipes() -> None:
     """Lets this process print on when the reader of its output has left (`emotune run ... | head`)."""
-    sys.stdout = closable(1, sys.stdout)
-    sys.stderr = closable(2, sys.stderr)
+    sys.stdout = pipe_safe_stream(1, sys.stdout)
+    sys.stderr = pipe_safe_stream(2, sys.stderr)
 
 
 @contextmanager
-def quiet_terminal(log: Path) -> Iterator[TextIO]:
+def redirect_output(log: Path) -> Iterator[TextIO]:
     """Sends standard output and error of this process to a file, C++ code's too; yields the real standard output.
 
     Args:
@@ -52,7 +52,7 @@ def quiet_terminal(log: Path) -> Iterator[TextIO]:
     sys.stdout.flush()
     sys.stderr.flush()
     terminal_out, terminal_err = os.dup(1), os.dup(2)
-    with log.open("ab") as file, closable(os.dup(terminal_out), sys.stdout, closefd=True) as terminal:
+    with log.open("ab") as file, pipe_safe_stream(os.dup(terminal_out), sys.stdout, closefd=True) as terminal:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:

@@ -50,7 +50,7 @@ class EventStream:
         except OSError:
             self._file = None
 
-    def past(self, journal: Path) -> None:
+    def write_history(self, journal: Path) -> None:
         """On standard output, tells a study's earlier events first: who reads it may know nothing of the study."""
         if self._tells_past:
             lines = journal.read_bytes().splitlines()
@@ -58,7 +58,7 @@ class EventStream:
             for line in lines:
                 self.write(json.loads(line))
 
-    def ended(self, ended_by: str, exit_code: int, export: Path | None) -> None:
+    def set_exit(self, ended_by: str, exit_code: int, export: Path | None) -> None:
         """Notes what the `exit` line will say."""
         self._exit = {"ended_by": ended_by, "exit_code": exit_code, "export": None if export is None else str(export)}
 

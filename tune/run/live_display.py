@@ -13,7 +13,7 @@ from rich.table import Table
 
 from search_spaces import Value
 from tune.study.spec import StudySpec
-from tune.study.study_state import TrialRecord, rank, run_words
+from tune.study.study_state import TrialRecord, rank, run_label
 
 _REFRESH_S = 0.5
 _ROWS = 16
@@ -84,7 +84,7 @@ class LiveStudy:
         best = ""
         if ranked:
             value = ranked[0].best_value(self._spec.objective, self._spec.mode)
-            best = f"best {self._spec.objective} {value:.4f} ({run_words(ranked[0].number)})"
+            best = f"best {self._spec.objective} {value:.4f} ({run_label(ranked[0].number)})"
         self._progress.update(self._task, completed=ended, best=best)
         return Group(trial_table(self._visible(), self._spec), self._progress)
 
@@ -105,7 +105,7 @@ def trial_table(trials: list[TrialRecord], spec: StudySpec) -> Table:
     for trial in trials:
         value = trial.best_value(spec.objective, spec.mode)
         table.add_row(
-            run_words(trial.number).removeprefix("trial "),
+            run_label(trial.number).removeprefix("trial "),
             short_parameters(trial.values),
             f"{max(trial.epochs, default=0)}/{spec.asha.max_epochs}",
             str(trial.rungs[-1].epoch) if trial.rungs else "-",

@@ -20,8 +20,8 @@ from tune.errors import StudyError
 from tune.run.study_data import trial_context
 from tune.search.trial_queue import micro_batches
 from tune.study.provenance import differences, provenance
-from tune.study.studies import Study, opened_ledger
-from tune.study.study_state import CHECKPOINT_FILES, StudyRecord, TrialRecord, is_final_fit
+from tune.study.studies import Study, opened_journal
+from tune.study.study_state import CHECKPOINT_FILES, StudyState, TrialRecord, is_final_fit
 
 _NOT_COMPARED = ("images_per_s", "wait_s", "epoch_s", "process_memory_mib", "process", "node_ip")
 """What is measured on the machine and differs every time."""
@@ -64,10 +64,10 @@ def replay_trial(
     import ray
 
     from tune.nodes.join import joined_ray, trial_process
-    from tune.nodes.output_redirect import quiet_terminal
+    from tune.nodes.output_redirect import redirect_output
 
-    record = study.record()
-    trial = _find(record, number)
+    state = study.state()
+    trial = _find(state, number)
     known = sorted(trial.epochs)
     wanted = len(known) if epochs is None else min(epochs, len(known))
     config = {
@@ -79,8 +79,8 @@ def replay_trial(
         "refit_epochs": len(known) if is_final_fit(number) else None,
     }
     lost = _lost_checkpoint(study, trial, wanted) if restore else None
-    taken = opened_ledger(study) if lost else nullcontext()  # nobody else writes there meanwhile
-    with taken, quiet_terminal(study.ray_log), joined_ray(), trial_process(study.spec) as call:
+    taken = opened_journal(study) if lost else nullcontext()  # nobody else writes there meanwhile
+    with taken, redirect_output(study.ray_log), joined_ray(), trial_process(study.spec) as call:
         found = call(train_again, config, wanted, lost and lost[0])
         now = provenance(study.directory, ray.cluster_resources())
         different = {
@@ -89,7 +89,7 @@ def replay_trial(
         restored = study.place.at(lost[1]) if lost and not different else ""
         if lost:
             call(_put_back, restored)
-    then = record.provenance.get(trial.session, {})
+    then = state.provenance.get(trial.session, {})
     return Replay(number, wanted, tuple(differences(then, now)), different, restored if lost else None)
 
 
@@ -145,11 +145,11 @@ def _lost_checkpoint(study: Study, trial: TrialRecord, epochs: int) -> tuple[int
     return epoch, folder
 
 
-def _find(record: StudyRecord, number: int) -> TrialRecord:
-    trial = {**record.trials, **record.confirmations}.get(number)
+def _find(state: StudyState, number: int) -> TrialRecord:
+    trial = {**state.trials, **state.confirmations}.get(number)
     if trial is None:
         raise StudyError(
-            f"the study has no trial {number}. Received: {number}, with trials 0 to {max(record.trials, default=-1)}"
+            f"the study has no trial {number}. Received: {number}, with trials 0 to {max(state.trials, default=-1)}"
         )
     if not trial.epochs:
         raise StudyError(f"trial {number} reported no epoch, so there is nothing to compare. Name another")

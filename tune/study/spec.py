@@ -24,9 +24,9 @@ from trainables.errors import PlaceError
 from trainables.places import Place
 from tune.errors import StudyError, StudyFileError
 from tune.study.spec_errors import explain
-from tune.study.trial_parameters import as_wanted, check_parameters, fixed_as_wanted, space_as_wanted
+from tune.study.trial_parameters import check_parameters, coerce_fixed, coerce_space, coerce_value
 from tune.study.yaml_source import read_study_file
-from tune.yaml_values import number
+from tune.yaml_values import parse_number
 
 Objective = Literal["selection_accuracy", "selection_macro_f1", "selection_loss"]
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -44,7 +44,7 @@ def seconds(value: object) -> object:
         if parts and "".join(n + u for n, u in parts) == text:
             return sum(float(amount) * _UNITS_S[unit] for amount, unit in parts)
         try:
-            found = number(text)
+            found = parse_number(text)
         except ValueError as error:
             raise ValueError(f"a time is a number with s, m, h or d, as in 90s, 30m or 1h30m; {error}") from None
         if found is None:
@@ -56,7 +56,7 @@ def seconds(value: object) -> object:
 class _Section(BaseModel, frozen=True, extra="forbid"):
     @field_validator("*", mode="before")
     @classmethod
-    def _of_its_kind(cls, value: object, info: ValidationInfo) -> object:
+    def _coerce_field(cls, value: object, info: ValidationInfo) -> object:
         """Reads text as a number where one is wanted, by YAML's rules; pydantic would take `010`, `inf` and `true`."""
         if isinstance(value, str) and "\0" in value:
             raise ValueError("must hold no NUL character")
@@ -66,7 +66,7 @@ class _Section(BaseModel, frozen=True, extra="forbid"):
             if isinstance(value, bool):
                 raise ValueError("must be a number")
             if isinstance(value, str) and BeforeValidator(seconds) not in field.metadata:
-                found = number(value)
+                found = parse_number(value)
                 if found is None:
                     raise ValueError("must be a number" if float in wanted else "must be a valid integer")
                 return found
@@ -75,7 +75,7 @@ class _Section(BaseModel, frozen=True, extra="forbid"):
         return value
 
 
-class Asha(_Section, frozen=True):
+class AshaSettings(_Section, frozen=True):
     """Asynchronous successive halving (Li et al., 2020): rungs at grace_epochs x reduction_factor^k."""
 
     max_epochs: int = Field(20, ge=1, le=100_000)
@@ -196,7 +196,7 @@ class StudySpec(_Section, frozen=True):
         None, gt=0, allow_inf_nan=False, description="wall time of the search"
     )
     startup_trials: int = Field(8, ge=0, description="random trials before TPE's model is used")
-    asha: Asha = Asha()
+    asha: AshaSettings = AshaSettings()
     folds: Folds = Folds()
     budget: Budget = Budget()
     confirm: Confirm = Confirm()
@@ -227,9 +227,9 @@ class StudySpec(_Section, frozen=True):
                 f"no trial takes {first['loc'][0]}={first['input']!r}: {first['msg']}. Change it in the study's space"
             ) from None
 
-    def as_wanted(self, values: Mapping[str, Value]) -> dict[str, Value]:
+    def coerce_values(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Returns a trial's values as the space holds them: earlier versions journalled text where it said text."""
-        return {name: as_wanted(name, value) for name, value in values.items()}
+        return {name: coerce_value(name, value) for name, value in values.items()}
 
     @model_validator(mode="before")
     @classmethod
@@ -242,13 +242,13 @@ class StudySpec(_Section, frozen=True):
 
     @field_validator("space", mode="before")
     @classmethod
-    def _space_as_wanted(cls, space: Any) -> Any:
-        return space_as_wanted(space)
+    def _coerce_space(cls, space: Any) -> Any:
+        return coerce_space(space)
 
     @field_validator("fixed", mode="before")
     @classmethod
-    def _fixed_as_wanted(cls, fixed: Any) -> Any:
-        return fixed_as_wanted(fixed)
+    def _coerce_fixed(cls, fixed: Any) -> Any:
+        return coerce_fixed(fixed)
 
     @model_validator(mode="after")
     def _check_addresses(self) -> Self:
@@ -303,7 +303,7 @@ class StudySpec(_Section, frozen=True):
             )
 
 
-def load_study(path: Path, overrides: Sequence[str] = (), values: Mapping[str, object] | None = None) -> StudySpec:
+def load_spec(path: Path, overrides: Sequence[str] = (), values: Mapping[str, object] | None = None) -> StudySpec:
     """Loads and checks a study file.
 
     Args:

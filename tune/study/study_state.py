@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from search_spaces import Value
-from trainables.config import chooser_of
+from trainables.config import validation_metric_of
 from trainables.places import Place
 from trainables.training.fault_kinds import FaultKind
 
@@ -88,8 +88,8 @@ class TrialRecord:
         return sum(fault.retried and fault.kind != "checkpoint" for fault in self.faults)
 
     def best_epoch(self, objective: str, mode: str) -> int | None:
-        """Returns the epoch that inner validation found best (the first of equals), or None; see `chooser_of`."""
-        sign, chooser = 1 if mode == "max" else -1, chooser_of(objective)
+        """Returns the epoch that inner validation found best (the first of equals), or None."""
+        sign, chooser = 1 if mode == "max" else -1, validation_metric_of(objective)
         finite = {
             epoch: sign * metrics[chooser]
             for epoch, metrics in self.epochs.items()
@@ -102,7 +102,7 @@ class TrialRecord:
         epoch = self.best_epoch(objective, mode)
         return None if epoch is None else float(self.epochs[epoch][objective])
 
-    def whole_checkpoints(self, study: Place) -> list[str]:
+    def existing_checkpoints(self, study: Place) -> list[str]:
         """Returns the folders of the checkpoints that are still in the study's place, the latest first."""
         found = (self.checkpoint(study, epoch) for epoch in sorted(self.checkpoints, reverse=True))
         return [checkpoint for checkpoint in found if checkpoint is not None]
@@ -114,7 +114,7 @@ class TrialRecord:
 
 
 @dataclass(frozen=True)
-class Rates:
+class UsageRates:
     """How fast an open session uses things up: machines, GPUs of each running trial, price of a machine's hour."""
 
     nodes: int = 1
@@ -123,7 +123,7 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class Spent:
+class Usage:
     """What a study has used so far: epochs trained, GPU hours, cost in the study's currency."""
 
     epochs: int
@@ -137,7 +137,7 @@ def run_name(number: int, attempt: int = 0) -> str:
     return f"trial-{trial:04d}" + (f"-seed-{seed}" if seed else "") + (f"-again-{attempt}" if attempt else "")
 
 
-def run_words(number: int) -> str:
+def run_label(number: int) -> str:
     """Returns `trial 3`, `trial 3 seed 2` for a confirmation, or `trial 3 final fit`."""
     seed, trial = divmod(number, SEED_STRIDE)
     return f"trial {trial}" + (" final fit" if is_final_fit(number) else f" seed {seed}" if seed else "")
@@ -149,7 +149,7 @@ def is_final_fit(number: int) -> bool:
 
 
 @dataclass
-class StudyRecord:
+class StudyState:
     """All that happened in a study, in memory.
 
     Attributes:
@@ -186,7 +186,7 @@ class StudyRecord:
     gpu_s: float = 0.0
     node_s: float = 0.0
     cost: float = 0.0
-    rates: Rates = Rates()
+    rates: UsageRates = UsageRates()
     confirmed: dict[str, Any] | None = None
     sealed: dict[str, dict[str, Any]] = field(default_factory=dict)
     export: str = ""
@@ -202,11 +202,11 @@ class StudyRecord:
         """Returns a trial or a confirmation."""
         return self.trials[number] if number < SEED_STRIDE else self.confirmations[number]
 
-    def spent(self, now: float) -> Spent:
+    def spent(self, now: float) -> Usage:
         """Returns what was used up to a time (seconds since 1970); between sessions nothing is."""
         seconds = max(0.0, now - self.last_event) if self.open_since is not None else 0.0
         nodes_s = seconds * self.rates.nodes
-        return Spent(
+        return Usage(
             epochs=self.epochs_trained,
             gpu_hours=(self.gpu_s + seconds * self.rates.gpus_per_trial * len(self.running)) / 3600,
             cost=self.cost + nodes_s * self.rates.node_hour_price / 3600,
@@ -216,7 +216,7 @@ class StudyRecord:
         """Adds one event. Events of a kind that this version does not know are passed over."""
         number, kind = event.get("trial", -1), event["event"]
         if self.open_since is not None and kind != "session":  # between a killed session and the next nothing is used
-            self._use(max(0.0, event["time"] - self.last_event))
+            self._add_usage(max(0.0, event["time"] - self.last_event))
         match kind:
             case "session":
                 self._open_session(event)
@@ -246,13 +246,15 @@ class StudyRecord:
         self.open_since, self.sessions, self.pid = event["time"], event["number"], event["pid"]
         self.began = self.began or event["time"]
         self.fingerprint = event["fingerprint"]
-        self.rates = Rates(event.get("nodes", 1), event.get("gpus_per_trial", 0.0), event.get("node_hour_price", 0.0))
+        self.rates = UsageRates(
+            event.get("nodes", 1), event.get("gpus_per_trial", 0.0), event.get("node_hour_price", 0.0)
+        )
         self.provenance[self.sessions] = dict(event.get("provenance", {}))
         self.running.clear()
         if self.searching:
             self.finished, self.confirmed, self.export = False, None, ""
 
-    def _use(self, seconds: float) -> None:
+    def _add_usage(self, seconds: float) -> None:
         self.gpu_s += seconds * self.rates.gpus_per_trial * len(self.running)
         self.node_s += seconds * self.rates.nodes
         self.cost += seconds * self.rates.nodes * self.rates.node_hour_price / 3600
