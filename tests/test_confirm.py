@@ -9,7 +9,7 @@ import pytest
 
 from tests.test_budget import record, session, spec, trial
 from tune.search.confirmation import Findings, confirmation_candidates, confirmation_numbers, confirmation_scores, judge
-from tune.study.study_state import REFIT_SEED, SEED_STRIDE, run_label, run_name
+from tune.study.trial_record import REFIT_SEED, SEED_STRIDE, run_label, run_name
 
 
 def searched_and_confirmed(rng: np.random.Generator, spread: float, advantage: float) -> Findings:

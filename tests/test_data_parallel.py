@@ -32,7 +32,7 @@ from tune.run.runner import Outcome, run_study
 from tune.run.study_data import trial_context
 from tune.study.spec import StudySpec, load_spec
 from tune.study.studies import Study
-from tune.study.study_state import SEED_STRIDE, run_name
+from tune.study.trial_record import SEED_STRIDE, run_name
 
 # Ray 2.60: making a trainer reads the settings of Ray Data, which warn of themselves.
 pytestmark = [

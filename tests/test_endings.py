@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from tests.fixtures_study import emotune, lines, optuna_study, run_here, write_study_file
 from tune.errors import EveryTrialFailed, StudyError
 from tune.study.studies import Study, load_study_folder
-from tune.study.study_state import SEED_STRIDE
+from tune.study.trial_record import SEED_STRIDE
 
 pytestmark = pytest.mark.slow
 

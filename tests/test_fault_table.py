@@ -18,7 +18,8 @@ import pytest
 from tests.faulty import FaultyClassifier
 from tests.fixtures_study import run_here, write_study_file
 from tune.study.studies import load_study_folder
-from tune.study.study_state import StudyState, TrialRecord
+from tune.study.study_state import StudyState
+from tune.study.trial_record import TrialRecord
 
 pytestmark = pytest.mark.slow
 

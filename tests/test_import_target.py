@@ -16,7 +16,7 @@ from tests.test_ingest import encode, kaggle_files, make_folder, names_in, pixel
 from tests.two_nodes import NAMESPACE
 from trainables.atomic_folder import AtomicFolder
 from trainables.dataset.reader import DatasetInfo, open_dataset
-from trainables.dataset.writer import OWN_FILES
+from trainables.dataset.target import OWN_FILES
 from trainables.errors import DatasetError
 from trainables.places import Place
 from tune.dataset.ingest import import_dataset

@@ -17,7 +17,8 @@ import pytest
 from trainables.dataset.node_cache import import_folder, open_data
 from trainables.dataset.reader import IMAGES_FILE, open_dataset
 from trainables.errors import DatasetError, PlaceError
-from trainables.places import Place, local_folder, written_folder
+from trainables.local_copies import local_folder, written_folder
+from trainables.places import Place
 from tune.errors import ExportError, StudyError
 from tune.nodes.doctor import examine
 from tune.study.bucket_study import Mirror, download_study, working_folder

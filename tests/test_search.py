@@ -18,7 +18,7 @@ from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.optuna_study import rebuild_optuna_study
 from tune.study.journal import Journal
 from tune.study.spec import StudySpec
-from tune.study.study_state import RungDecision, TrialRecord
+from tune.study.trial_record import RungDecision, TrialRecord
 
 SPEC = StudySpec.model_validate(
     {

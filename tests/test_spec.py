@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from tune.errors import StudyFileError
-from tune.study.spec import load_spec, seconds
+from tune.study.spec import load_spec
+from tune.study.spec_sections import seconds
 from tune.study.studies import read_spec
 from tune.study.yaml_source import write_yaml
 

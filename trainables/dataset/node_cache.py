@@ -16,7 +16,8 @@ from pathlib import Path
 from trainables.dataset.face_boxes import FACES_FILE
 from trainables.dataset.reader import IMAGES_FILE, INFO_FILE, Dataset, DatasetInfo, content_fingerprint, open_dataset
 from trainables.errors import DatasetError
-from trainables.places import Place, cache_folder, is_bucket, single_process_lock
+from trainables.local_copies import cache_folder
+from trainables.places import Place, is_bucket, single_process_lock
 
 _TRIES = 2
 

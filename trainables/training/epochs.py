@@ -21,6 +21,7 @@ from trainables.dataset.node_cache import open_data
 from trainables.dataset.reader import Pixels, Rows
 from trainables.errors import PlaceError
 from trainables.gpu import limit_gpu_memory
+from trainables.local_copies import local_folder
 from trainables.models.compiled import (
     Floats,
     combine_seeds,
@@ -32,7 +33,6 @@ from trainables.models.compiled import (
     split_batch,
 )
 from trainables.models.optimizers import PlateauState, learning_rate_at, restore_optimizer
-from trainables.places import local_folder
 from trainables.training.fault_kinds import TrialFault, classify_error
 from trainables.training.metrics import evaluate
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from search_spaces import WRITTEN
 from tune.cli.text import duration, spent_text, trial_counts
 from tune.jobs.follow import parse_event, state_from_lines
-from tune.jobs.server import Job
-from tune.run.live_display import short_parameters
+from tune.jobs.job import Job
+from tune.run.trial_table import short_parameters
 from tune.study.spec import StudySpec
-from tune.study.study_state import ENDED
+from tune.study.trial_record import ENDED
 
 
 def job_line(job: Job) -> str:

@@ -148,7 +148,7 @@ def list_(
 
         typer.echo(job_lines(JobsServer(address).jobs()))
         return
-    from tune.cli.text import print_studies
+    from tune.cli.show import print_studies
 
     print_studies(storage)
 
@@ -156,7 +156,7 @@ def list_(
 @app.command()
 def show(study: StudyName, storage: Storage = "runs") -> None:
     """Show a study: its trials, the best one, its curves."""
-    from tune.cli.text import print_study
+    from tune.cli.show import print_study
     from tune.study.studies import find_study
 
     print_study(find_study(study, storage))
@@ -230,7 +230,7 @@ def predict(
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
     """Classify images with an export: label and probabilities."""
-    from trainables.places import local_folder
+    from trainables.local_copies import local_folder
     from tune.cli.text import prediction_line
     from tune.export.predict import check_images, load_export
 

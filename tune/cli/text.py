@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from trainables.places import Place
-from tune.errors import EmotuneError
-from tune.run.live_display import short_parameters, trial_table
 from tune.run.plan import Plan
+from tune.run.trial_table import short_parameters
 from tune.search.why import why_study, why_trial
-from tune.study.best_run import missing_checkpoint_line
 from tune.study.bucket_study import EXPORT_FOLDER
 from tune.study.budget import BUDGETS
 from tune.study.spec import StudySpec
-from tune.study.studies import Study, list_studies, load_study
-from tune.study.study_state import REFIT_SEED, SEED_STRIDE, StudyState, TrialRecord, run_label
+from tune.study.studies import Study
+from tune.study.study_state import StudyState
+from tune.study.trial_record import REFIT_SEED, SEED_STRIDE, run_label
 
 if TYPE_CHECKING:
     from trainables.dataset.reader import Dataset
     from tune.export.predict import Prediction
     from tune.run.replay import Replay
     from tune.run.runner import Outcome
-
-_BARS = "▁▂▃▄▅▆▇█"
 
 
 def duration(seconds: float) -> str:
@@ -237,84 +231,6 @@ def _with_interval(scores: dict[str, Any]) -> str:
     return f"{scores['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})"
 
 
-def print_studies(storage: str) -> None:
-    """Prints a line per study; one that is damaged is named, not hidden."""
-    console = _console()
-    places = list_studies(storage)
-    if not places:
-        console.print(f"no studies in {storage}. Start one: emotune run studies/quickstart.yaml", markup=False)
-    for place in places:
-        try:
-            study = load_study(place)
-            state = study.state()
-        except (EmotuneError, OSError) as error:
-            console.print(f"{place.last_part}: {error}", markup=False, soft_wrap=True)
-            continue
-        status = "running" if study.running else "unfinished"
-        if state.finished:
-            status = state.ended_by or "finished"
-        console.print(
-            f"{place.last_part:24} {status:12} {trial_counts(state):36} {best_line(study, state)}",
-            markup=False,
-            soft_wrap=True,
-        )
-
-
-def print_study(study: Study) -> None:
-    """Prints a study: its trials, how each ended, the best, its curves, its export."""
-    console, state, spec = _console(), study.state(), study.spec
-    console.print(
-        f"{spec.name}: {trial_counts(state)}, {duration(state.search_s)} of search, {spent_text(spec, state)}",
-        markup=False,
-    )
-    console.print(trial_table(list(state.trials.values()), spec))
-    console.print()
-    console.print("how each trial ended", style="bold")
-    for trial in state.trials.values():
-        console.print(f"{trial.number:5}  {trial.state:9} {trial.reason}", markup=False, soft_wrap=True)
-    faulted = [t for t in [*state.trials.values(), *state.confirmations.values()] if t.faults]
-    if faulted:
-        console.print()
-        console.print("what held trials up", style="bold")
-    for trial in faulted:
-        for fault in trial.faults:
-            again = "went on" if fault.retried else "not tried again"
-            console.print(
-                f"{run_label(trial.number).removeprefix('trial '):>5}  {fault.kind.replace('_', ' ')} after epoch "
-                f"{fault.epoch}: {fault.reason}; {again}",
-                markup=False,
-                soft_wrap=True,
-            )
-    console.print()
-    console.print(f"{spec.objective} by epoch", style="bold")
-    for trial in study.ranked(state):
-        console.print(f"{trial.number:5}  {curve(trial, spec.objective)}", markup=False, soft_wrap=True)
-    console.print()
-    console.print(best_line(study, state), markup=False, soft_wrap=True)
-    for line in [*confirmation_lines(study, state), missing_checkpoint_line(study, state)]:
-        if line:
-            console.print(line, markup=False, soft_wrap=True)
-    if study.export.exists():
-        console.print(export_lines(study.place.child(EXPORT_FOLDER)), markup=False, soft_wrap=True)
-    console.print(
-        f"compare      tensorboard --logdir {shlex.quote(str(study.tensorboard))}", markup=False, soft_wrap=True
-    )
-    if study.running:
-        console.print(f"running in process {state.pid}", markup=False)
-    elif not state.finished:
-        console.print(f"unfinished; go on with: emotune resume {study.shell_name}", markup=False, soft_wrap=True)
-
-
-def curve(trial: TrialRecord, objective: str) -> str:
-    """Returns a metric over the epochs as a line of bars between its own lowest and highest finite values."""
-    values = [trial.epochs[epoch][objective] for epoch in sorted(trial.epochs)]
-    finite = [value for value in values if math.isfinite(value)]
-    low, high = min(finite), max(finite)
-    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
-    bars = "".join(_BARS[round((value - low) * scale)] if math.isfinite(value) else "?" for value in values)
-    return f"{bars}  {low:.4f} to {high:.4f} in {len(values)} epochs, {values[-1]:.4f} in the last"
-
-
 def prediction_line(prediction: Prediction, *, as_json: bool) -> str:
     """Returns one prediction as text or as a JSON object."""
     if as_json:
@@ -323,7 +239,3 @@ def prediction_line(prediction: Prediction, *, as_json: bool) -> str:
         )
     ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
     return f"{prediction.path}  {prediction.label}  " + " ".join(f"{name} {p:.3f}" for name, p in ranked)
-
-
-def _console() -> Console:
-    return Console(width=None if os.isatty(1) else 160)

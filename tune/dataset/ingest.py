@@ -27,7 +27,8 @@ from trainables.dataset.reader import (
     hash_pixels,
     open_dataset,
 )
-from trainables.dataset.writer import DatasetWriter, check_target, existing_dataset
+from trainables.dataset.target import check_target, existing_dataset
+from trainables.dataset.writer import DatasetWriter
 from tune.errors import SourceError
 from tune.sources.decoding import UnreadableImage, resize, silence_decoders
 from tune.sources.folder_layout import Item, split_of

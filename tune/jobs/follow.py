@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 from tune.errors import JobError
-from tune.jobs.server import Job, JobsServer
+from tune.jobs.job import Job
+from tune.jobs.server import JobsServer
 from tune.run.live_display import LiveStudy
 from tune.search.confirmation import confirmation_candidates, confirmation_numbers
 from tune.study.spec import StudySpec

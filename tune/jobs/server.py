@@ -7,9 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import ray.exceptions
@@ -17,6 +15,7 @@ import ray.exceptions
 from trainables.places import is_bucket
 from tune.errors import JobError, nearest
 from tune.jobs.client import BROKEN, connect
+from tune.jobs.job import Job, read_job
 from tune.study.spec import StudySpec
 from tune.study.yaml_source import write_yaml
 
@@ -27,51 +26,6 @@ _CODE = Path(__file__).parents[2]
 _PACKAGES = ("tune", "trainables", "search_spaces")
 _ENTRYPOINT = "exec python -m tune.jobs.driver run study.yaml --no-calibrate --events -"
 _TICK_S, _TIMEOUT_S = 1.0, 60.0
-_STATES = {
-    "PENDING": "waiting",
-    "RUNNING": "running",
-    "STOPPED": "stopped",
-    "SUCCEEDED": "succeeded",
-    "FAILED": "failed",
-}
-_SUPERVISOR_DEATHS = {
-    "JOB_SUPERVISOR_ACTOR_DIED",
-    "JOB_SUPERVISOR_ACTOR_START_FAILURE",
-    "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE",
-}
-
-
-@dataclass(frozen=True)
-class Job:
-    """One submission of a study.
-
-    Attributes:
-        id: Ray's submission id.
-        study: the study's name.
-        state: `waiting`, `running`, `stopped`, `succeeded` or `failed`.
-        version: of the emotune that submitted it.
-        spec: the study's resolved file, as JSON.
-        started: seconds since 1970; `ended` is None until it has.
-        exit_code: its driver's, None if that did not come to an end by itself.
-        died: whether its supervisor or its wrapper died, so that submitting it again goes on with it.
-        message: Ray's words on how it is.
-    """
-
-    id: str
-    study: str
-    state: str
-    version: str
-    spec: str
-    started: float
-    ended: float | None
-    exit_code: int | None
-    died: bool
-    message: str
-
-    @property
-    def active(self) -> bool:
-        """Whether it waits or runs."""
-        return self.state in ("waiting", "running")
 
 
 class JobsServer:
@@ -110,7 +64,7 @@ class JobsServer:
             JobError: the server has gone.
         """
         try:
-            found = [_job(details) for details in self._client.list_jobs()]
+            found = [read_job(details) for details in self._client.list_jobs()]
         except BROKEN as error:
             raise self._server_error(error) from None
         return sorted((job for job in found if job is not None), key=lambda job: job.started, reverse=True)
@@ -142,7 +96,7 @@ class JobsServer:
             JobError: the server does not answer.
         """
         try:
-            return _job(self._client.get_job_info(job_id))
+            return read_job(self._client.get_job_info(job_id))
         except BROKEN as error:
             if "status code 404" in str(error):
                 return None
@@ -298,26 +252,3 @@ def _write_working_directory(folder: Path, spec: StudySpec, version: str) -> Non
     metadata = folder / f"emotune-{version}.dist-info"  # so that the code also knows its version there
     metadata.mkdir()
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: emotune\nVersion: {version}\n", encoding="utf-8")
-
-
-def _job(details: Any) -> Job | None:
-    metadata = details.metadata or {}
-    if "emotune_study" not in metadata or details.submission_id is None:
-        return None
-    return Job(
-        id=details.submission_id,
-        study=metadata["emotune_study"],
-        state=_STATES[str(details.status)],
-        version=metadata["emotune_version"],
-        spec=metadata["emotune_spec"],
-        started=(details.start_time or 0) / 1000,
-        ended=None if details.end_time is None else details.end_time / 1000,
-        exit_code=details.driver_exit_code,
-        died=str(details.status) == "FAILED"
-        and (
-            details.error_type in _SUPERVISOR_DEATHS
-            if details.driver_exit_code is None
-            else details.driver_exit_code < 0
-        ),
-        message=details.message or "",
-    )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tune.errors import ClusterError
-from tune.study.spec import Resources
+from tune.study.spec_sections import Resources
 
 _EPSILON = 1e-6
 UNLIMITED_TRIALS = 10_000

@@ -9,7 +9,8 @@ from typing import Any
 from trainables.config import TrialContext
 from trainables.dataset.node_cache import open_data
 from trainables.dataset.reader import Dataset
-from trainables.places import Place, local_folder, written_folder
+from trainables.local_copies import local_folder, written_folder
+from trainables.places import Place
 from tune.export.destination import check_destination
 from tune.run.create_or_resume import check_data
 from tune.run.study_data import open_study_data, trial_context
@@ -18,7 +19,8 @@ from tune.study.best_run import run_to_export
 from tune.study.bucket_study import EXPORT_FOLDER, download_export
 from tune.study.journal import Journal
 from tune.study.studies import Study, opened_journal
-from tune.study.study_state import SEED_STRIDE, StudyState, TrialRecord, is_final_fit
+from tune.study.study_state import StudyState
+from tune.study.trial_record import SEED_STRIDE, TrialRecord, is_final_fit
 
 
 def export_study(study: Study, dataset: Dataset, journal: Journal) -> Path | None:

@@ -30,7 +30,7 @@ from tune.run.tune_callback import StudyCallback
 from tune.run.watchdog import Watchdog, classify_workers_error
 from tune.search.trial_queue import TrialQueue
 from tune.study.spec import StudySpec
-from tune.study.study_state import run_name
+from tune.study.trial_record import run_name
 
 _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a report is seen

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from trainables.dataset.reader import Dataset
-from trainables.places import written_folder
+from trainables.local_copies import written_folder
 from tune.errors import StudyError
 from tune.run.study_data import trial_context
 from tune.search.trial_queue import micro_batches
 from tune.study.provenance import differences, provenance
 from tune.study.studies import Study, opened_journal
-from tune.study.study_state import CHECKPOINT_FILES, StudyState, TrialRecord, is_final_fit
+from tune.study.study_state import StudyState
+from tune.study.trial_record import CHECKPOINT_FILES, TrialRecord, is_final_fit
 
 _NOT_COMPARED = ("images_per_s", "wait_s", "epoch_s", "process_memory_mib", "process", "node_ip")
 """What is measured on the machine and differs every time."""

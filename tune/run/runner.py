@@ -22,7 +22,8 @@ from tune.search.confirmation import confirmation_candidates, confirmation_numbe
 from tune.study.budget import BUDGETS, exhausted_budget, exit_code
 from tune.study.journal import Journal
 from tune.study.studies import Study, opened_journal
-from tune.study.study_state import ENDED, REFIT_SEED, SEED_STRIDE, StudyState
+from tune.study.study_state import StudyState
+from tune.study.trial_record import ENDED, REFIT_SEED, SEED_STRIDE
 
 if TYPE_CHECKING:
     from tune.run.session import SessionContext

@@ -45,9 +45,9 @@ from tune.study.bucket_study import CHECKPOINTS_FOLDER
 from tune.study.budget import BUDGETS, exhausted_budget
 from tune.study.journal import Journal
 from tune.study.provenance import provenance
-from tune.study.spec import Resources
+from tune.study.spec_sections import Resources
 from tune.study.studies import Study
-from tune.study.study_state import run_name
+from tune.study.trial_record import run_name
 
 _UNLIMITED = 10**9
 """Ray trials of a session: a trial that starts again is a new one for Ray; the queue knows when to end."""

@@ -16,7 +16,8 @@ import numpy as np
 from scipy import stats
 
 from tune.study.spec import StudySpec
-from tune.study.study_state import SEED_STRIDE, StudyState
+from tune.study.study_state import StudyState
+from tune.study.trial_record import SEED_STRIDE
 
 CONFIDENCE = 0.95
 

@@ -14,7 +14,7 @@ from tune.search.optuna_study import optuna_state
 from tune.search.trial_queue import TrialQueue
 from tune.study.journal import Journal
 from tune.study.spec import StudySpec
-from tune.study.study_state import ENDED, TrialRecord, TrialState
+from tune.study.trial_record import ENDED, TrialRecord, TrialState
 
 
 class OptunaSearcher(TrialQueue):

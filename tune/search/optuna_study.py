@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from tune.errors import StudyError
 from tune.study.spec import StudySpec
-from tune.study.study_state import TrialRecord, TrialState
+from tune.study.trial_record import TrialRecord, TrialState
 
 _BEGAN = "emotune_began"
 _CONNECT_S = 10

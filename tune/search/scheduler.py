@@ -12,7 +12,7 @@ import numpy as np
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tune.search.not_pickled import NotPickled
-from tune.study.study_state import RungDecision
+from tune.study.trial_record import RungDecision
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController

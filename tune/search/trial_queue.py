@@ -20,7 +20,7 @@ from tune.errors import StudyError
 from tune.search.not_pickled import NotPickled
 from tune.study.journal import Journal
 from tune.study.spec import StudySpec
-from tune.study.study_state import ENDED, SEED_STRIDE, TrialRecord, TrialState
+from tune.study.trial_record import ENDED, SEED_STRIDE, TrialRecord, TrialState
 
 RETRY_PAUSES_S: Mapping[FaultKind, float] = {"storage": 30.0, "host_memory": 5.0}
 """Seconds before a trial starts again after a fault that may need time to pass; others start at once."""

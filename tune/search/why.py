@@ -9,7 +9,8 @@ from scipy import stats
 
 from tune.errors import StudyError
 from tune.study.spec import StudySpec
-from tune.study.study_state import RungDecision, StudyState, run_label
+from tune.study.study_state import StudyState
+from tune.study.trial_record import RungDecision, run_label
 
 MIN_PAIRS = 4
 """Trials that must have passed a rung and reached the end before a rank correlation says anything."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from tune.errors import StudyError
 from tune.study.bucket_study import EXPORT_FOLDER
 from tune.study.studies import Study
-from tune.study.study_state import StudyState, TrialRecord, is_final_fit, run_label
+from tune.study.study_state import StudyState
+from tune.study.trial_record import TrialRecord, is_final_fit, run_label
 
 _MOST_NAMED = 10
 

@@ -25,7 +25,8 @@ from typing import Any
 import psutil
 
 from trainables.errors import PlaceError
-from trainables.places import Place, StoredFile, cache_folder, local_folder
+from trainables.local_copies import cache_folder, local_folder
+from trainables.places import Place, StoredFile
 from tune.errors import StudyError
 from tune.study.journal import JOURNAL_FILE, is_locked
 

@@ -17,7 +17,8 @@ from tune.errors import StudyError, nearest
 from tune.study.bucket_study import EXPORT_FOLDER, Mirror, download_study, is_being_created, working_folder
 from tune.study.journal import JOURNAL_FILE, Journal, is_locked, replay
 from tune.study.spec import StudySpec
-from tune.study.study_state import CHECKPOINT_FILES, SEED_STRIDE, StudyState, TrialRecord, is_final_fit
+from tune.study.study_state import StudyState
+from tune.study.trial_record import CHECKPOINT_FILES, SEED_STRIDE, TrialRecord, is_final_fit
 from tune.study.yaml_source import read_yaml
 from tune.yaml_values import WrittenLoader
 
