@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def export_study(study: Study, dataset: Dataset, journal: Journal) -> Path | Non
     with trial_process(study.spec) as call:
         _open_sealed_test(study, context, journal, best, call)
         study_yaml = study.study_file.read_text(encoding="utf-8")
-        call(export_run, study, study_yaml, journal.state, best, context, study.place.at(EXPORT_FOLDER))
+        there = replace(study, directory=study.directory.resolve())  # its process may have another current folder
+        call(export_run, there, study_yaml, journal.state, best, context, study.place.at(EXPORT_FOLDER))
     if study.bucket:
         download_export(study.bucket, study.directory)
     journal.append("export", path=str(study.export.relative_to(study.directory)))
