@@ -21,6 +21,7 @@ from trainables.errors import PlaceError
 from trainables.faults import TrialFault, named
 from trainables.folds import trial_rows
 from trainables.gpu import limit_gpu_memory
+from trainables.keras_setup import import_keras
 from trainables.metrics import evaluate
 from trainables.models import Floats, compiled, compiled_model, draw, pieces, predict_logits, release, reseed_dropout
 from trainables.optimizers import PlateauState, learning_rate_at, restore_optimizer
@@ -48,8 +49,6 @@ class TrialTraining:
         """Prepares the process for trials of a study."""
         self._context = context
         prepare_process(context)
-        import keras  # noqa: F401
-
         from trainables.feed import Feed
 
         gc.collect()
@@ -229,7 +228,7 @@ class TrialTraining:
 
 
 def prepare_process(context: TrialContext) -> None:
-    """Sets what TensorFlow reads once, before its first use; leaves alone what the user has set."""
+    """Imports TensorFlow and Keras, and sets what TensorFlow reads once; leaves alone what the user has set of it."""
     if not context.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray 2.60 no longer hides GPUs from processes that asked for none
     threads = str(max(1, int(context.cpus)))
@@ -242,6 +241,7 @@ def prepare_process(context: TrialContext) -> None:
         "NO_ALBUMENTATIONS_UPDATE": "1",
     }.items():
         os.environ.setdefault(name, value)
+    import_keras()
     limit_gpu_memory(context.gpus)
 
 

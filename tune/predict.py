@@ -20,6 +20,7 @@ from trainables.records import Pixels
 from tune.decoding import Unreadable, decode, quiet_decoders
 from tune.errors import ExportError, ImageError
 from tune.export import LABELS_FILE, MODEL_FILE, PREPROCESSING_FILE
+from tune.export_graph import pixel_part
 from tune.quiet import import_tensorflow
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def load_export(directory: Path) -> Predictor:
             f"{directory / MODEL_FILE} must fit {LABELS_FILE}: {expected}. "
             f"Received: {model.input_shape[1:]} and {model.output_shape[1:]}. Export the checkpoint again."
         )
-    return Predictor(model, labels, pipeline)
+    return Predictor(pixel_part(model), labels, pipeline)
 
 
 def _first_line(error: Exception) -> str:
