@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -98,20 +99,22 @@ def _name(handle: Any) -> str:
 
 def tensorflow_gpus() -> tuple[int | None, str]:
     """Returns how many GPUs TensorFlow sees in a fresh process; None and the reason when it cannot be asked."""
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    # TensorFlow imports Keras: as `trainables.keras_setup` does, without the settings of other projects.
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
     hidden = _as_started("CUDA_VISIBLE_DEVICES")
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     if hidden is not None:
         environment["CUDA_VISIBLE_DEVICES"] = hidden
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", _COUNT_GPUS],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=_TENSORFLOW_S,
-            check=False,
-        )
+        with tempfile.TemporaryDirectory() as empty:
+            done = subprocess.run(
+                [sys.executable, "-c", _COUNT_GPUS],
+                env={**environment, "KERAS_HOME": empty},
+                capture_output=True,
+                text=True,
+                timeout=_TENSORFLOW_S,
+                check=False,
+            )
     except subprocess.TimeoutExpired:
         return None, f"its import took more than {_TENSORFLOW_S} s"
     found = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("GPUs:")]

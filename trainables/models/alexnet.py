@@ -88,6 +88,7 @@ def build_alexnet(
             kernel_px,
             strides=stride,
             padding=padding,
+            data_format="channels_last",
             groups=groups,
             use_bias=not config.batch_norm,
             kernel_initializer="he_normal",
@@ -102,7 +103,9 @@ def build_alexnet(
         return x
 
     def pool(x: Any, index: int) -> Any:
-        return layers.MaxPooling2D(3, strides=2, padding=pool_padding, name=f"pool{index}")(x)
+        return layers.MaxPooling2D(
+            3, strides=2, padding=pool_padding, data_format="channels_last", name=f"pool{index}"
+        )(x)
 
     def dense(x: Any, index: int) -> Any:
         units = _scaled(4096, config.width)
@@ -120,7 +123,7 @@ def build_alexnet(
     x = conv(x, 3, 384, 3)
     x = conv(x, 4, 384, 3)
     x = pool(conv(x, 5, 256, 3), 5)
-    x = layers.Flatten(name="flatten")(x)
+    x = layers.Flatten(data_format="channels_last", name="flatten")(x)
     x = dense(dense(x, 6), 7)
     logits = layers.Dense(classes, dtype="float32", name="logits")(x)
     return Model(image, logits, name="alexnet")
@@ -141,16 +144,17 @@ def _resized_and_normalised(
     # Cast first: keras.layers.Resizing keeps uint8 and rounds.
     x = ops.cast(image, "float32")
     if (height_px, width_px) != (size, size):
-        x = layers.Resizing(size, size, antialias=True, name="resize")(x)
+        x = layers.Resizing(size, size, antialias=True, data_format="channels_last", name="resize")(x)
     if config.normalization == "standardize":
         if mean is None or std is None or len(mean) != channels or len(std) != channels or min(std) <= 0:
             raise ValueError(
                 f"normalization='standardize' needs a mean and a positive standard deviation for each of {channels} "
                 f"channels. Received: mean={mean}, std={std}."
             )
-        scale = [1 / (255 * float(s)) for s in std]
-        offset = [-float(m) / float(s) for m, s in zip(mean, std, strict=True)]
-        return layers.Rescaling(scale, offset, name="standardize")(x)
+        scale = np.array([1 / (255 * float(s)) for s in std], np.float32)
+        offset = np.array([-float(m) / float(s) for m, s in zip(mean, std, strict=True)], np.float32)
+        # Keras 3.15's Rescaling takes a list for the first axis where the process it is opened in is channels_first.
+        return x * scale + offset
     if config.normalization == "per_image":
         return layers.LayerNormalization(axis=[1, 2, 3], center=False, scale=False, epsilon=1e-3, name="per_image")(x)
     return layers.Rescaling(1 / 255, name="unit")(x)

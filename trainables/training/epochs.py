@@ -21,6 +21,7 @@ from trainables.dataset.node_cache import open_data
 from trainables.dataset.reader import Pixels, Rows
 from trainables.errors import PlaceError
 from trainables.gpu import limit_gpu_memory
+from trainables.keras_setup import import_keras
 from trainables.local_copies import local_folder
 from trainables.models.compiled import (
     Floats,
@@ -57,8 +58,6 @@ class TrialTraining:
         """Prepares the process for trials of a study."""
         self._context = context
         prepare_process(context)
-        import keras  # noqa: F401
-
         from trainables.preprocessing.feed import Feed
 
         gc.collect()
@@ -238,7 +237,7 @@ class TrialTraining:
 
 
 def prepare_process(context: TrialContext) -> None:
-    """Sets what TensorFlow reads once, before its first use; leaves alone what the user has set."""
+    """Imports TensorFlow and Keras, and sets what TensorFlow reads once; leaves alone what the user has set of it."""
     if not context.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray 2.60 no longer hides GPUs from processes that asked for none
     threads = str(max(1, int(context.cpus)))
@@ -251,6 +250,7 @@ def prepare_process(context: TrialContext) -> None:
         "NO_ALBUMENTATIONS_UPDATE": "1",
     }.items():
         os.environ.setdefault(name, value)
+    import_keras()
     limit_gpu_memory(context.gpus)
 
 

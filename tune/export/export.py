@@ -1,7 +1,7 @@
 """Turns the checkpoint of one trial into a folder that classifies images. Does not choose the trial.
 
-EXPORT/model.keras            uint8 (batch, h, w, c) to probabilities; opens in any Keras 3
-EXPORT/saved_model/           the same for TensorFlow: `serving_default(image) -> probabilities`
+EXPORT/model.keras            (batch, h, w, c), 0-255 or floats 0-1, to probabilities; opens in any Keras 3
+EXPORT/saved_model/           the same for TensorFlow: `serving_default(image: uint8) -> probabilities`
 EXPORT/preprocessing.json     the evaluation pipeline in Albumentations' own form; empty when images go in as they are
 EXPORT/labels.json            class names in the order of the probabilities, and what the model takes
 EXPORT/metrics.json           selection fold, sealed test split, configuration, versions
@@ -29,6 +29,7 @@ from trainables.places import Place
 from trainables.training.metrics import evaluate, wilson_interval
 from tune.errors import ExportError
 from tune.export.destination import atomic_export, check_destination
+from tune.export.graph import write_models
 from tune.export.import_tensorflow import import_tensorflow
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def export_checkpoint(
 
             confusion_figure(sealed["confusion"], dataset.info.classes).savefig(folder / CONFUSION_FILE)
         (folder / STUDY_FILE).write_text(study_yaml, encoding="utf-8")
-        _write_models(folder, model)
+        write_models(model, folder / MODEL_FILE, folder / SAVED_MODEL_FOLDER)
         size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return ExportSummary(destination, state["trial"], state["epoch"], parameters, sealed, size_bytes, note)
 
@@ -183,6 +184,11 @@ def _load_model(checkpoint: Path, dataset: Dataset) -> keras.Model:
     import_tensorflow()
     import keras
 
+    if keras.config.backend() != "tensorflow":
+        raise ExportError(
+            f"An export is written with TensorFlow. Received: Keras, imported before with the backend "
+            f"{keras.config.backend()}. Export in a process of its own: emotune export."
+        )
     path = Path(checkpoint) / MODEL_FILE
     try:
         model = keras.saving.load_model(path, compile=False)
@@ -228,26 +234,6 @@ def _write_description(folder: Path, dataset: Dataset, config: TrialConfig) -> s
     }
     _write_json(folder / LABELS_FILE, labels)
     return note
-
-
-def _write_models(folder: Path, model: keras.Model) -> None:
-    import keras
-    import tensorflow as tf
-
-    probabilities = keras.layers.Softmax(name="probabilities")(model.output)
-    classifier = keras.Model(model.input, probabilities, name="classifier")
-    classifier.save(folder / MODEL_FILE)
-
-    def serve(image: Any) -> dict[str, Any]:
-        return {"probabilities": classifier(image, training=False)}
-
-    # keras.export.ExportArchive (Keras 3.15) stores every weight twice.
-    module = tf.Module()
-    module.weights = [variable.value for variable in classifier.variables]
-    module.serve = tf.function(
-        serve, input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, "image")]
-    )
-    tf.saved_model.save(module, str(folder / SAVED_MODEL_FOLDER), signatures={"serving_default": module.serve})
 
 
 def _write_json(path: Path, content: Any) -> None:

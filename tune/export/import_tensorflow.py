@@ -6,9 +6,14 @@ import os
 import sys
 import tempfile
 
+from trainables.keras_setup import import_keras
+
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow and Keras with standard error put aside; what was said is shown only if the import fails."""
+    """Imports Keras and TensorFlow with standard error put aside; what was said is shown only if the import fails.
+
+    A program that has imported Keras keeps its settings: the files of an export and a checkpoint carry their own.
+    """
     if "keras" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -18,7 +23,7 @@ def import_tensorflow() -> None:
         # TensorFlow 2.21 writes five lines from C++ before it reads its log level.
         os.dup2(said.fileno(), 2)
         try:
-            import keras  # noqa: F401
+            import_keras()
         except BaseException:
             said.seek(0)
             os.write(terminal, said.read())

@@ -19,6 +19,7 @@ from trainables.dataset.reader import Pixels
 from trainables.errors import DatasetError
 from tune.errors import ExportError, ImageError
 from tune.export.export import LABELS_FILE, MODEL_FILE, PREPROCESSING_FILE
+from tune.export.graph import pixel_part
 from tune.export.import_tensorflow import import_tensorflow
 from tune.sources.decoding import UnreadableImage, decode, silence_decoders
 
@@ -157,7 +158,7 @@ def load_export(directory: Path) -> Predictor:
             f"{directory / MODEL_FILE} must fit {LABELS_FILE}: {expected}. "
             f"Received: {model.input_shape[1:]} and {model.output_shape[1:]}. Export the checkpoint again."
         )
-    return Predictor(model, labels, pipeline)
+    return Predictor(pixel_part(model), labels, pipeline)
 
 
 def _first_line(error: Exception) -> str:

@@ -13,19 +13,40 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainables.keras_setup import SETTINGS
+
 _PACKAGES = ("emotune", "ray", "tensorflow", "keras", "optuna", "albumentations", "numpy", "opencv-python-headless")
+_ENVIRONMENT = (
+    "TF_ENABLE_ONEDNN_OPTS",
+    "TF_DETERMINISTIC_OPS",
+    "TF_CUDNN_DETERMINISTIC",
+    "TF_XLA_FLAGS",
+    "XLA_FLAGS",
+    "NVIDIA_TF32_OVERRIDE",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "OMP_NUM_THREADS",
+    "ONEDNN_MAX_CPU_ISA",
+)
+"""Variables that change the order or the precision of TensorFlow's sums. A trial's process leaves them as they are."""
+
 _CODE = Path(__file__).parents[2]
 
 
 def provenance(study: Path, resources: Mapping[str, float]) -> dict[str, Any]:
-    """Returns Python, packages, git revision, machine; keeps uncommitted changes as `code-<hash>.diff`.
+    """Returns Python, packages, settings, git revision, machine; keeps uncommitted changes as `code-<hash>.diff`.
 
     Args:
         study: the study's folder.
         resources: the cluster's, as Ray counts them; GPU types are among them.
     """
     gpus = sorted(name.partition(":")[2] for name in resources if name.startswith("accelerator_type:"))
-    found = {**_describe(), "gpus": ", ".join(gpus)}
+    found = {
+        **_describe(),
+        "gpus": ", ".join(gpus),
+        "keras": dict(SETTINGS),
+        "environment": {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+    }
     diff = found.pop("_diff")
     if diff:
         path = study / f"code-{found['code_changes']}.diff"
@@ -74,10 +95,13 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     for name in ("python", "code", "code_changes", "system", "processor", "gpus"):
         if then.get(name) != now.get(name):
             lines.append(f"{name.replace('_', ' ')}: {then.get(name) or 'none'} then, {now.get(name) or 'none'} now")
-    before, after = then.get("packages", {}), now.get("packages", {})
-    lines += [
-        f"{name}: {before.get(name, 'none')} then, {after.get(name, 'none')} now"
-        for name in sorted({*before, *after})
-        if before.get(name) != after.get(name)
-    ]
+    for group, what in (("packages", "{}"), ("keras", "Keras' {}"), ("environment", "{}")):
+        if group != "packages" and group not in then:
+            continue  # a session of an earlier version did not note it
+        before, after = then.get(group, {}), now.get(group, {})
+        lines += [
+            f"{what.format(name)}: {before.get(name, 'none')} then, {after.get(name, 'none')} now"
+            for name in sorted({*before, *after})
+            if before.get(name) != after.get(name)
+        ]
     return lines
