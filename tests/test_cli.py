@@ -16,7 +16,7 @@ from tests.fixtures_study import write_study_file
 from trainables.dataset.reader import open_dataset
 from tune.cli.main import command_line as main
 from tune.cli.text import curve, duration
-from tune.run.live_display import LiveStudy
+from tune.session.live_display import LiveStudy
 from tune.study.spec import load_study
 from tune.study.studies import Study
 from tune.study.study_state import StudyRecord

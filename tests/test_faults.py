@@ -12,7 +12,7 @@ from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
 from tests.test_budget import record, session, spec, trial
 from trainables.training.fault_kinds import TrialFault, is_disk_full, named
-from tune.run.watchdog import Watchdog, fault_of
+from tune.session.watchdog import Watchdog, fault_of
 
 
 def raised_in_a_task(error: Exception) -> RayTaskError:

@@ -20,8 +20,8 @@ from tune.nodes.signals import INTERRUPTED, before_forced_end, obey_signals
 
 if TYPE_CHECKING:
     from trainables.dataset.reader import Dataset
-    from tune.run.plan import Plan
-    from tune.run.runner import Outcome
+    from tune.session.plan import Plan
+    from tune.session.runner import Outcome
     from tune.study.studies import Study
 
 app = typer.Typer(
@@ -75,8 +75,8 @@ def run(
     calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = True,
 ) -> None:
     """Run a study: search, stop the losers early, export the best model. Continues a study of that name."""
-    from tune.run.create_or_resume import check_folder, open_or_create, study_of
-    from tune.run.study_data import prepare_data
+    from tune.session.create_or_resume import check_folder, open_or_create, study_of
+    from tune.session.study_data import prepare_data
     from tune.study.spec import load_study
 
     options = {"data": data, "trials": trials, "time": time, "budget.cost": max_cost}
@@ -99,8 +99,8 @@ def resume(
     calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = False,
 ) -> None:
     """Go on with a study that was interrupted, or extend one that has ended."""
-    from tune.run.create_or_resume import reopen
-    from tune.run.study_data import prepare_data
+    from tune.session.create_or_resume import reopen
+    from tune.session.study_data import prepare_data
     from tune.study.studies import find_study
 
     found = find_study(study, storage)
@@ -110,8 +110,8 @@ def resume(
 
 def _run(study: Study, dataset: Dataset, calibrate: bool, events: Path | None) -> None:
     from tune.cli.text import interrupted_line, outcome_lines, plan_lines
-    from tune.run.create_or_resume import remove_unbegun
-    from tune.run.runner import run_study
+    from tune.session.create_or_resume import remove_unbegun
+    from tune.session.runner import run_study
 
     def announce(plan: Plan) -> str:
         return plan_lines(study, dataset, plan)
@@ -187,9 +187,9 @@ def replay(
 ) -> None:
     """Train a trial again from its seeds and compare every epoch with what it reported."""
     from tune.cli.text import replay_lines
-    from tune.run.create_or_resume import check_data
-    from tune.run.replay import replay_trial
-    from tune.run.study_data import open_study_data
+    from tune.session.create_or_resume import check_data
+    from tune.session.replay import replay_trial
+    from tune.session.study_data import open_study_data
     from tune.study.studies import find_study
 
     found = find_study(study, storage)
@@ -215,7 +215,7 @@ def export(
     """Export the best checkpoint of a study: Keras model, SavedModel, labels, metrics."""
     from trainables.places import Place
     from tune.cli.text import export_lines
-    from tune.run.best_model import export_to
+    from tune.session.best_model import export_to
     from tune.study.studies import find_study
 
     found = find_study(study, storage)

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from trainables.places import Place
 from tune.errors import EmotuneError
-from tune.run.live_display import short_parameters, trial_table
-from tune.run.plan import Plan
 from tune.search.why import why_study, why_trial
+from tune.session.live_display import short_parameters, trial_table
+from tune.session.plan import Plan
 from tune.study.best_run import gone_line
 from tune.study.bucket_study import EXPORT_FOLDER
 from tune.study.budget import BUDGETS
@@ -26,8 +26,8 @@ from tune.study.study_state import REFIT_SEED, SEED_STRIDE, StudyRecord, TrialRe
 if TYPE_CHECKING:
     from trainables.dataset.reader import Dataset
     from tune.export.predict import Prediction
-    from tune.run.replay import Replay
-    from tune.run.runner import Outcome
+    from tune.session.replay import Replay
+    from tune.session.runner import Outcome
 
 _BARS = "▁▂▃▄▅▆▇█"
 

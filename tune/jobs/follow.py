@@ -9,8 +9,8 @@ from typing import Any, TextIO
 
 from tune.errors import JobError
 from tune.jobs.server import Job, JobsServer
-from tune.run.live_display import LiveStudy
 from tune.search.confirmation import candidates, numbers
+from tune.session.live_display import LiveStudy
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyRecord
 

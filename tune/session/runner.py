@@ -12,20 +12,20 @@ from trainables.dataset.reader import Dataset
 from trainables.training.fault_kinds import is_disk_full
 from tune.errors import EveryTrialFailed, disk_full
 from tune.nodes.output_redirect import quiet_terminal
-from tune.run.best_model import export_study
-from tune.run.create_or_resume import remove_unbegun
-from tune.run.event_stream import EventStream
-from tune.run.live_display import LiveStudy
-from tune.run.plan import Plan, make_plan
-from tune.run.study_data import trial_context
 from tune.search.confirmation import candidates, judge, numbers, scores
+from tune.session.best_model import export_study
+from tune.session.create_or_resume import remove_unbegun
+from tune.session.event_stream import EventStream
+from tune.session.live_display import LiveStudy
+from tune.session.plan import Plan, make_plan
+from tune.session.study_data import trial_context
 from tune.study.budget import BUDGETS, exit_code, fired
 from tune.study.journal import Ledger
 from tune.study.studies import Study, opened_ledger
 from tune.study.study_state import ENDED, REFIT_SEED, SEED_STRIDE, StudyRecord
 
 if TYPE_CHECKING:
-    from tune.run.session import Desk
+    from tune.session.session import Desk
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _run(
     from tune.nodes.capacity import fits_now
     from tune.nodes.join import trial_process
     from tune.nodes.preflight import check_nodes
-    from tune.run.session import Desk, search
+    from tune.session.session import Desk, search
 
     spec, record = study.spec, ledger.record
     context = trial_context(spec, dataset)
@@ -150,7 +150,7 @@ def _run(
 
 def _confirm(desk: Desk) -> bool:
     """Trains the search's best again, journals what that showed, and fits the winner; False when interrupted."""
-    from tune.run.session import confirm
+    from tune.session.session import confirm
 
     study, ledger, spec, record = desk.study, desk.ledger, desk.study.spec, desk.ledger.record
     spent = _spent(study, record)

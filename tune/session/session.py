@@ -32,15 +32,15 @@ from tune.nodes.capacity import MOST, fits_now, trials_at_once
 from tune.nodes.process_start import ProcessStart
 from tune.nodes.signals import handled
 from tune.report.tensorboard import TrialLogs
-from tune.run.live_display import LiveStudy
-from tune.run.ray_actors import install
-from tune.run.tune_callback import Recorder
-from tune.run.watchdog import Watchdog
 from tune.search.not_pickled import Unsaved
 from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.optuna_study import rebuild_optuna_study
 from tune.search.scheduler import Asha, Rungs
 from tune.search.trial_queue import ConfirmationQueue, TrialQueue
+from tune.session.live_display import LiveStudy
+from tune.session.ray_actors import install
+from tune.session.tune_callback import Recorder
+from tune.session.watchdog import Watchdog
 from tune.study.bucket_study import CHECKPOINTS_FOLDER
 from tune.study.budget import BUDGETS, fired
 from tune.study.journal import Ledger
@@ -233,7 +233,7 @@ def _fit(desk: Desk, queue: TrialQueue, rungs: Rungs, spent: Callable[[], str]) 
 
 def _fit_on_workers(desk: Desk, queue: TrialQueue) -> None:
     """Lets Ray Train work through the queue, one run after another, each on all its workers."""
-    from tune.run.distributed import Fits, end_fit
+    from tune.session.distributed import Fits, end_fit
 
     if queue.idle:
         return

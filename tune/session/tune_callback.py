@@ -16,10 +16,10 @@ from ray.tune import Callback
 from trainables.errors import PlaceError
 from tune.nodes.process_start import ProcessStart
 from tune.report.tensorboard import TrialLogs
-from tune.run.live_display import LiveStudy, short_parameters
-from tune.run.watchdog import Watchdog, fault_of
 from tune.search.not_pickled import Unsaved
 from tune.search.trial_queue import TrialQueue
+from tune.session.live_display import LiveStudy, short_parameters
+from tune.session.watchdog import Watchdog, fault_of
 from tune.study.budget import BUDGETS
 from tune.study.journal import Ledger
 from tune.study.spec import StudySpec

@@ -17,8 +17,8 @@ from typing import Any
 from trainables.dataset.reader import Dataset
 from trainables.places import written_folder
 from tune.errors import StudyError
-from tune.run.study_data import trial_context
 from tune.search.trial_queue import micro_batches
+from tune.session.study_data import trial_context
 from tune.study.provenance import differences, provenance
 from tune.study.studies import Study, opened_ledger
 from tune.study.study_state import CHECKPOINT_FILES, StudyRecord, TrialRecord, is_final_fit

@@ -25,10 +25,10 @@ from ray.util.queue import Empty, Queue
 from trainables.config import TrialContext
 from trainables.places import Place
 from trainables.training.data_parallel import train_replica
-from tune.run.train_controller import Courier, TensorFlowWorkers
-from tune.run.tune_callback import Recorder
-from tune.run.watchdog import Watchdog, fault_of_workers
 from tune.search.trial_queue import TrialQueue
+from tune.session.train_controller import Courier, TensorFlowWorkers
+from tune.session.tune_callback import Recorder
+from tune.session.watchdog import Watchdog, fault_of_workers
 from tune.study.spec import StudySpec
 from tune.study.study_state import run_name
 

@@ -11,9 +11,9 @@ from trainables.dataset.node_cache import open_data
 from trainables.dataset.reader import Dataset
 from trainables.places import Place, local_folder, written_folder
 from tune.export.atomic_folder import check_destination
-from tune.run.create_or_resume import check_data
-from tune.run.study_data import open_study_data, trial_context
 from tune.search.confirmation import numbers
+from tune.session.create_or_resume import check_data
+from tune.session.study_data import open_study_data, trial_context
 from tune.study.best_run import run_to_export
 from tune.study.bucket_study import EXPORT_FOLDER, bring_export
 from tune.study.journal import Ledger
