@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterable
 
 from search_spaces import WRITTEN
-from tune.cli.text import duration, spent_words, states
 from tune.jobs.follow import event_of, told
 from tune.jobs.server import Job
 from tune.session.live_display import short_parameters
+from tune.session.study_text import duration, spent_words, states
 from tune.study.spec import StudySpec
 from tune.study.study_state import ENDED
 

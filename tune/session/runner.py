@@ -15,7 +15,7 @@ from tune.nodes.output_redirect import quiet_terminal
 from tune.search.confirmation import candidates, judge, numbers, scores
 from tune.session.best_model import export_study
 from tune.session.create_or_resume import remove_unbegun
-from tune.session.event_stream import EventStream
+from tune.session.event_stream import Events, EventStream
 from tune.session.live_display import LiveStudy
 from tune.session.plan import Plan, make_plan
 from tune.session.study_data import trial_context
@@ -47,7 +47,7 @@ def run_study(
     *,
     calibrate: bool,
     announce: Callable[[Plan], str],
-    events: Path | None = None,
+    events: Events | None = None,
 ) -> Outcome:
     """Runs or continues a study to its end, confirms the search's best, and exports it.
 
@@ -56,7 +56,7 @@ def run_study(
         dataset: its data set.
         calibrate: whether to measure an epoch's time first.
         announce: turns the plan into the lines that are printed before the first trial.
-        events: a file that gets a JSON line per event; `-` is standard output.
+        events: a file that gets a JSON line per event, `-` is standard output; or a function that gets each event.
 
     Raises:
         StudyError: no trial can be placed, or the best one's checkpoint is gone at the end.

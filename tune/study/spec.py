@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ from trainables.places import Place
 from tune.errors import StudyError, StudyFileError
 from tune.study.spec_errors import explain
 from tune.study.trial_parameters import as_wanted, check_parameters, fixed_as_wanted, space_as_wanted
-from tune.study.yaml_source import read_study_file
+from tune.study.yaml_source import GIVEN, Overrides, read_study_file
 from tune.yaml_values import number
 
 Objective = Literal["selection_accuracy", "selection_macro_f1", "selection_loss"]
@@ -303,18 +303,21 @@ class StudySpec(_Section, frozen=True):
             )
 
 
-def load_study(path: Path, overrides: Sequence[str] = (), values: Mapping[str, object] | None = None) -> StudySpec:
+def load_study(
+    source: Path | Mapping[str, Any], overrides: Overrides = (), values: Mapping[str, object] | None = None
+) -> StudySpec:
     """Loads and checks a study file.
 
     Args:
-        path: the YAML file.
-        overrides: `dotted.path=value`, applied in order before the check.
+        source: the YAML file, or what one holds.
+        overrides: `dotted.path=value`, or a mapping of such paths, applied in order before the check.
         values: dotted paths that the command line's own options give, applied last; None leaves one alone.
 
     Raises:
         StudyFileError: one line with the first rule that is broken, the value, the line and the remedy.
     """
-    raw = read_study_file(path, overrides, values)
+    raw = read_study_file(source, overrides, values)
+    path = source if isinstance(source, Path) else GIVEN
     try:
         return StudySpec.model_validate(raw)
     except ValidationError as error:
