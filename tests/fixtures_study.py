@@ -15,8 +15,8 @@ from optuna.storages.journal import JournalFileBackend
 
 from trainables.dataset.node_cache import import_folder
 from tune.cli.main import app
-from tune.run.create_or_resume import open_or_create
 from tune.search.optuna_study import connect_storage, study_name
+from tune.session.create_or_resume import open_or_create
 from tune.study.spec import load_spec
 from tune.study.studies import Study, find_study, load_study_folder
 
@@ -41,8 +41,8 @@ def write_study_file(folder: Path, data: Path | str, **changes: Any) -> Path:
 
 def run_here(study_file: Path, *overrides: str) -> Study:
     """Runs a study in this process, on the Ray that is there, and returns it."""
-    from tune.run.runner import run_study
-    from tune.run.study_data import prepare_data
+    from tune.session.runner import run_study
+    from tune.session.study_data import prepare_data
 
     spec = load_spec(study_file, overrides)
     dataset = prepare_data(spec, print)

@@ -203,7 +203,7 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from tests.fixtures_study import run_here
-from tune.run import tune_callback as callback
+from tune.session import tune_callback as callback
 
 def processes():
     lines = journal.read_text().split("\\n")[:-1] if journal.exists() else []  # the last may be half written

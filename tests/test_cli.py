@@ -16,8 +16,8 @@ from tests.fixtures_study import write_study_file
 from trainables.dataset.reader import open_dataset
 from tune.cli.main import command_line as main
 from tune.cli.show import curve
-from tune.cli.text import duration
-from tune.run.live_display import LiveStudy
+from tune.session.live_display import LiveStudy
+from tune.session.study_text import duration
 from tune.study.spec import load_spec
 from tune.study.studies import Study
 from tune.study.study_state import StudyState

@@ -25,11 +25,11 @@ from trainables.dataset.reader import open_dataset
 from tune.errors import ClusterError, StudyFileError
 from tune.nodes.capacity import ClusterCapacity, NodeCapacity
 from tune.nodes.join import trial_process
-from tune.run.create_or_resume import open_or_create
-from tune.run.plan import make_plan
-from tune.run.replay import train_again
-from tune.run.runner import Outcome, run_study
-from tune.run.study_data import trial_context
+from tune.session.create_or_resume import open_or_create
+from tune.session.plan import make_plan
+from tune.session.replay import train_again
+from tune.session.runner import Outcome, run_study
+from tune.session.study_data import trial_context
 from tune.study.spec import StudySpec, load_spec
 from tune.study.studies import Study
 from tune.study.trial_record import SEED_STRIDE, run_name
@@ -121,7 +121,7 @@ def sessions(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFac
         return run_study(study, dataset, calibrate=False, announce=lambda plan: "")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tune.run.distributed.train_replica", train_faulty_replica)
+        patch.setattr("tune.session.distributed.train_replica", train_faulty_replica)
         stopper = threading.Thread(target=stop_when_confirming, args=(study,), daemon=True)
         stopper.start()
         first = session()

@@ -156,7 +156,7 @@ def test_a_confirmed_study_trains_nothing_more(confirmed: Study) -> None:
 
 
 def test_the_sealed_test_stays_sealed_between_search_and_confirmation(confirmed: Study, tmp_path: Path) -> None:
-    from tune.run.best_model import export_to
+    from tune.session.best_model import export_to
 
     copied = tmp_path / "unconfirmed"
     shutil.copytree(confirmed.directory, copied)

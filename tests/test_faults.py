@@ -12,7 +12,7 @@ from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
 from tests.test_budget import record, session, spec, trial
 from trainables.training.fault_kinds import TrialFault, classify_error, is_disk_full
-from tune.run.watchdog import Watchdog, classify_ray_error
+from tune.session.watchdog import Watchdog, classify_ray_error
 
 
 def raised_in_a_task(error: Exception) -> RayTaskError:

@@ -10,7 +10,7 @@ from trainables.training.calibration import Speed
 from tune.errors import ClusterError, StudyError
 from tune.nodes.autoscaler import node_types
 from tune.nodes.capacity import AutoscaledNodeType, ClusterCapacity, NodeCapacity
-from tune.run.plan import expected_epochs, make_plan
+from tune.session.plan import expected_epochs, make_plan
 from tune.study.spec import StudySpec
 
 SPACE = {"dropout": {"type": "float", "low": 0, "high": 0.5, "default": 0.1}}

@@ -14,9 +14,9 @@ from optuna.trial import TrialState
 from tests.fixtures_study import optuna_study, run_here, write_study_file
 from trainables.dataset.reader import open_dataset
 from tune.errors import StudyError
-from tune.run.create_or_resume import reopen
-from tune.run.replay import train_again
-from tune.run.study_data import trial_context
+from tune.session.create_or_resume import reopen
+from tune.session.replay import train_again
+from tune.session.study_data import trial_context
 from tune.study.studies import Study, find_study
 
 pytestmark = pytest.mark.slow
@@ -74,7 +74,7 @@ def test_processes_are_reused_from_trial_to_trial(whole_study: Study) -> None:
 
 
 def test_the_sealed_test_split_is_opened_once(finished_study: Study, tmp_path: Path) -> None:
-    from tune.run.best_model import export_to
+    from tune.session.best_model import export_to
 
     before = finished_study.journal.read_bytes()
     assert before.count(b'"event":"sealed"') == 1
@@ -85,7 +85,7 @@ def test_the_sealed_test_split_is_opened_once(finished_study: Study, tmp_path: P
 
 
 def test_the_export_of_an_unfinished_study_leaves_the_test_split_sealed(finished_study: Study, tmp_path: Path) -> None:
-    from tune.run.best_model import export_to
+    from tune.session.best_model import export_to
 
     copied = tmp_path / "unfinished"
     shutil.copytree(finished_study.directory, copied)

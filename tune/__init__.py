@@ -1,1 +1,61 @@
-"""The study: everything that chooses, schedules, stores, shows and exports. Runs in the driver."""
+"""The Python API on one page; what is not named here may change. docs/python.md shows it at work.
+
+    study = tune.run("studies/quickstart.yaml", trials=8)      # or a dict of what a study file holds
+    study = tune.load_study("quickstart")                      # its trials, best, curves, why, export
+    tune.load_export(study.export("model")).predict("face.png")
+
+Names are loaded when they are used: `import tune` brings neither Ray nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tune.api.data import contact_sheet, describe_data, draw_faces, fetch_data, import_data, load_data, preview
+    from tune.api.exports import load_export, predict
+    from tune.api.runs import Interrupted, check_study, resume, run
+    from tune.api.studies import Study, list_studies, load_study
+    from tune.errors import EmotuneError
+
+__all__ = [
+    "EmotuneError",
+    "Interrupted",
+    "Study",
+    "check_study",
+    "contact_sheet",
+    "describe_data",
+    "draw_faces",
+    "fetch_data",
+    "import_data",
+    "list_studies",
+    "load_data",
+    "load_export",
+    "load_study",
+    "predict",
+    "preview",
+    "resume",
+    "run",
+]
+
+_MODULES = {
+    "tune.api.data": "contact_sheet describe_data draw_faces fetch_data import_data load_data preview",
+    "tune.api.exports": "load_export predict",
+    "tune.api.runs": "Interrupted check_study resume run",
+    "tune.api.studies": "Study list_studies load_study",
+    "tune.errors": "EmotuneError",
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads what is asked for from where it is written."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tune' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import tune
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -56,19 +58,19 @@ def import_command(
 
     Without a test split, the pixels of an image decide whether it is a test image: duplicates stay together.
     """
-    from trainables.dataset.node_cache import import_folder
-    from tune.dataset.ingest import ImportOptions, import_dataset
-
-    options = ImportOptions(
-        store_size_px=store_size,
-        channels=channels,
-        test_share=test_share,
-        max_bad=max_bad,
-        splits=tuple(split or ()),
-        validation=validation,
-    )
-    with _progress("Importing") as on_image, import_folder(to) as folder:
-        imported = import_dataset(source, folder, options, replace=replace, on_image=on_image)
+    with _progress("Importing") as on_image:
+        imported = tune.import_data(
+            source,
+            to,
+            store_size=store_size,
+            channels=channels,
+            test_share=test_share,
+            max_bad=max_bad,
+            split=split or (),
+            validation=validation,
+            replace=replace,
+            on_image=on_image,
+        )
     _print_summary(imported.dataset, "Unchanged" if imported.unchanged else "Imported", to)
 
 
@@ -80,18 +82,8 @@ def synth(
     replace: Replace = False,
 ) -> None:
     """Draw cartoon faces with seven expressions: a data set that needs no download."""
-    from trainables.dataset.node_cache import import_folder
-    from tune.dataset.synth import write_faces
-
-    with _progress("Drawing") as on_image, import_folder(to) as folder:
-        dataset = write_faces(
-            folder,
-            train_images=images - images // 5,
-            test_images=images // 5,
-            seed=seed,
-            replace=replace,
-            on_image=on_image,
-        )
+    with _progress("Drawing") as on_image:
+        dataset = tune.draw_faces(to, images=images, seed=seed, replace=replace, on_image=on_image)
     _print_summary(dataset, "Drawn", to)
 
 
@@ -108,9 +100,7 @@ def fetch(
     replace: Replace = False,
 ) -> None:
     """Download a public data set and import it, e.g. kaggle:ananthu017/emotion-detection-fer."""
-    from tune.dataset.fetch import fetch as download
-
-    import_command(download(address), to, store_size, channels, test_share, max_bad, split, validation, replace)
+    import_command(tune.fetch_data(address), to, store_size, channels, test_share, max_bad, split, validation, replace)
 
 
 @app.command()
@@ -122,19 +112,15 @@ def show(
     """Print classes, duplicates, conflicts and statistics, and write a contact sheet."""
     from rich.console import Console
 
-    from trainables.dataset.node_cache import open_data
-    from trainables.dataset.reader import CONTACT_SHEET_FILE
-    from tune.dataset.quality_report import describe_dataset, write_contact_sheet
-
-    dataset = open_data(directory)
-    report = describe_dataset(dataset)
+    dataset = tune.load_data(directory)
+    report = tune.describe_data(dataset)
     if json:
         typer.echo(report.model_dump_json(indent=2))
     else:
         console = Console()
         console.print(_counts_table(report))
         console.print(_findings_table(report))
-    written = write_contact_sheet(dataset, sheet or dataset.directory / CONTACT_SHEET_FILE)
+    written = tune.contact_sheet(dataset, sheet)
     if json:
         return
     console.print(f"Contact sheet: {written}", highlight=False, soft_wrap=True, markup=False, emoji=False)
@@ -151,12 +137,7 @@ def preview_command(
     seed: Annotated[int, typer.Option(min=0, help="Other seeds show other images and variants.")] = 0,
 ) -> None:
     """Write a contact sheet: originals, as evaluated, and training variants."""
-    from trainables.dataset.reader import PREVIEW_FILE, open_dataset
-    from tune.dataset.preview import parse_strengths, preview
-
-    dataset = open_dataset(directory)
-    strengths = parse_strengths(method, settings or [])
-    written = preview(dataset, method, strengths, output or directory / PREVIEW_FILE.format(method=method), seed=seed)
+    written = tune.preview(directory, method, strengths=settings or (), to=output, seed=seed)
     typer.echo(f"Preview: {written}")
 
 

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError  # typer 0.29 carries click inside
 
+import tune
 from trainables.errors import EmotuneError
 from tune.cli import jobs as cli_jobs
 from tune.cli.cluster import app as cluster_app
 from tune.cli.data import app as data_app
 from tune.cli.numbers import read_numbers_like_yaml
 from tune.nodes.output_redirect import survive_closed_pipes
-from tune.nodes.signals import INTERRUPTED, before_forced_exit, obey_signals
+from tune.nodes.signals import INTERRUPTED, obey_signals
 
 if TYPE_CHECKING:
-    from trainables.dataset.reader import Dataset
-    from tune.run.plan import Plan
-    from tune.run.runner import Outcome
-    from tune.study.studies import Study
+    from tune.api.studies import Study
 
 app = typer.Typer(
     help="Distributed hyperparameter tuning for image classifiers: Ray Tune, Optuna, ASHA.",
@@ -75,18 +75,14 @@ def run(
     calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = True,
 ) -> None:
     """Run a study: search, stop the losers early, export the best model. Continues a study of that name."""
-    from tune.run.create_or_resume import check_folder, locate_study, open_or_create
-    from tune.run.study_data import prepare_data
-    from tune.study.spec import load_spec
-
-    options = {"data": data, "trials": trials, "time": time, "budget.cost": max_cost}
-    spec = load_spec(study_file, overrides or [], options)
-    dataset = prepare_data(spec, typer.echo, only_check=check)
+    changes: dict[str, Any] = {"data": data, "trials": trials, "time": time, "max_cost": max_cost}
     if check:
-        check_folder(locate_study(spec), dataset.info.fingerprint)
+        spec = tune.check_study(study_file, overrides=overrides, **changes)
         typer.echo(f"{study_file} is in order: {spec.trials} trials, {len(spec.space.parameters)} parameters")
         return
-    _run(open_or_create(spec, dataset.info.fingerprint), dataset, calibrate, events)
+    with _interruption_told():
+        study = tune.run(study_file, overrides=overrides, events=events, calibrate=calibrate, **changes)
+    _tell_end(study)
 
 
 @app.command()
@@ -99,39 +95,29 @@ def resume(
     calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = False,
 ) -> None:
     """Go on with a study that was interrupted, or extend one that has ended."""
-    from tune.run.create_or_resume import reopen
-    from tune.run.study_data import prepare_data
-    from tune.study.studies import find_study
-
-    found = find_study(study, storage)
-    dataset = prepare_data(found.spec, typer.echo)
-    _run(reopen(found, dataset.info.fingerprint, trials=trials, time=time), dataset, calibrate, events)
+    with _interruption_told():
+        resumed = tune.resume(study, storage=storage, trials=trials, time=time, events=events, calibrate=calibrate)
+    _tell_end(resumed)
 
 
-def _run(study: Study, dataset: Dataset, calibrate: bool, events: Path | None) -> None:
-    from tune.cli.text import interrupted_line, outcome_lines, plan_lines
-    from tune.run.create_or_resume import remove_unstarted_study
-    from tune.run.runner import run_study
-
-    def announce(plan: Plan) -> str:
-        return plan_lines(study, dataset, plan)
-
-    def give_up() -> str:
-        remove_unstarted_study(study, ours=True)
-        return interrupted_line(study)
-
-    before_forced_exit(give_up)
+@contextmanager
+def _interruption_told() -> Iterator[None]:
+    from tune.session.study_text import interrupted_line
 
     try:
-        outcome: Outcome | None = run_study(study, dataset, calibrate=calibrate, announce=announce, events=events)
-    except KeyboardInterrupt:
-        outcome = None
-    if outcome is None or outcome.ended_by == "interrupted":
-        typer.echo(interrupted_line(study))
-        raise typer.Exit(INTERRUPTED)
-    typer.echo(outcome_lines(study, outcome))
-    if outcome.exit_code:
-        raise typer.Exit(outcome.exit_code)
+        yield
+    except tune.Interrupted as interrupted:
+        typer.echo(interrupted_line(interrupted.study.files))
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _tell_end(study: Study) -> None:
+    from tune.session.study_text import outcome_lines
+    from tune.study.budget import exit_code
+
+    typer.echo(outcome_lines(study.files, study.ended_by))
+    if status := exit_code(study.ended_by):
+        raise typer.Exit(status)
 
 
 @app.command(name="list")
@@ -157,9 +143,8 @@ def list_(
 def show(study: StudyName, storage: Storage = "runs") -> None:
     """Show a study: its trials, the best one, its curves."""
     from tune.cli.show import print_study
-    from tune.study.studies import find_study
 
-    print_study(find_study(study, storage))
+    print_study(tune.load_study(study, storage))
 
 
 @app.command()
@@ -169,10 +154,7 @@ def why(
     storage: Storage = "runs",
 ) -> None:
     """Tell why a trial ended where it did, and whether the study's rungs judged well."""
-    from tune.cli.text import why_lines
-    from tune.study.studies import find_study
-
-    typer.echo(why_lines(find_study(study, storage), trial))
+    typer.echo(tune.load_study(study, storage).why(trial))
 
 
 @app.command()
@@ -187,15 +169,8 @@ def replay(
 ) -> None:
     """Train a trial again from its seeds and compare every epoch with what it reported."""
     from tune.cli.text import replay_lines
-    from tune.run.create_or_resume import check_data
-    from tune.run.replay import replay_trial
-    from tune.run.study_data import open_study_data
-    from tune.study.studies import find_study
 
-    found = find_study(study, storage)
-    dataset = open_study_data(found.spec)
-    check_data(found, found.state(), dataset.info.fingerprint)
-    replayed = replay_trial(found, dataset, trial, epochs, restore=restore)
+    replayed = tune.load_study(study, storage).replay(trial, epochs, restore=restore)
     typer.echo(replay_lines(replayed))
     if replayed.different:
         raise typer.Exit(1)
@@ -214,13 +189,9 @@ def export(
 ) -> None:
     """Export the best checkpoint of a study: Keras model, SavedModel, labels, metrics."""
     from trainables.places import Place
-    from tune.cli.text import export_lines
-    from tune.run.best_model import export_to
-    from tune.study.studies import find_study
+    from tune.session.study_text import export_lines
 
-    found = find_study(study, storage)
-    export_to(found, to, trial)
-    typer.echo(export_lines(Place(to)))
+    typer.echo(export_lines(Place(tune.load_study(study, storage).export(to, trial))))
 
 
 @app.command()
@@ -230,14 +201,10 @@ def predict(
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
     """Classify images with an export: label and probabilities."""
-    from trainables.local_copies import local_folder
     from tune.cli.text import prediction_line
-    from tune.export.predict import check_images, load_export
 
-    check_images(images)
-    with local_folder(export) as folder:
-        for prediction in load_export(folder).predict(images):
-            typer.echo(prediction_line(prediction, as_json=json))
+    for prediction in tune.predict(export, images):
+        typer.echo(prediction_line(prediction, as_json=json))
 
 
 for _command in (cli_jobs.submit, cli_jobs.status, cli_jobs.logs, cli_jobs.stop):

@@ -5,21 +5,17 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tune.cli.text import best_line, confirmation_lines, duration, export_lines, spent_text, trial_counts
+import tune
+from trainables.places import Place
 from tune.errors import EmotuneError
-from tune.run.trial_table import trial_table
+from tune.session.study_text import best_line, confirmation_lines, duration, export_lines, spent_text, trial_counts
+from tune.session.trial_table import trial_table
 from tune.study.best_run import missing_checkpoint_line
 from tune.study.bucket_study import EXPORT_FOLDER
-from tune.study.studies import Study, list_studies, load_study
 from tune.study.trial_record import TrialRecord, run_label
-
-if TYPE_CHECKING:
-    pass
-
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -27,29 +23,30 @@ _BARS = "▁▂▃▄▅▆▇█"
 def print_studies(storage: str) -> None:
     """Prints a line per study; one that is damaged is named, not hidden."""
     console = _console()
-    places = list_studies(storage)
-    if not places:
+    names = tune.list_studies(storage)
+    if not names:
         console.print(f"no studies in {storage}. Start one: emotune run studies/quickstart.yaml", markup=False)
-    for place in places:
+    for name in names:
+        last_part = Place(name).last_part
         try:
-            study = load_study(place)
-            state = study.state()
+            study = tune.load_study(name)
+            state = study.state
         except (EmotuneError, OSError) as error:
-            console.print(f"{place.last_part}: {error}", markup=False, soft_wrap=True)
+            console.print(f"{last_part}: {error}", markup=False, soft_wrap=True)
             continue
         status = "running" if study.running else "unfinished"
         if state.finished:
             status = state.ended_by or "finished"
         console.print(
-            f"{place.last_part:24} {status:12} {trial_counts(state):36} {best_line(study, state)}",
+            f"{last_part:24} {status:12} {trial_counts(state):36} {best_line(study.files, state)}",
             markup=False,
             soft_wrap=True,
         )
 
 
-def print_study(study: Study) -> None:
+def print_study(shown: tune.Study) -> None:
     """Prints a study: its trials, how each ended, the best, its curves, its export."""
-    console, state, spec = _console(), study.state(), study.spec
+    console, study, state, spec = _console(), shown.files, shown.state, shown.spec
     console.print(
         f"{spec.name}: {trial_counts(state)}, {duration(state.search_s)} of search, {spent_text(spec, state)}",
         markup=False,

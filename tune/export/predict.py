@@ -1,10 +1,10 @@
-"""Classifies image files with an export. Knows nothing of studies or data sets."""
+"""Classifies images, files or arrays, with an export. Knows nothing of studies or data sets."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from trainables.dataset.reader import Pixels
 from trainables.errors import DatasetError
 from tune.errors import ExportError, ImageError
+from tune.export.arrays import ImageLike, images_in
 from tune.export.export import LABELS_FILE, MODEL_FILE, PREPROCESSING_FILE
 from tune.export.graph import pixel_part
 from tune.export.import_tensorflow import import_tensorflow
@@ -35,12 +36,12 @@ class Prediction:
     """What the model says of one image.
 
     Attributes:
-        path: The file, as it was given.
+        path: The file, as it was given; None for an array.
         label: The likeliest class.
         probabilities: By class, in the export's order; they sum to 1.
     """
 
-    path: Path
+    path: Path | None
     label: str
     probabilities: dict[str, float]
 
@@ -66,30 +67,32 @@ class Predictor:
         """Class names in the order of the probabilities."""
         return self._labels.classes
 
-    def predict(self, images: Sequence[Path]) -> list[Prediction]:
-        """Classifies image files: gray, colour or 16 bits, of any size, in any format that OpenCV reads.
+    def predict(self, images: ImageLike | Iterable[ImageLike]) -> list[Prediction]:
+        """Classifies image files: gray, colour or 16 bits, of any size, in any format that OpenCV reads; or arrays.
 
+        An array holds uint8 pixels, 0-255: one image (h, w), (h, w, 1) or (h, w, 3) RGB, or several, (n, h, w) or
+        (n, h, w, channels); it is treated as a file of the same pixels would be.
         Each is brought to the data set's channels and size (area interpolation when it shrinks) and goes through the
         export's evaluation pipeline. Memory holds two batches, however many images there are.
 
         Raises:
-            ImageError: A path is missing, a folder, empty, too large or not an image.
+            ImageError: A path is missing, a folder, empty, too large or not an image; an array is not uint8.
         """
-        paths = [Path(path) for path in images]
-        check_images(paths)
+        items = images_in(images)
+        check_images(item for item in items if isinstance(item, Path))
         predictions = []
-        for batch, pixels in self._batches(paths):
+        for batch, pixels in self._batches(items):
             probabilities = np.asarray(self._model.predict_on_batch(pixels))
-            predictions += [self._prediction(path, row) for path, row in zip(batch, probabilities, strict=True)]
+            predictions += [self._prediction(item, row) for item, row in zip(batch, probabilities, strict=True)]
         return predictions
 
-    def _batches(self, paths: list[Path]) -> Iterator[tuple[list[Path], Pixels]]:
+    def _batches(self, items: list[Path | Pixels]) -> Iterator[tuple[list[Path | Pixels], Pixels]]:
         """Reads the next batch while the model works on this one."""
-        batches = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
+        batches = [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
         with silence_decoders(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
-            pending = [readers.submit(self._read, path) for batch in batches[:1] for path in batch]
+            pending = [readers.submit(self._read, item) for batch in batches[:1] for item in batch]
             for number, batch in enumerate(batches):
-                following = [readers.submit(self._read, path) for nxt in batches[number + 1 :][:1] for path in nxt]
+                following = [readers.submit(self._read, item) for nxt in batches[number + 1 :][:1] for item in nxt]
                 try:
                     read = [future.result() for future in pending]
                 except ImageError:
@@ -99,7 +102,10 @@ class Predictor:
                 yield batch, np.stack([self._preprocessed(image) for image in read])
                 pending = following
 
-    def _read(self, path: Path) -> Pixels:
+    def _read(self, item: Path | Pixels) -> Pixels:
+        if not isinstance(item, Path):
+            return _fitted(item, self._labels.height_px, self._labels.width_px, self._labels.channels)
+        path = item
         try:
             image = decode(path.read_bytes(), str(path))
         except (OSError, UnreadableImage, DatasetError) as error:
@@ -116,9 +122,9 @@ class Predictor:
             preprocessed = self._pipeline(image=image)["image"]
         return preprocessed
 
-    def _prediction(self, path: Path, probabilities: npt.NDArray[np.float32]) -> Prediction:
+    def _prediction(self, item: Path | Pixels, probabilities: npt.NDArray[np.float32]) -> Prediction:
         by_class = dict(zip(self.classes, probabilities.tolist(), strict=True))
-        return Prediction(path, max(by_class, key=by_class.__getitem__), by_class)
+        return Prediction(item if isinstance(item, Path) else None, max(by_class, key=by_class.__getitem__), by_class)
 
 
 def load_export(directory: Path) -> Predictor:

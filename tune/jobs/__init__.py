@@ -1,4 +1,4 @@
 """Studies as jobs of a Ray cluster: the jobs server's client, the job's driver, and following one from elsewhere.
 
-May import `tune.run` and what lies below it.
+May import `tune.session` and what lies below it.
 """

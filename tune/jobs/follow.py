@@ -10,8 +10,8 @@ from typing import Any, TextIO
 from tune.errors import JobError
 from tune.jobs.job import Job
 from tune.jobs.server import JobsServer
-from tune.run.live_display import LiveStudy
 from tune.search.confirmation import confirmation_candidates, confirmation_numbers
+from tune.session.live_display import LiveStudy
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -42,26 +42,63 @@ def survive_closed_pipes() -> None:
     sys.stderr = pipe_safe_stream(2, sys.stderr)
 
 
+_outside: list[tuple[TextIO, TextIO]] = []
+"""While output is redirected: what `sys.stdout` is meanwhile, and the real standard output."""
+
+
 @contextmanager
 def redirect_output(log: Path) -> Iterator[TextIO]:
     """Sends standard output and error of this process to a file, C++ code's too; yields the real standard output.
+
+    Where `sys.stdout` is no file descriptor 1 (a notebook's cell, a test's capture), that object is the real one, and
+    what is printed goes to the file all the same.
 
     Args:
         log: file to append to.
     """
     sys.stdout.flush()
     sys.stderr.flush()
+    streams = sys.stdout, sys.stderr
     terminal_out, terminal_err = os.dup(1), os.dup(2)
-    with log.open("ab") as file, pipe_safe_stream(os.dup(terminal_out), sys.stdout, closefd=True) as terminal:
+    if _writes_to(sys.stdout, 1):
+        terminal = pipe_safe_stream(os.dup(terminal_out), sys.stdout, closefd=True)
+    else:
+        terminal = sys.stdout
+        # Never closed: loggers that are made meanwhile, as Ray's, keep them.
+        sys.stdout, sys.stderr = pipe_safe_stream(1, streams[0]), pipe_safe_stream(2, streams[1])
+    with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+        _outside.append((sys.stdout, terminal))
         try:
             yield terminal
         finally:
+            _outside.pop()
             terminal.flush()
             sys.stdout.flush()
             sys.stderr.flush()
+            sys.stdout, sys.stderr = streams
+            if terminal is not sys.stdout:
+                terminal.close()
             os.dup2(terminal_out, 1)
             os.dup2(terminal_err, 2)
             os.close(terminal_out)
             os.close(terminal_err)
+
+
+@contextmanager
+def heard_outside() -> Iterator[None]:
+    """Lets what the block prints by way of `sys.stdout` through to where it would go without `quiet_terminal`."""
+    if _outside and sys.stdout is _outside[-1][0]:  # else a live table stands there, which prints above itself
+        with redirect_stdout(_outside[-1][1]):
+            yield
+            sys.stdout.flush()
+    else:
+        yield
+
+
+def _writes_to(stream: TextIO, descriptor: int) -> bool:
+    try:
+        return stream.fileno() == descriptor
+    except (OSError, ValueError, AttributeError):  # no file at all, or a closed one
+        return False

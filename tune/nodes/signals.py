@@ -80,7 +80,13 @@ def end_this_process(words: str, code: int) -> NoReturn:
 
 @contextmanager
 def handle_signals(on_signal: Callable[[int, Any], None]) -> Iterator[None]:
-    """Calls a function for each of the signals that is not ignored, then gives all back; in the main thread only."""
+    """Calls a function for each of the signals that is not ignored, then gives all back.
+
+    In any other thread than the main one it does nothing: Python hands signals to the main thread alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {number: signal.getsignal(number) for number in SIGNALS}
     mine = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]
     for number in mine:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -24,7 +24,7 @@ from tune.errors import StudyError, StudyFileError
 from tune.study.spec_errors import explain
 from tune.study.spec_sections import AshaSettings, Budget, Confirm, Faults, Folds, Resources, Section, seconds
 from tune.study.trial_parameters import check_parameters, coerce_fixed, coerce_space, coerce_value
-from tune.study.yaml_source import read_study_file
+from tune.study.yaml_source import GIVEN, Overrides, read_study_file
 
 Objective = Literal["selection_accuracy", "selection_macro_f1", "selection_loss"]
 
@@ -150,18 +150,21 @@ class StudySpec(Section, frozen=True):
             )
 
 
-def load_spec(path: Path, overrides: Sequence[str] = (), values: Mapping[str, object] | None = None) -> StudySpec:
+def load_spec(
+    source: Path | Mapping[str, Any], overrides: Overrides = (), values: Mapping[str, object] | None = None
+) -> StudySpec:
     """Loads and checks a study file.
 
     Args:
-        path: the YAML file.
-        overrides: `dotted.path=value`, applied in order before the check.
+        source: the YAML file, or what one holds.
+        overrides: `dotted.path=value`, or a mapping of such paths, applied in order before the check.
         values: dotted paths that the command line's own options give, applied last; None leaves one alone.
 
     Raises:
         StudyFileError: one line with the first rule that is broken, the value, the line and the remedy.
     """
-    raw = read_study_file(path, overrides, values)
+    raw = read_study_file(source, overrides, values)
+    path = source if isinstance(source, Path) else GIVEN
     try:
         return StudySpec.model_validate(raw)
     except ValidationError as error:

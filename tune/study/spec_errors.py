@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from trainables.config import TrialConfig
 from tune.errors import nearest
 from tune.study.trial_parameters import LocatedError
-from tune.study.yaml_source import Location, line_of, source_of
+from tune.study.yaml_source import Location, Overrides, line_of, source_of
 
 
 def explain(
@@ -20,7 +20,7 @@ def explain(
     model: type[BaseModel],
     path: Path,
     raw: Mapping[str, Any],
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     values: Mapping[str, object] | None = None,
 ) -> str:
     """Returns the first rule that is broken, in one line.
@@ -30,7 +30,7 @@ def explain(
         model: of the study.
         path: the study file.
         raw: what was read, overrides applied.
-        overrides: the `--set` options, which are named where the value comes from one.
+        overrides: the `--set` options or their like, which are named where the value comes from one.
         values: what other options gave.
     """
     first = error.errors()[0]

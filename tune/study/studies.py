@@ -224,9 +224,9 @@ def find_study(name: str, storage: str) -> Study:
     if is_bucket(name):
         return load_bucket_study(Place(name))
     path = Path(name)
-    if path.name == _STUDY_FILE:
+    if path.name == _STUDY_FILE and not path.is_dir():
         path = path.parent
-    if path.suffix in (".yaml", ".yml"):
+    if path.suffix in (".yaml", ".yml") and not path.is_dir():
         raise StudyError(f"a study is named by its folder or name. Received: {name}. To start one: emotune run {name}")
     return load_study_folder(path) if path.is_dir() else load_study(Place(storage).child(name))
 

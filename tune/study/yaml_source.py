@@ -1,4 +1,4 @@
-"""Reads a study's YAML: file, `--set` overrides, line numbers. Knows no rule of the study; `spec.py` does."""
+"""Reads a study's YAML or mapping: overrides, line numbers. Knows no rule of the study; `spec.py` does."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from search_spaces import builtin_spaces
@@ -14,6 +15,11 @@ from tune.errors import StudyFileError, nearest
 from tune.yaml_values import UnclearValue, Yaml11Loader, Yaml12Loader, dump, parse
 
 Location = tuple[str | int, ...]
+Overrides = Sequence[str] | Mapping[str, Any]
+"""`dotted.path=value` as `--set` takes it, or a mapping of dotted paths to values, as Python gives it."""
+
+GIVEN = Path("the study's mapping")
+"""Where a value was written that came from Python rather than from a file, for messages."""
 
 BROKEN_YAML = (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError)
 """What PyYAML 6 raises for text that is no YAML, or that its own constructors cannot make a value of."""
@@ -79,13 +85,14 @@ def _parse(text: str, name: str, what: str, loader: type[Yaml11Loader]) -> dict[
 
 
 def read_study_file(
-    path: Path, overrides: Sequence[str] = (), values: Mapping[str, object] | None = None
+    source: Path | Mapping[str, Any], overrides: Overrides = (), values: Mapping[str, object] | None = None
 ) -> dict[str, Any]:
     """Reads a study file, puts its search space in place, and applies the overrides in order.
 
     Args:
-        path: the study file.
-        overrides: `dotted.path=value`; the value is YAML, so `[16, 32]` is a list and `null` removes a value.
+        source: the study file, or what one holds; the latter is left as it is.
+        overrides: `dotted.path=value`; the value is YAML, so `[16, 32]` is a list and `null` removes a value. In a
+            mapping of dotted paths, None does.
         values: dotted paths that options of the command line give, replaced last; None leaves one alone.
 
     Returns:
@@ -95,13 +102,17 @@ def read_study_file(
     Raises:
         StudyFileError: a file or override cannot be read.
     """
-    raw = {key: value for key, value in read_yaml(path, "a study file").items() if not str(key).startswith("x-")}
-    sets = [_override(text) for text in overrides]
+    given = read_yaml(source, "a study file") if isinstance(source, Path) else _plain(source)
+    raw = {key: value for key, value in given.items() if not str(key).startswith("x-")}
+    if isinstance(overrides, Mapping):
+        sets = [(str(key).split("."), _plain(value), f"{key}={value!r}") for key, value in overrides.items()]
+    else:
+        sets = [_override(text) for text in overrides]
     for keys, value, _ in sets:  # an override of the whole space comes before any override inside it
         if keys == ["space"]:
             _set_value(raw, keys, value, "")
     if isinstance(raw.get("space"), str):
-        raw["space"] = _read_space(raw["space"], path.parent)
+        raw["space"] = _read_space(raw["space"], source.parent if isinstance(source, Path) else Path())
     for keys, value, text in sets:
         if keys != ["space"]:
             _set_value(raw, keys, value, text)
@@ -111,10 +122,13 @@ def read_study_file(
     return raw
 
 
-def source_of(location: Location, overrides: Sequence[str], values: Mapping[str, object] | None) -> str | None:
-    """Returns the `--set PATH=VALUE` or the option that the value at a location comes from, None for the file."""
+def source_of(location: Location, overrides: Overrides, values: Mapping[str, object] | None) -> str | None:
+    """Returns the override or the option that the value at a location comes from, None for the file."""
     options = {name: _OPTIONS.get(name, f"--{name}") for name, value in (values or {}).items() if value is not None}
-    given = {text.partition("=")[0].strip(): f"--set {text}" for text in overrides} | options
+    if isinstance(overrides, Mapping):
+        given = {str(key): f"overrides: {key}" for key in overrides} | options
+    else:
+        given = {text.partition("=")[0].strip(): f"--set {text}" for text in overrides} | options
     for path, source in reversed(given.items()):
         keys = tuple(path.split("."))
         common = min(len(keys), len(location))
@@ -179,6 +193,17 @@ def _without_aliases(value: Any) -> Any:
         return [copy(inner) for inner in part] if isinstance(part, list) else part
 
     return copy(value)
+
+
+def _plain(value: Any) -> Any:
+    """Returns a copy of a value from Python in which paths are text, tuples lists, and NumPy's numbers Python's."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def line_of(path: Path, location: Location) -> int | None:

@@ -1,4 +1,4 @@
-"""The running study on the terminal: a live table, or one line per event when the output is not a terminal."""
+"""The running study: a live table on a terminal or in a notebook's cell, one line per event anywhere else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tune.run.trial_table import trial_table
+from tune.session.notebook_cell import NotebookCell
+from tune.session.trial_table import trial_table
 from tune.study.spec import StudySpec
 from tune.study.trial_record import TrialRecord, rank, run_label
 
@@ -36,14 +37,17 @@ class LiveStudy:
             console=self._console,
         )
         self._task = self._progress.add_task("trials", total=expected, best="")
-        self._live: Live | None = None
+        self._live: Live | NotebookCell | None = None
 
     def expect(self, trials: int) -> None:
         """Says how many trials there will be."""
         self._progress.update(self._task, total=trials)
 
     def __enter__(self) -> LiveStudy:
-        if self._console.is_terminal:
+        if self._console.is_jupyter:
+            self._live = NotebookCell(self._console.width)
+            self._live.update(self._render())
+        elif self._console.is_terminal:
             self._live = Live(self._render(), console=self._console, auto_refresh=False, transient=False)
             self._live.start()
         return self
@@ -56,7 +60,10 @@ class LiveStudy:
 
     def line(self, text: str) -> None:
         """Prints one line above the table, or the line itself when there is no table."""
-        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+        if self._console.is_jupyter:  # rich would make an output of its own of each line
+            print(text, file=self._console.file, flush=True)
+        else:
+            self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def event(self, text: str) -> None:
         """Prints a line about one trial where the table does not show it: when the output is not a terminal."""

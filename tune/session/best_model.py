@@ -13,9 +13,9 @@ from trainables.dataset.reader import Dataset
 from trainables.local_copies import local_folder, written_folder
 from trainables.places import Place
 from tune.export.destination import check_destination
-from tune.run.create_or_resume import check_data
-from tune.run.study_data import open_study_data, trial_context
 from tune.search.confirmation import confirmation_numbers
+from tune.session.create_or_resume import check_data
+from tune.session.study_data import open_study_data, trial_context
 from tune.study.best_run import run_to_export
 from tune.study.bucket_study import EXPORT_FOLDER, download_export
 from tune.study.journal import Journal

@@ -25,10 +25,10 @@ from ray.util.queue import Empty, Queue
 from trainables.config import TrialContext
 from trainables.places import Place
 from trainables.training.data_parallel import train_replica
-from tune.run.train_controller import DriverNotifier, TensorFlowWorkers
-from tune.run.tune_callback import StudyCallback
-from tune.run.watchdog import Watchdog, classify_workers_error
 from tune.search.trial_queue import TrialQueue
+from tune.session.train_controller import DriverNotifier, TensorFlowWorkers
+from tune.session.tune_callback import StudyCallback
+from tune.session.watchdog import Watchdog, classify_workers_error
 from tune.study.spec import StudySpec
 from tune.study.trial_record import run_name
 

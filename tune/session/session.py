@@ -32,15 +32,15 @@ from tune.nodes.capacity import UNLIMITED_TRIALS, fits_now, trials_at_once
 from tune.nodes.process_start import ProcessStart
 from tune.nodes.signals import handle_signals
 from tune.report.tensorboard import TrialLogs
-from tune.run.live_display import LiveStudy
-from tune.run.ray_actors import use_forgiving_actor_manager
-from tune.run.tune_callback import StudyCallback
-from tune.run.watchdog import Watchdog
 from tune.search.not_pickled import NotPickled
 from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.optuna_study import rebuild_optuna_study
 from tune.search.scheduler import AshaScheduler, Rungs
 from tune.search.trial_queue import ConfirmationQueue, TrialQueue
+from tune.session.live_display import LiveStudy
+from tune.session.ray_actors import use_forgiving_actor_manager
+from tune.session.tune_callback import StudyCallback
+from tune.session.watchdog import Watchdog
 from tune.study.bucket_study import CHECKPOINTS_FOLDER
 from tune.study.budget import BUDGETS, exhausted_budget
 from tune.study.journal import Journal
@@ -245,7 +245,7 @@ def _run_tune(session: SessionContext, queue: TrialQueue, rungs: Rungs, spent: C
 
 def _run_distributed(session: SessionContext, queue: TrialQueue) -> None:
     """Lets Ray Train work through the queue, one run after another, each on all its workers."""
-    from tune.run.distributed import DistributedRunner, end_run
+    from tune.session.distributed import DistributedRunner, end_run
 
     if queue.idle:
         return

@@ -16,11 +16,11 @@ from ray.tune import Callback
 from trainables.errors import PlaceError
 from tune.nodes.process_start import ProcessStart
 from tune.report.tensorboard import TrialLogs
-from tune.run.live_display import LiveStudy
-from tune.run.trial_table import short_parameters
-from tune.run.watchdog import Watchdog, classify_ray_error
 from tune.search.not_pickled import NotPickled
 from tune.search.trial_queue import TrialQueue
+from tune.session.live_display import LiveStudy
+from tune.session.trial_table import short_parameters
+from tune.session.watchdog import Watchdog, classify_ray_error
 from tune.study.budget import BUDGETS
 from tune.study.journal import Journal
 from tune.study.spec import StudySpec

@@ -12,13 +12,13 @@ from trainables.dataset.reader import Dataset
 from trainables.training.fault_kinds import is_disk_full
 from tune.errors import EveryTrialFailed, disk_full
 from tune.nodes.output_redirect import redirect_output
-from tune.run.best_model import export_study
-from tune.run.create_or_resume import remove_unstarted_study
-from tune.run.event_stream import EventStream
-from tune.run.live_display import LiveStudy
-from tune.run.plan import Plan, make_plan
-from tune.run.study_data import trial_context
 from tune.search.confirmation import confirmation_candidates, confirmation_numbers, confirmation_scores, judge
+from tune.session.best_model import export_study
+from tune.session.create_or_resume import remove_unstarted_study
+from tune.session.event_stream import Events, EventStream
+from tune.session.live_display import LiveStudy
+from tune.session.plan import Plan, make_plan
+from tune.session.study_data import trial_context
 from tune.study.budget import BUDGETS, exhausted_budget, exit_code
 from tune.study.journal import Journal
 from tune.study.studies import Study, opened_journal
@@ -26,7 +26,7 @@ from tune.study.study_state import StudyState
 from tune.study.trial_record import ENDED, REFIT_SEED, SEED_STRIDE
 
 if TYPE_CHECKING:
-    from tune.run.session import SessionContext
+    from tune.session.session import SessionContext
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def run_study(
     *,
     calibrate: bool,
     announce: Callable[[Plan], str],
-    events: Path | None = None,
+    events: Events | None = None,
 ) -> Outcome:
     """Runs or continues a study to its end, confirms the search's best, and exports it.
 
@@ -57,7 +57,7 @@ def run_study(
         dataset: its data set.
         calibrate: whether to measure an epoch's time first.
         announce: turns the plan into the lines that are printed before the first trial.
-        events: a file that gets a JSON line per event; `-` is standard output.
+        events: a file that gets a JSON line per event, `-` is standard output; or a function that gets each event.
 
     Raises:
         StudyError: no trial can be placed, or the best one's checkpoint is gone at the end.
@@ -110,7 +110,7 @@ def _run(
     from tune.nodes.capacity import fits_now
     from tune.nodes.join import trial_process
     from tune.nodes.preflight import check_nodes
-    from tune.run.session import SessionContext, search
+    from tune.session.session import SessionContext, search
 
     spec, state = study.spec, journal.state
     context = trial_context(spec, dataset)
@@ -153,7 +153,7 @@ def _run(
 
 def _confirm(session: SessionContext) -> bool:
     """Trains the search's best again, journals what that showed, and fits the winner; False when interrupted."""
-    from tune.run.session import confirm
+    from tune.session.session import confirm
 
     study, journal, spec, state = session.study, session.journal, session.study.spec, session.journal.state
     spent = _exhausted_budget(study, state)

@@ -1,4 +1,7 @@
-"""One JSON line per event of a study into a file, pipe or standard output, for other programs; see docs/events.md."""
+"""A study's events for other programs: a JSON line each into a file, pipe or standard output, or a function's call.
+
+See docs/events.md.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,38 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from tune.errors import EmotuneError, StudyError
+from tune.nodes.output_redirect import heard_outside
 
 STANDARD_OUTPUT = Path("-")
 
+Events = Path | Callable[[dict[str, Any]], object]
+"""Where events go: a file, `-` for standard output, or a function that is called with each."""
+
 
 class EventStream:
-    """Writes events as they happen; the last line of a session is `exit`. Without a path it writes nothing."""
+    """Writes events as they happen; the last line of a session is `exit`. Without a target it writes nothing."""
 
-    def __init__(self, path: Path | None) -> None:
-        """Opens the file for appending.
+    def __init__(self, target: Events | None) -> None:
+        """Opens the file for appending, or takes the function.
 
         Raises:
             StudyError: it cannot be written.
         """
         self._file = None
+        self._call: Callable[[dict[str, Any]], object] | None = None
         self._exit: dict[str, Any] = {}
+        path: Path | None = None
+        if isinstance(target, Path):
+            path = target
+        elif target is not None:
+            self._call = target
         self._tells_past = path == STANDARD_OUTPUT
         if path == STANDARD_OUTPUT:
             sys.stdout.flush()
@@ -41,7 +55,12 @@ class EventStream:
                 ) from None
 
     def write(self, event: Mapping[str, Any]) -> None:
-        """Writes one event; NaN and infinities become null. A reader that has gone does not stop the study."""
+        """Writes one event; NaN and infinities become null.
+
+        Neither a reader that has gone nor a function that raises stops the study; the latter is not called again.
+        """
+        if self._call is not None:
+            self._tell(self._call, _finite(event))
         if self._file is None:
             return
         try:
@@ -49,6 +68,19 @@ class EventStream:
             self._file.flush()
         except OSError:
             self._file = None
+
+    def _tell(self, call: Callable[[dict[str, Any]], object], event: dict[str, Any]) -> None:
+        try:
+            with heard_outside():
+                call(event)
+        except Exception:  # whatever a stranger's function raises
+            self._call = None
+            with heard_outside():
+                print(
+                    f"warning: the events function raised at {event['event']!r}. It is not called again, the study "
+                    f"goes on:\n{traceback.format_exc()}",
+                    flush=True,
+                )
 
     def write_history(self, journal: Path) -> None:
         """On standard output, tells a study's earlier events first: who reads it may know nothing of the study."""

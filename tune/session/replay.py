@@ -17,8 +17,8 @@ from typing import Any
 from trainables.dataset.reader import Dataset
 from trainables.local_copies import written_folder
 from tune.errors import StudyError
-from tune.run.study_data import trial_context
 from tune.search.trial_queue import micro_batches
+from tune.session.study_data import trial_context
 from tune.study.provenance import differences, provenance
 from tune.study.studies import Study, opened_journal
 from tune.study.study_state import StudyState

@@ -1,0 +1,190 @@
+"""Data sets from Python: imported, drawn, fetched, opened, described."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trainables.dataset.reader import Dataset
+    from tune.dataset.ingest import Imported
+    from tune.dataset.quality_report import DatasetReport
+
+Progress = Callable[[int, int], None]
+"""Called with (images so far, images expected)."""
+
+
+def import_data(
+    source: str | PathLike[str],
+    to: str | PathLike[str],
+    *,
+    store_size: int | None = None,
+    channels: int | None = None,
+    test_share: float = 0.1,
+    max_bad: float = 0.01,
+    split: Mapping[str, str] | Sequence[str] = (),
+    validation: str | None = None,
+    replace: bool = False,
+    on_image: Progress | None = None,
+) -> Imported:
+    """Imports a zip, a folder of `<split>/<class>/` or `<class>/`, or fer2013.csv. A second import of it is free.
+
+    Args:
+        source: what to import.
+        to: folder to create, or a bucket's address.
+        store_size: squeeze every image to this side in pixels; None for their own, if all are equal.
+        channels: store 1 (gray) or 3 (RGB); None for what the first image has.
+        test_share: share that becomes the test split where the source has none.
+        max_bad: share of unreadable images that is borne.
+        split: what a folder is, where its name does not say it: `{"holdout": "test"}`, or `["holdout=test"]`.
+        validation: validation images become `train`, `test` or `leave-out`; None for test if there is no other.
+        replace: let another data set at the target give way.
+        on_image: called with (images so far, images expected).
+
+    Returns:
+        `dataset`, and `unchanged`: whether it was there already.
+
+    Raises:
+        SourceError: the source cannot be read or trusted, or is no classification data set.
+        DatasetError: the target is in the way or cannot be written.
+    """
+    from trainables.dataset.node_cache import import_folder
+    from tune.dataset.ingest import ImportOptions, import_dataset
+
+    decisions = [f"{folder}={what}" for folder, what in split.items()] if isinstance(split, Mapping) else split
+    options = ImportOptions(
+        store_size_px=store_size,
+        channels=channels,
+        test_share=test_share,
+        max_bad=max_bad,
+        splits=tuple(decisions),
+        validation=validation,
+    )
+    with import_folder(fspath(to)) as folder:
+        return import_dataset(Path(source), folder, options, replace=replace, on_image=on_image)
+
+
+def draw_faces(
+    to: str | PathLike[str],
+    *,
+    images: int = 3500,
+    seed: int = 0,
+    replace: bool = False,
+    on_image: Progress | None = None,
+) -> Dataset:
+    """Draws cartoon faces with seven expressions, 48 x 48 px gray: a data set that needs no download.
+
+    Args:
+        to: folder to create, or a bucket's address.
+        images: images in all; a fifth of them is the test split.
+        seed: other seeds give other faces.
+        replace: let another data set at the target give way.
+        on_image: called with (images so far, images in all).
+
+    Raises:
+        SourceError: too few images for one of each class and split, or a negative seed.
+        DatasetError: the target is in the way or cannot be written.
+    """
+    from trainables.dataset.node_cache import import_folder
+    from tune.dataset.synth import write_faces
+
+    test_images = images // 5
+    with import_folder(fspath(to)) as folder:
+        return write_faces(
+            folder,
+            train_images=images - test_images,
+            test_images=test_images,
+            seed=seed,
+            replace=replace,
+            on_image=on_image,
+        )
+
+
+def fetch_data(address: str) -> Path:
+    """Downloads a public data set, for `import_data`; a second call finds it on this machine.
+
+    Args:
+        address: `kaggle:OWNER/NAME`, such as `kaggle:ananthu017/emotion-detection-fer`.
+
+    Raises:
+        SourceError: the address has another form, kagglehub is not installed, or the download failed.
+    """
+    from tune.dataset.fetch import fetch
+
+    return fetch(address)
+
+
+def load_data(directory: str | PathLike[str]) -> Dataset:
+    """Opens a data set: `len()`, `.info`, `.labels`, `.image(row)`, `.images(rows)` as uint8.
+
+    Args:
+        directory: its folder, or its address in a bucket.
+
+    Raises:
+        DatasetError: there is none, or it is damaged.
+        PlaceError: the bucket cannot be reached.
+    """
+    from trainables.dataset.node_cache import open_data
+
+    return open_data(fspath(directory))
+
+
+def describe_data(data: str | PathLike[str] | Dataset) -> DatasetReport:
+    """Returns a data set's counts by class, duplicates, conflicting labels, statistics.
+
+    Raises:
+        DatasetError: there is none, or it is damaged.
+    """
+    from tune.dataset.quality_report import describe_dataset
+
+    return describe_dataset(_opened(data))
+
+
+def contact_sheet(data: str | PathLike[str] | Dataset, to: str | PathLike[str] | None = None) -> Path:
+    """Writes a picture of some images of each class, into the data set's folder unless another file is named.
+
+    Raises:
+        DatasetError: there is no data set, or the file cannot be written.
+    """
+    from trainables.dataset.reader import CONTACT_SHEET_FILE
+    from tune.dataset.quality_report import write_contact_sheet
+
+    dataset = _opened(data)
+    return write_contact_sheet(dataset, dataset.directory / CONTACT_SHEET_FILE if to is None else Path(to))
+
+
+def preview(
+    directory: str | PathLike[str],
+    method: str,
+    *,
+    strengths: Mapping[str, float] | Sequence[str] = (),
+    to: str | PathLike[str] | None = None,
+    seed: int = 0,
+) -> Path:
+    """Writes a picture of what a preprocessing method makes of the images: as they are, as evaluated, variants.
+
+    Args:
+        directory: a data set's folder.
+        method: a preprocessing method, such as `augment`.
+        strengths: `{"augment_strength": 0.8}`, or `["augment_strength=0.8"]`.
+        to: PNG to write; None for `preview-METHOD.png` in the folder.
+        seed: other seeds show other images and variants.
+
+    Raises:
+        DatasetError: there is no data set, or the file cannot be written.
+        PreprocessingError: unknown method or strength, or one out of range.
+    """
+    from trainables.dataset.reader import PREVIEW_FILE, open_dataset
+    from tune.dataset.preview import parse_strengths
+    from tune.dataset.preview import preview as write_preview
+
+    dataset = open_dataset(Path(directory))
+    settings = [f"{name}={value}" for name, value in strengths.items()] if isinstance(strengths, Mapping) else strengths
+    output = Path(directory) / PREVIEW_FILE.format(method=method) if to is None else Path(to)
+    return write_preview(dataset, method, parse_strengths(method, settings), output, seed=seed)
+
+
+def _opened(data: str | PathLike[str] | Dataset) -> Dataset:
+    return load_data(data) if isinstance(data, str | PathLike) else data

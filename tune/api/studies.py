@@ -1,0 +1,302 @@
+"""A study as Python sees it: its trials, its best, its curves, why trials ended, its export. Runs no search."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tune.errors import StudyError, nearest
+from tune.study.spec import StudySpec
+from tune.study.studies import Study as StudyFiles
+from tune.study.studies import find_study
+from tune.study.studies import list_studies as list_places
+from tune.study.study_state import StudyState
+from tune.study.trial_record import SEED_STRIDE, TrialRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import RenderableType
+
+    from tune.session.replay import Replay
+
+
+class Study:
+    """A study in a folder or a bucket. What it tells is read from its journal each time, also while it runs.
+
+    Attributes:
+        files: its folder and study file.
+    """
+
+    def __init__(self, files: StudyFiles, ended_by: str | None = None) -> None:
+        """Takes a study's files, and how its last session ended if that is known."""
+        self.files = files
+        self._ended_by = ended_by
+
+    @property
+    def name(self) -> str:
+        """Its name, from the study file."""
+        return self.spec.name
+
+    @property
+    def location(self) -> str:
+        """Its folder, or its address in a bucket."""
+        return self.files.name
+
+    @property
+    def spec(self) -> StudySpec:
+        """Its study file, overrides and defaults in place: `study.spec.asha.max_epochs`."""
+        return self.files.spec
+
+    @property
+    def state(self) -> StudyState:
+        """Everything its journal adds up to: trials, confirmations, what was spent, provenance.
+
+        Raises:
+            StudyError: the journal is damaged.
+        """
+        return self.files.state()
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a journal yet."""
+        return self.files.journal.exists()
+
+    @property
+    def running(self) -> bool:
+        """Whether a process has it now."""
+        return self.files.running
+
+    @property
+    def finished(self) -> bool:
+        """Whether its search is over: no trial is left, or a budget is spent."""
+        return self.state.finished
+
+    @property
+    def ended_by(self) -> str:
+        """How its search ended: `finished`, `interrupted`, a budget's name (docs/long-runs.md), or "" before."""
+        return self.state.ended_by if self._ended_by is None else self._ended_by
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's folder: `%tensorboard --logdir {study.tensorboard}`."""
+        return self.files.tensorboard
+
+    @property
+    def exported(self) -> Path | None:
+        """Folder of the export that its end left, None before."""
+        return self.files.export if self.state.export and self.files.export.exists() else None
+
+    @property
+    def trials(self) -> list[TrialRecord]:
+        """The search's trials, by number: `number`, `values`, `state`, `reason`, `epochs`, `rungs`, `faults`."""
+        trials = self.state.trials
+        return [trials[number] for number in sorted(trials)]
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The best trial: after a confirmation its winner; None while none has a score."""
+        state = self.state
+        run, ranked = self.files.best_run(state), self.files.ranked(state)
+        return state.trials[run.number % SEED_STRIDE] if run else ranked[0] if ranked else None
+
+    @property
+    def best_score(self) -> float | None:
+        """The best trial's objective in its best epoch, None while there is none."""
+        best = self.best
+        return None if best is None else best.best_value(self.spec.objective, self.spec.mode)
+
+    @property
+    def sealed_test(self) -> dict[str, Any] | None:
+        """What the sealed test said of the exported model (`accuracy`, `macro_f1`, `confusion`...), None before."""
+        state = self.state
+        run = self.files.best_run(state)
+        checkpoint = None if run is None else self.files.journalled_checkpoint(run)
+        return None if checkpoint is None else state.sealed.get(checkpoint)
+
+    def trials_dataframe(self) -> pd.DataFrame:
+        """Returns a row per trial: state, score, epochs, its parameters, and the metrics of its best epoch.
+
+        The index is the trial's number. A parameter that a trial does not have, and a score that is not there yet, are
+        missing values.
+        """
+        import pandas as pd
+
+        spec, rows = self.spec, []
+        for trial in self.trials:
+            best = trial.best_epoch(spec.objective, spec.mode)
+            metrics = {} if best is None else trial.epochs[best]
+            rows.append(
+                {
+                    "trial": trial.number,
+                    "state": trial.state,
+                    "score": trial.best_value(spec.objective, spec.mode),
+                    "best_epoch": best,
+                    "epochs": max(trial.epochs, default=0),
+                    "restarts": trial.restarts,
+                    **trial.values,
+                    **{name: value for name, value in metrics.items() if isinstance(value, float)},
+                    "reason": trial.reason,
+                }
+            )
+        columns = ["trial", "state", "score", "best_epoch", "epochs", "restarts", "reason"]
+        frame = pd.DataFrame(rows, columns=None if rows else columns)
+        return frame.astype({"score": "float64", "best_epoch": "Int64"}).set_index("trial")
+
+    def curves(self, metric: str | None = None) -> pd.DataFrame:
+        """Returns a metric over the epochs: a row per epoch (from 1), a column per trial; `.plot()` draws it.
+
+        Args:
+            metric: one of those that an epoch reports, as `training_loss`; None for the objective.
+
+        Raises:
+            StudyError: no epoch has a number of that name.
+        """
+        import pandas as pd
+
+        name, trials = metric or self.spec.objective, self.trials
+        known = {
+            name
+            for trial in trials
+            for metrics in trial.epochs.values()
+            for name, value in metrics.items()
+            if isinstance(value, int | float)
+        }
+        if known and name not in known:
+            raise StudyError(f"a metric must be one that an epoch reports. Received: {name}.{nearest(name, known)}")
+        columns = {
+            trial.number: pd.Series({epoch: metrics[name] for epoch, metrics in trial.epochs.items()}, dtype="float64")
+            for trial in trials
+        }
+        frame = pd.DataFrame(columns).sort_index()
+        return frame.rename_axis(index="epoch", columns="trial")
+
+    def why(self, trial: int | None = None) -> str:
+        """Tells why a trial ended where it did; without a number, how well the rungs judged.
+
+        Raises:
+            StudyError: there is no such trial.
+        """
+        from tune.search.why import why_study, why_trial
+
+        spec, state = self.spec, self.state
+        return "\n".join(why_study(spec, state) if trial is None else why_trial(spec, state, trial))
+
+    def export(self, to: str | PathLike[str], trial: int | None = None) -> str:
+        """Exports the best checkpoint: Keras model, SavedModel, labels, metrics.
+
+        Args:
+            to: folder to write, or a bucket's address; an earlier export there gives way.
+            trial: another trial or confirmation than the best, by its number.
+
+        Returns:
+            The export, for `tune.load_export`.
+
+        Raises:
+            StudyError: there is no checkpoint of it, the study is being run, or its data set is another.
+            ExportError: the destination is in the way, or the checkpoint is damaged.
+        """
+        from tune.session.best_model import export_to
+
+        with _environment_kept():
+            export_to(self.files, fspath(to), trial)
+        return fspath(to)
+
+    def replay(self, trial: int, epochs: int | None = None, *, restore: bool = False) -> Replay:
+        """Trains a trial again from its seeds and compares every epoch with what it reported.
+
+        Args:
+            trial: its number.
+            epochs: only the first so many.
+            restore: put its lost checkpoint back, if every epoch is identical.
+
+        Returns:
+            `different`: epoch -> metric -> (then, now), empty when all are equal to the last digit.
+
+        Raises:
+            EmotuneError: there is no such trial, its data set is another, or the study is being run.
+        """
+        from tune.session.create_or_resume import check_data
+        from tune.session.replay import replay_trial
+        from tune.session.study_data import open_study_data
+
+        dataset = open_study_data(self.spec)
+        check_data(self.files, self.state, dataset.info.fingerprint)
+        return replay_trial(self.files, dataset, trial, epochs, restore=restore)
+
+    def __repr__(self) -> str:
+        return f"<Study {self.name!r} in {self.location}: {self._status()}>"
+
+    def __rich__(self) -> RenderableType:
+        """Its trials, its best, what confirmation found, its export."""
+        from rich.console import Group
+        from rich.text import Text
+
+        from tune.session.study_text import best_line, confirmation_lines, duration, spent_text
+        from tune.session.trial_table import trial_table
+
+        state, spec = self.state, self.spec
+        head = f"{self.name}: {self._status()}; {duration(state.search_s)} of search, {spent_text(spec, state)}"
+        lines = [best_line(self.files, state), *confirmation_lines(self.files, state)]
+        test = self.sealed_test
+        if test is not None:
+            lines.append(f"sealed test  accuracy {test['accuracy']:.4f}, macro F1 {test['macro_f1']:.4f}")
+        lines.append(f"results      {self.location}")
+        table = trial_table(self.trials, spec)
+        return Group(Text(head), table, *(Text(line) for line in lines))
+
+    def _repr_html_(self) -> str:
+        from tune.session.notebook_cell import as_html
+
+        return as_html(self)
+
+    def _status(self) -> str:
+        from tune.session.study_text import trial_counts
+
+        state = self.state
+        if self.running:
+            status = "running"
+        elif not state.finished:
+            status = "unfinished"
+        else:
+            status = self.ended_by or "finished"
+        return f"{status}, trials: {trial_counts(state)}"
+
+
+def load_study(name: str | PathLike[str], storage: str | PathLike[str] = "runs") -> Study:
+    """Loads a study.
+
+    Args:
+        name: its name in the storage, its folder, or its address in a bucket.
+        storage: folder or bucket of all studies.
+
+    Raises:
+        StudyError: there is none, or its study file is damaged.
+        PlaceError: the bucket cannot be reached.
+    """
+    return Study(find_study(fspath(name), fspath(storage)))
+
+
+def list_studies(storage: str | PathLike[str] = "runs") -> list[str]:
+    """Returns the folders or addresses of all studies in a storage, for `load_study`.
+
+    Raises:
+        StudyError: the storage is a file.
+        PlaceError: the bucket cannot be reached.
+    """
+    return [place.name for place in list_places(fspath(storage))]
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Gives back what the block sets for TensorFlow: a hidden GPU would be hidden from the next study's Ray too."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)

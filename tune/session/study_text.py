@@ -1,0 +1,209 @@
+"""What a study, its plan and its results are in plain text: for the terminal, a cell, a report. Prints nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from trainables.places import Place
+from tune.session.plan import Plan
+from tune.session.trial_table import short_parameters
+from tune.study.bucket_study import EXPORT_FOLDER
+from tune.study.budget import BUDGETS
+from tune.study.spec import StudySpec
+from tune.study.studies import Study
+from tune.study.study_state import StudyState
+from tune.study.trial_record import REFIT_SEED, SEED_STRIDE, run_label
+
+if TYPE_CHECKING:
+    from trainables.dataset.reader import Dataset
+    from tune.export.predict import Prediction
+
+
+def duration(seconds: float) -> str:
+    """Returns `45 s`, `3 min`, `1 h 20 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def plan_lines(study: Study, dataset: Dataset, plan: Plan) -> str:
+    """Returns what a study will do: machine, GPUs or the warning that there is none, trials at once, time."""
+    spec, resources = study.spec, study.spec.resources
+    counts = dataset.info.counts
+    lines = [
+        f"study     {spec.name}: {plan.trials} trials of at most {spec.asha.max_epochs} epochs, "
+        f"rungs after {', '.join(map(str, spec.asha.rungs)) or 'none'}; {spec.objective}, {spec.mode}imised",
+        f"data      {dataset.directory}: {sum(counts['train'].values())} train and "
+        f"{sum(counts['test'].values())} test images, {len(dataset.info.classes)} classes",
+        f"machine   {platform.node()}: {plan.cpus:g} CPUs, {plan.gpus:g} GPUs, "
+        f"{plan.nodes} node{'s' * (plan.nodes > 1)}"
+        + (f", may grow to {plan.max_nodes}" if plan.max_nodes > plan.nodes else ""),
+    ]
+    if not plan.gpus and not resources.gpus_per_trial:
+        lines.append("warning   no GPU was found: trials train on the processor, which takes much longer")
+    elif plan.gpus and not resources.gpus_per_trial:
+        lines.append(
+            f"warning   {plan.gpus:g} GPUs are there and the study uses none: --set resources.gpus_per_trial=0.25"
+        )
+    per_trial = f"{resources.cpus_per_trial:g} CPU" + (
+        f", {resources.gpus_per_trial:g} GPU" if resources.gpus_per_trial else ""
+    )
+    if resources.feed_workers:
+        per_trial += f", {resources.feed_workers} feed workers"
+    lines.append(f"at once   {plan.at_once} trials ({per_trial} each)")
+    if plan.speed is not None and plan.expected_s is not None:
+        lines.append(
+            f"speed     {plan.speed.training_images_per_s:.0f} images/s, {duration(plan.speed.epoch_s)} an epoch "
+            f"(default configuration, one trial alone); about {plan.expected_epochs:.0f} epochs, "
+            f"{duration(plan.expected_s)} in all" + (f", at most {duration(spec.time)}" if spec.time else "")
+        )
+    if spec.confirm.top:
+        lines.append(
+            f"then      the best {spec.confirm.top} configurations and the default one, trained again with "
+            f"{spec.confirm.seeds} fresh seeds each"
+        )
+    lines.append(f"results   {study.name}; Ray's own words in {study.ray_log}")
+    return "\n".join(lines)
+
+
+def outcome_lines(study: Study, ended_by: str) -> str:
+    """Returns how a session that was not interrupted ended, and what to do next; it has left an export."""
+    state = study.state()
+    lines = [
+        f"{BUDGETS.get(ended_by, 'finished')}: {len(state.trials)} trials ({trial_counts(state)}) in "
+        f"{duration(state.search_s)}; {spent_text(study.spec, state)}",
+        best_line(study, state),
+        *confirmation_lines(study, state),
+        export_lines(study.place.child(EXPORT_FOLDER)),
+        f"results      {study.name if study.bucket else study.directory.resolve().as_uri()}",
+        f"compare      tensorboard --logdir {shlex.quote(str(study.tensorboard))}",
+        f"look         emotune show {study.shell_name}",
+    ]
+    return "\n".join(lines)
+
+
+def spent_text(spec: StudySpec, state: StudyState) -> str:
+    """Returns `98 epochs, 1.2 GPU hours, cost 3.40`, as far as they are counted."""
+    spent = state.spent(state.last_event)
+    words = [f"{spent.epochs} epochs"]
+    if spent.gpu_hours:
+        words.append(f"{spent.gpu_hours:.2f} GPU hours")
+    if spec.budget.node_hour_price is not None:
+        words.append(f"cost {spent.cost:.2f}")
+    return ", ".join(words)
+
+
+def confirmation_lines(study: Study, state: StudyState) -> list[str]:
+    """Returns what training the best again has shown: mean, spread, interval, and how much was luck."""
+    found, spec = state.confirmed, study.spec
+    if found is None:
+        return []
+    if found["winner"] is None:
+        return [f"confirmed    no: {found['skipped']}"]
+    lines: list[str] = []
+    for row in found["repeated"]:
+        low, high = row["interval"]
+        name = f"trial {row['trial']}" + (" (default)" if row["trial"] == 0 else "")
+        lines.append(
+            f"{'confirmed' if not lines else '':12} {name}: mean {row['mean']:.4f}, spread {row['spread']:.4f}, "
+            f"95 % interval {low:.4f} to {high:.4f}, {len(row['scores'])} seeds"
+        )
+    trial, value = found["search_best"]
+    low, high = found["luck_interval"]
+    change = "worse" if found["luck"] >= 0 else "better"
+    lines.append(
+        f"luck         the search's best, trial {trial} with {value:.4f}, is {change} "
+        f"when trained again: {-found['luck']:+.4f} ({-high:+.4f} to {-low:+.4f})"
+    )
+    gain = (
+        "" if found["gain"] is None else "{:+.4f} ({:+.4f} to {:+.4f})".format(found["gain"], *found["gain_interval"])
+    )
+    lines.append(
+        {
+            "better": f"tuning       gained {gain} over the default configuration: more than chance",
+            "luck": f"tuning       {gain} over the default configuration: no more than luck",
+            "default": "tuning       found nothing better than the default configuration",
+            "unknown": "tuning       its gain is unknown: the default configuration could not be trained again",
+        }[found["verdict"]]
+    )
+    if spec.confirm.refit:
+        fit = state.confirmations.get(found["winner"] + REFIT_SEED * SEED_STRIDE)
+        lines.append(
+            "final fit    the winner, on all training images; that model is exported"
+            if fit is not None and fit.state == "complete"
+            else "final fit    not made: the best of the winner's repetitions is exported"
+        )
+    return lines
+
+
+def interrupted_line(study: Study) -> str:
+    """Returns what to do after an interruption; one before the first session has left nothing."""
+    if not study.journal.exists():
+        return "interrupted before the study began. Start it again"
+    return f"interrupted; everything is kept. Go on with: emotune resume {study.shell_name}"
+
+
+def trial_counts(state: StudyState) -> str:
+    """Returns `7 complete, 12 pruned, 1 failed`."""
+    order = ("complete", "cut", "pruned", "failed", "running", "waiting")
+    counts = {name: sum(t.state == name for t in state.trials.values()) for name in order}
+    return ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "none"
+
+
+def best_line(study: Study, state: StudyState) -> str:
+    """Returns the best trial: number, score, epoch, parameters."""
+    run, ranked, spec = study.best_run(state), study.ranked(state), study.spec
+    if not ranked:
+        return "best         none yet"
+    best = state.trials[run.number % SEED_STRIDE] if run else ranked[0]
+    gone = ""
+    if run and study.is_checkpoint_missing(run):
+        gone = f"; {'its' if run is best else run_label(run.number) + chr(39) + 's'} checkpoint is gone"
+    return (
+        f"best         trial {best.number}: {spec.objective} {best.best_value(spec.objective, spec.mode):.4f} "
+        f"in epoch {best.best_epoch(spec.objective, spec.mode)}; {short_parameters(best.values)}{gone}"
+    )
+
+
+def export_lines(export: Place) -> str:
+    """Returns where an export lies and what the sealed test said of it."""
+    metrics = json.loads(export.read("metrics.json") or b"")
+    lines = [f"export       {export.name}  (emotune predict {shlex.quote(export.name)} IMAGE...)"]
+    test: dict[str, Any] | None = metrics["test"]
+    if test is None:
+        lines.append("sealed test  not opened: the study has not ended, or its data set has no test split")
+    else:
+        lines.append(
+            f"sealed test  accuracy {_with_interval(test)}, macro F1 {test['macro_f1']:.4f}, {test['images']} images"
+        )
+        if test.get("by_seed"):
+            figures = [one["accuracy"] for one in test["by_seed"]]
+            mean = sum(figures) / len(figures)
+            spread = math.sqrt(sum((f - mean) ** 2 for f in figures) / (len(figures) - 1))
+            lines.append(f"             mean {mean:.4f}, spread {spread:.4f} over its {len(figures)} seeds")
+        if test.get("untwinned"):
+            alone = test["untwinned"]
+            lines.append(
+                f"             accuracy {_with_interval(alone)} on the {alone['images']} without a twin in training"
+            )
+    return "\n".join(lines)
+
+
+def _with_interval(scores: dict[str, Any]) -> str:
+    low, high = scores["accuracy_interval"]
+    return f"{scores['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})"
+
+
+def prediction_line(prediction: Prediction, *, as_json: bool) -> str:
+    """Returns one prediction as text or as a JSON object."""
+    if as_json:
+        return json.dumps(
+            {"path": str(prediction.path), "label": prediction.label, "probabilities": prediction.probabilities}
+        )
+    ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+    return f"{prediction.path}  {prediction.label}  " + " ".join(f"{name} {p:.3f}" for name, p in ranked)
