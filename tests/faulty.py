@@ -89,9 +89,9 @@ def train_faulty_replica(config: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    import tune.run.session
+    import tune.run.tuner
     from tests.faulty import FaultyClassifier as Faulty
     from tune.cli.main import main
 
-    tune.run.session.Classifier = Faulty  # type: ignore[misc]
+    tune.run.tuner.Classifier = Faulty  # type: ignore[misc]
     main()

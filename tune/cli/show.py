@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -16,10 +15,6 @@ from tune.study.best_run import missing_checkpoint_line
 from tune.study.bucket_study import EXPORT_FOLDER
 from tune.study.studies import Study, list_studies, load_study
 from tune.study.trial_record import TrialRecord, run_label
-
-if TYPE_CHECKING:
-    pass
-
 
 _BARS = "▁▂▃▄▅▆▇█"
 
