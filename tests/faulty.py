@@ -89,9 +89,9 @@ def train_faulty_replica(config: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    import tune.session.session
+    import tune.session.tuner
     from tests.faulty import FaultyClassifier as Faulty
     from tune.cli.main import main
 
-    tune.session.session.Classifier = Faulty  # type: ignore[misc]
+    tune.session.tuner.Classifier = Faulty  # type: ignore[misc]
     main()

@@ -68,7 +68,7 @@ def table(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFactor
         folder, data, trials=len(TABLE), asha=asha, space=space, faults={"silence_factor": 2, "silence_min_s": 15}
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tune.session.session.Classifier", FaultyClassifier)
+        patch.setattr("tune.session.tuner.Classifier", FaultyClassifier)
         return run_here(file).state()
 
 

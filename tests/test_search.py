@@ -177,7 +177,7 @@ def test_what_is_not_the_trials_doing_never_counts(driver: Driver, kind: FaultKi
     assert driver.states() == [TrialState.RUNNING]
 
 
-def test_a_trial_that_did_not_fit_in_memory_starts_again_with_its_batches_in_pieces(driver: Driver) -> None:
+def test_a_trial_that_did_not_fit_in_memory_starts_again_in_micro_batches(driver: Driver) -> None:
     break_off(driver, "x", 0, "model_memory")
     assert driver.begin("y")["micro_batches"] == 4
 
@@ -288,3 +288,14 @@ def test_a_resumed_search_proposes_on_instead_of_over_again(tmp_path: Path) -> N
 
 def test_optuna_says_nothing_on_its_own(driver: Driver) -> None:
     assert optuna.logging.get_verbosity() >= optuna.logging.WARNING
+
+
+def test_every_kind_of_fault_says_how_often_it_is_tried_again() -> None:
+    from typing import get_args
+
+    from trainables.training.fault_kinds import FaultKind
+    from tune.search.trial_queue import ALWAYS_RETRIED, NEVER_RETRIED
+    from tune.study.spec_sections import Faults
+
+    said = [*ALWAYS_RETRIED, *NEVER_RETRIED, *(name for name in Faults.model_fields if name in get_args(FaultKind))]
+    assert sorted(said) == sorted(get_args(FaultKind))

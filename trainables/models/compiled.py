@@ -23,7 +23,7 @@ Floats: TypeAlias = NDArray[np.float32]
 
 
 def split_batch(pixels: Any, labels: Any, n: int) -> Iterator[tuple[Any, Any]]:
-    """Cuts a batch into n equal pieces; a batch that cannot be cut so stays whole."""
+    """Cuts a batch into n equal micro-batches; a batch that cannot be cut so stays whole."""
     if n == 1 or len(labels) % n:
         yield pixels, labels
     else:

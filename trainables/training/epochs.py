@@ -126,7 +126,8 @@ class TrialTraining:
             "unreadable": self._unreadable,
         }
         self._unreadable = []
-        return {**result, **self._epoch_decisions(result)}
+        metrics = [name for name in result if name not in ("epoch", "unreadable")]
+        return {**result, "metrics": metrics, **self._epoch_decisions(result)}
 
     def _train(self, rows: Rows, rate: float) -> dict[str, float]:
         model, config = self._model, self._config

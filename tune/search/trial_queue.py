@@ -25,8 +25,13 @@ from tune.study.trial_record import ENDED, SEED_STRIDE, TrialRecord, TrialState
 RETRY_PAUSES_S: Mapping[FaultKind, float] = {"storage": 30.0, "host_memory": 5.0}
 """Seconds before a trial starts again after a fault that may need time to pass; others start at once."""
 
+ALWAYS_RETRIED: frozenset[FaultKind] = frozenset({"preempted", "replaced", "disk_full"})
+"""Not the trial's doing. A full disk ends the session, and the trial goes on with the next."""
+NEVER_RETRIED: frozenset[FaultKind] = frozenset({"not_finite", "checkpoint"})
+"""What would only happen again, or did not hold the trial up. How often for every other kind: `faults:` in the file."""
+
 MICRO_BATCHES = (4, 2)
-"""Into how many pieces a batch may be cut that did not fit in memory, best first."""
+"""Into how many micro-batches a batch may be cut that did not fit in memory, best first."""
 
 
 class TrialQueue(NotPickled, Searcher):
@@ -187,20 +192,19 @@ class TrialQueue(NotPickled, Searcher):
             self.stopping = "disk_full"
 
     def _may_retry(self, record: TrialRecord, kind: FaultKind) -> bool:
-        if kind in ("preempted", "replaced", "disk_full"):
-            return True  # not the trial's doing; a full disk ends the session, and the trial goes on with the next
+        if kind in ALWAYS_RETRIED:
+            return True
+        if kind in NEVER_RETRIED:
+            return False
         if kind == "model_memory" and not possible_micro_batches(self._spec.trial_config(record.values)):
             return False
         before = sum(fault.kind == kind for fault in record.faults)
-        return before < getattr(self._spec.faults, kind, 0)
+        return before < int(getattr(self._spec.faults, kind))
 
     def _how_it_ended(self, record: TrialRecord, result: Mapping[str, Any]) -> tuple[TrialState | None, str]:
         last = record.rungs[-1] if record.rungs else None
         if last is not None and last.stopped:
-            return "pruned", (
-                f"stopped at rung {last.epoch}: {last.value:.4f} misses the cutoff {last.cutoff:.4f}, "
-                f"rank {last.rank} of {last.among}"
-            )
+            return "pruned", last.reason
         if result.get("epoch", 0) >= (self.refit_epochs or self._spec.asha.max_epochs):
             return "complete", "trained all its epochs"
         if result.get("stalled"):
@@ -238,12 +242,12 @@ class ConfirmationQueue(TrialQueue):
 
 
 def possible_micro_batches(config: TrialConfig) -> int:
-    """Returns into how many pieces a batch that did not fit in memory can be cut, 0 for none."""
+    """Returns into how many micro-batches a batch that did not fit in memory can be cut, 0 for none."""
     return next((count for count in MICRO_BATCHES if config.batch_size % count == 0), 0)
 
 
 def micro_batches(record: TrialRecord, config: TrialConfig) -> int:
-    """Returns into how many pieces the trial's batches are to be cut: 1 until one did not fit in memory."""
+    """Returns into how many micro-batches the trial's batches are to be cut: 1 until one did not fit in memory."""
     return possible_micro_batches(config) if any(fault.kind == "model_memory" for fault in record.faults) else 1
 
 

@@ -22,14 +22,13 @@ from ray.tune.search import Searcher
 from ray.util.placement_group import remove_placement_group
 from ray.util.queue import Empty, Queue
 
-from trainables.config import TrialContext
-from trainables.places import Place
 from trainables.training.data_parallel import train_replica
 from tune.search.trial_queue import TrialQueue
+from tune.session.session_context import SessionContext, interruptible
 from tune.session.train_controller import DriverNotifier, TensorFlowWorkers
 from tune.session.tune_callback import StudyCallback
 from tune.session.watchdog import Watchdog, classify_workers_error
-from tune.study.spec import StudySpec
+from tune.study.bucket_study import CHECKPOINTS_FOLDER
 from tune.study.trial_record import run_name
 
 _ENVIRONMENT = {
@@ -91,22 +90,15 @@ class _Trainer(DataParallelTrainer):
 class DistributedRunner:
     """The runs of one session."""
 
-    def __init__(
-        self,
-        spec: StudySpec,
-        context: TrialContext,
-        folder: Place,
-        queue: TrialQueue,
-        callback: StudyCallback,
-        watchdog: Watchdog,
-    ) -> None:
-        """Takes the study, what every trial is told, the session's folder, and those who want to know."""
-        self._spec = spec
-        self._context = context
-        self._folder = folder
+    def __init__(self, session: SessionContext, queue: TrialQueue) -> None:
+        """Takes the session and its queue."""
+        state = session.journal.state
+        self._spec = session.study.spec
+        self._context = session.trial_context
+        self._folder = session.study.place.child(f"{CHECKPOINTS_FOLDER}/session-{state.sessions:03d}")
         self._queue = queue
-        self._callback = callback
-        self._watchdog = watchdog
+        self._watchdog = Watchdog(self._spec, state, session.epoch_s, end_run)
+        self._callback = StudyCallback(session, queue, self._watchdog)
         self._count = 0
 
     def run(self) -> None:
@@ -221,3 +213,9 @@ def _messages(run: DistributedRun, future: Future[Any], messages: Queue) -> Iter
             continue
         if trial_id == run.trial_id:
             yield kind, content
+
+
+def run_distributed(session: SessionContext, queue: TrialQueue) -> None:
+    """Lets Ray Train work through the queue, one run after another, each on all its workers."""
+    with interruptible(queue):
+        DistributedRunner(session, queue).run()

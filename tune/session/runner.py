@@ -19,14 +19,14 @@ from tune.session.event_stream import Events, EventStream
 from tune.session.live_display import LiveStudy
 from tune.session.plan import Plan, make_plan
 from tune.session.study_data import trial_context
-from tune.study.budget import BUDGETS, exhausted_budget, exit_code
+from tune.study.budget import BUDGETS, CONSUMED, exhausted_budget, exit_code
 from tune.study.journal import Journal
 from tune.study.studies import Study, opened_journal
 from tune.study.study_state import StudyState
 from tune.study.trial_record import ENDED, REFIT_SEED, SEED_STRIDE
 
 if TYPE_CHECKING:
-    from tune.session.session import SessionContext
+    from tune.session.session_context import SessionContext
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def _run(
     from tune.nodes.capacity import fits_now
     from tune.nodes.join import trial_process
     from tune.nodes.preflight import check_nodes
-    from tune.session.session import SessionContext, search
+    from tune.session.session import search
+    from tune.session.session_context import SessionContext
 
     spec, state = study.spec, journal.state
     context = trial_context(spec, dataset)
@@ -157,7 +158,7 @@ def _confirm(session: SessionContext) -> bool:
 
     study, journal, spec, state = session.study, session.journal, session.study.spec, session.journal.state
     spent = _exhausted_budget(study, state)
-    if spent in ("gpu_hours", "epochs", "cost"):
+    if spent in CONSUMED:
         words = f"the best trials were not trained again: {BUDGETS[spent]}"
         session.live.line(words)
         journal.append("confirmed", findings={"winner": None, "skipped": words})

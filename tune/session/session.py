@@ -1,79 +1,23 @@
-"""One session of a study: assembles the Ray Tuner for a search or its confirmation, and runs it to its end."""
+"""One session of a study: a search or a confirmation from where the journal stands to its end, journalled as such."""
 
 from __future__ import annotations
 
-import errno
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import ray
-from ray.tune import (
-    CheckpointConfig,
-    FailureConfig,
-    PlacementGroupFactory,
-    RunConfig,
-    Stopper,
-    TuneConfig,
-    Tuner,
-    with_resources,
-)
-from ray.tune.search import ConcurrencyLimiter
 
-from trainables.config import TrialContext, validation_metric_of
-from trainables.dataset.reader import Dataset
-from trainables.training.classifier import Classifier
 from tune.errors import ClusterError, disk_full
-from tune.nodes.autoscaler import find_capacity
-from tune.nodes.capacity import UNLIMITED_TRIALS, fits_now, trials_at_once
-from tune.nodes.process_start import ProcessStart
-from tune.nodes.signals import handle_signals
-from tune.report.tensorboard import TrialLogs
-from tune.search.not_pickled import NotPickled
 from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.optuna_study import rebuild_optuna_study
-from tune.search.scheduler import AshaScheduler, Rungs
+from tune.search.scheduler import Rungs
 from tune.search.trial_queue import ConfirmationQueue, TrialQueue
-from tune.session.live_display import LiveStudy
-from tune.session.ray_actors import use_forgiving_actor_manager
-from tune.session.tune_callback import StudyCallback
-from tune.session.watchdog import Watchdog
-from tune.study.bucket_study import CHECKPOINTS_FOLDER
+from tune.session.session_context import SessionContext
+from tune.session.trial_events import shown_trials
+from tune.session.tuner import run_tuner
 from tune.study.budget import BUDGETS, exhausted_budget
-from tune.study.journal import Journal
 from tune.study.provenance import provenance
-from tune.study.spec_sections import Resources
-from tune.study.studies import Study
-from tune.study.trial_record import run_name
-
-_UNLIMITED = 10**9
-"""Ray trials of a session: a trial that starts again is a new one for Ray; the queue knows when to end."""
-
-
-@dataclass(frozen=True)
-class SessionContext:
-    """What a session works with.
-
-    Attributes:
-        study: the study.
-        dataset: its data set.
-        journal: its journal.
-        live: shows what happens.
-        context: what every trial is told.
-        at_once: trials that run at the same time.
-        epoch_s: the time that calibration found for an epoch, None without one.
-    """
-
-    study: Study
-    dataset: Dataset
-    journal: Journal
-    live: LiveStudy
-    context: TrialContext
-    at_once: int
-    epoch_s: float | None = None
 
 
 def search(session: SessionContext) -> str:
@@ -102,7 +46,7 @@ def search(session: SessionContext) -> str:
             return ""
         return exhausted_budget(spec, state, time.time(), before_s + time.monotonic() - started)
 
-    _run_tune(session, queue, rungs, spent)
+    _work_through(session, queue, lambda: run_tuner(session, queue, rungs, spent))
     if queue.stopping in BUDGETS:
         queue.end_unfinished_trials(f"the study ended: {BUDGETS[queue.stopping]}")
     return _close_session(session, started, queue.stopping or "finished")
@@ -126,11 +70,12 @@ def confirm(session: SessionContext, numbers: Sequence[int], refit_epochs: int |
     queue = ConfirmationQueue(session.study.spec, session.journal, numbers, refit_epochs)
     queue.end_settled_trials()
     if session.study.spec.confirm.workers > 1:
-        _run_distributed(session, queue)
+        from tune.session.distributed import run_distributed
+
+        _work_through(session, queue, lambda: run_distributed(session, queue))
     else:
-        _run_tune(
-            session, queue, Rungs([], session.study.spec.asha.reduction_factor, session.study.spec.mode), lambda: ""
-        )
+        rungs = Rungs([], session.study.spec.asha.reduction_factor, session.study.spec.mode)
+        _work_through(session, queue, lambda: run_tuner(session, queue, rungs, lambda: ""))
     return _close_session(session, started, queue.stopping or "finished")
 
 
@@ -161,161 +106,16 @@ def _close_session(session: SessionContext, started: float, ended_by: str) -> st
     return ended_by
 
 
-def _run_tune(session: SessionContext, queue: TrialQueue, rungs: Rungs, spent: Callable[[], str]) -> None:
-    """Lets Ray Tune work through the queue.
+def _work_through(session: SessionContext, queue: TrialQueue, run: Callable[[], None]) -> None:
+    """Lets Ray work through a queue and shows what happens.
 
     Raises:
         DiskFull: the driver itself can no longer write.
+        ClusterError: no trial's process has started.
     """
     if queue.idle:
         return
-    study, spec, state, resources = (
-        session.study,
-        session.study.spec,
-        session.journal.state,
-        session.study.spec.resources,
-    )
-    use_forgiving_actor_manager()
-    system, path = study.place.filesystem_and_path
-    watchdog = Watchdog(spec, state, session.epoch_s)
-    limiter = ConcurrencyLimiter(queue, max_concurrent=session.at_once)
-
-    counted = 0
-
-    def on_nodes(nodes: int) -> None:
-        """Uses nodes that have joined since the plan; what the autoscaler may start is counted in from the first."""
-        nonlocal counted
-        if nodes == counted:
-            return
-        counted, capacity = nodes, find_capacity()
-        if fits_now(resources, capacity):
-            limiter.max_concurrent = trials_at_once(resources, capacity, resources.max_concurrent or UNLIMITED_TRIALS)
-
-    with (
-        TrialLogs(study.tensorboard, spec.objective, spec.mode, validation_metric_of(spec.objective)) as logs,
-        session.live,
-    ):
-        logs.experiment(spec.space, spec.fixed)
-        start = ProcessStart(spec, session.live.line)
-        callback = StudyCallback(
-            spec, session.dataset.info.classes, session.journal, queue, logs, session.live, watchdog, on_nodes, start
-        )
-        tuner = Tuner(
-            with_resources(Classifier, _placement(resources)),
-            param_space={"study": session.context.model_dump()},
-            tune_config=TuneConfig(
-                search_alg=limiter,  # Ray reads from it how many trials may be pending: all, for the autoscaler to see
-                scheduler=AshaScheduler(
-                    rungs, spec.objective, callback.on_rung, lambda: queue.stopping, callback.on_fault
-                ),
-                metric=spec.objective,
-                mode=spec.mode,
-                num_samples=_UNLIMITED,
-                reuse_actors=resources.reuse_processes,
-                trial_dirname_creator=ray_trial_name,
-                trial_name_creator=ray_trial_name,
-            ),
-            run_config=RunConfig(
-                name=f"session-{state.sessions:03d}",
-                storage_path=f"{path}/{CHECKPOINTS_FOLDER}",
-                storage_filesystem=system if study.place.remote else None,
-                stop=_SessionStopper(queue, spent),
-                callbacks=[callback],
-                failure_config=FailureConfig(max_failures=0),  # the queue starts faulted trials again
-                checkpoint_config=CheckpointConfig(
-                    num_to_keep=1,  # and the latest: Ray counts that one apart
-                    checkpoint_score_attribute="checkpoint_score",
-                    checkpoint_score_order="max",
-                    checkpoint_at_end=False,
-                ),
-                verbose=0,
-            ),
-        )
-        try:
-            with _interruptible(queue):
-                tuner.fit()
-            _check_processes_started(queue)
-        except Exception as error:  # Ray turns what a callback raises into a TuneError that holds its traceback
-            if queue.stopping == "disk_full":
-                return  # Ray could not write its own files either
-            if os.strerror(errno.ENOSPC) in str(error) or os.strerror(errno.EDQUOT) in str(error):
-                raise disk_full(study.name) from None
-            raise
-
-
-def _run_distributed(session: SessionContext, queue: TrialQueue) -> None:
-    """Lets Ray Train work through the queue, one run after another, each on all its workers."""
-    from tune.session.distributed import DistributedRunner, end_run
-
-    if queue.idle:
-        return
-    study, spec, state = session.study, session.study.spec, session.journal.state
-    watchdog = Watchdog(spec, state, session.epoch_s, end_run)
-    with (
-        TrialLogs(study.tensorboard, spec.objective, spec.mode, validation_metric_of(spec.objective)) as logs,
-        session.live,
-    ):
-        callback = StudyCallback(
-            spec,
-            session.dataset.info.classes,
-            session.journal,
-            queue,
-            logs,
-            session.live,
-            watchdog,
-            lambda nodes: None,
-            ProcessStart(spec, session.live.line),
-        )
-        folder = study.place.child(f"{CHECKPOINTS_FOLDER}/session-{state.sessions:03d}")
-        with _interruptible(queue):
-            DistributedRunner(spec, session.context, folder, queue, callback, watchdog).run()
-        _check_processes_started(queue)
-
-
-def _check_processes_started(queue: TrialQueue) -> None:
+    with shown_trials(session, queue):
+        run()
     if queue.no_process:
         raise ClusterError(queue.no_process)
-
-
-def ray_trial_name(trial: Any) -> str:
-    """Names a Ray trial and its folder after our number, and after how often it has been started again."""
-    return run_name(trial.config["trial"], trial.config["attempt"])
-
-
-def _placement(resources: Resources) -> PlacementGroupFactory:
-    trial = {"CPU": float(resources.cpus_per_trial)}
-    if resources.gpus_per_trial:
-        trial["GPU"] = float(resources.gpus_per_trial)
-    return PlacementGroupFactory([trial, *[{"CPU": 1.0}] * resources.feed_workers])
-
-
-class _SessionStopper(NotPickled, Stopper):
-    """Notices that a budget is spent, and ends the session when no trial is running any more.
-
-    Running trials are stopped by the scheduler at the end of their epoch, so that what they did is saved.
-    """
-
-    def __init__(self, queue: TrialQueue, spent: Callable[[], str]) -> None:
-        self._queue = queue
-        self._spent = spent
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        if not self._queue.stopping:
-            self._queue.stopping = self._spent()
-        return bool(self._queue.stopping) and not self._queue.running
-
-
-@contextmanager
-def _interruptible(queue: TrialQueue) -> Iterator[None]:
-    """Turns the first Ctrl-C or SIGTERM into a graceful stop; a second one ends at once."""
-
-    def on_signal(number: int, frame: Any) -> None:
-        if queue.stopping == "interrupted":
-            raise KeyboardInterrupt
-        queue.stopping = "interrupted"  # no printing here: the main thread may be in the middle of it
-
-    with handle_signals(on_signal):
-        yield

@@ -1,82 +1,65 @@
-"""Ray Tune's callback: writes what happens to the journal, TensorBoard and the terminal. Decides nothing."""
+"""Ray Tune's callback: journals what happens, from where it is shown, and ends what hangs. Decides nothing else."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import ray
 import ray.cloudpickle
 from ray.tune import Callback
 
 from trainables.errors import PlaceError
 from tune.nodes.process_start import ProcessStart
-from tune.report.tensorboard import TrialLogs
 from tune.search.not_pickled import NotPickled
 from tune.search.trial_queue import TrialQueue
-from tune.session.live_display import LiveStudy
-from tune.session.trial_table import short_parameters
+from tune.session.session_context import SessionContext
 from tune.session.watchdog import Watchdog, classify_ray_error
 from tune.study.budget import BUDGETS
-from tune.study.journal import Journal
-from tune.study.spec import StudySpec
 from tune.study.trial_record import ENDED, RungDecision, TrialRecord, run_label
 
 if TYPE_CHECKING:
     from ray.tune import Checkpoint
     from ray.tune.experiment import Trial
 
-_METRIC_PREFIXES = ("training_", "validation_", "selection_")
-_METRICS = ("learning_rate", "images_per_s", "wait_s", "epoch_s", "process_memory_mib", "process", "node_ip")
 GRACE_S = 6.0
 """Seconds that running trials have to finish their epoch after Ctrl-C; see `tune.nodes.signals.LIMIT_S`."""
 
 _COUNT_NODES_S = 30.0
-_RAY_OWN = "training_iteration"
+_RAYS_METRICS = ("node_ip",)
+"""What the journal keeps of what Ray itself adds to a result."""
 
 
 class StudyCallback(NotPickled, Callback):
-    """Passes each of Ray's events on."""
+    """Journals each of Ray's events, and watches over the processes behind them."""
 
     def __init__(
         self,
-        spec: StudySpec,
-        classes: tuple[str, ...],
-        journal: Journal,
+        session: SessionContext,
         queue: TrialQueue,
-        logs: TrialLogs,
-        live: LiveStudy,
         watchdog: Watchdog,
-        on_nodes: Callable[[int], None],
-        start: ProcessStart,
+        on_nodes: Callable[[int], None] = lambda nodes: None,
     ) -> None:
-        """Takes the study and those who want to know."""
+        """Takes the session, its queue, what ends hung trials, and who is told of the number of nodes."""
         super().__init__()
-        self._spec = spec
-        self._classes = classes
-        self._journal = journal
+        self._spec = session.study.spec
+        self._journal = session.journal
+        self._live = session.live
         self._queue = queue
-        self._logs = logs
-        self._live = live
         self._watchdog = watchdog
         self._on_nodes = on_nodes
-        self._start = start
+        self._start = ProcessStart(self._spec, session.live.line)
         self._stopping_since: float | None = None
         self._counted = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A process has taken up a trial."""
-        number = trial.config["trial"]
-        state = self._journal.state.run(number)
         self._start.note_started()
-        self._journal.append("started", trial=number)
         self._watchdog.note_report(trial)
-        self._logs.start(number, state.values)
-        self._live.event(f"{run_label(number)} started: {short_parameters(state.values)}")
+        self._journal.append("started", trial=trial.config["trial"])
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -86,22 +69,10 @@ class StudyCallback(NotPickled, Callback):
         self._watchdog.note_report(trial)
         for reason in result.get("unreadable", ()):
             self._journal.append("fault", trial=number, kind="checkpoint", reason=reason, retried=True)
-            self._live.line(f"{run_label(number)}: {reason}")
         if result.get("unreadable"):
             went_on = f"epoch {epoch - 1}" if epoch > 1 else "its beginning"
             self._live.line(f"{run_label(number)} goes on from {went_on}")
-        metrics = {
-            name: value
-            for name, value in result.items()
-            if (name.startswith(_METRIC_PREFIXES) or name in _METRICS) and name != _RAY_OWN
-        }
-        self._journal.append("epoch", trial=number, epoch=epoch, metrics=metrics)
-        self._logs.epoch(number, epoch, metrics, np.array(metrics["selection_confusion"]), self._classes)
-        self._live.event(
-            f"{run_label(number)} epoch {epoch}/{self._spec.asha.max_epochs}: "
-            f"{self._spec.objective} {metrics[self._spec.objective]:.4f}, "
-            f"training loss {metrics['training_loss']:.3f}, {metrics['images_per_s']:.0f} images/s"
-        )
+        self._journal.append("epoch", trial=number, epoch=epoch, metrics=journalled_metrics(result))
         if self._queue.stopping and not result["diverged"]:
             result["should_checkpoint"] = True  # what this epoch cost is not to be lost
 
@@ -131,24 +102,18 @@ class StudyCallback(NotPickled, Callback):
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial has ended, or the study is stopping and it goes on another time."""
         self._watchdog.forget(trial)
-        self._show_end(self._journal.state.run(trial.config["trial"]))
+        self._show_interrupted(self._journal.state.run(trial.config["trial"]))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial broke off, and the queue has decided whether it starts again."""
         if trial.config.get("trial") is not None:
-            self._show_end(self._journal.state.run(trial.config["trial"]))
+            self._show_interrupted(self._journal.state.run(trial.config["trial"]))
 
-    def _show_end(self, record: TrialRecord) -> None:
-        words = run_label(record.number)
-        if record.state in ENDED:
-            self._logs.end(record.number, "FAILURE" if record.state == "failed" else "SUCCESS")
-            say = self._live.line if record.state == "failed" else self._live.event
-            say(f"{words} {record.state}: {record.reason}")
-        elif record.state == "waiting" and record.faults and not self._queue.stopping:
-            fault = record.faults[-1]
-            self._live.line(f"{words} starts again ({fault.kind.replace('_', ' ')}): {fault.reason}")
-        else:
-            self._live.event(f"{words} interrupted after epoch {max(record.epochs, default=0)}")
+    def _show_interrupted(self, trial: TrialRecord) -> None:
+        """Says that a trial goes on with the next session, of which the journal has no event."""
+        starts_again = trial.state == "waiting" and trial.faults and not self._queue.stopping
+        if trial.state not in ENDED and not starts_again:
+            self._live.event(f"{run_label(trial.number)} interrupted after epoch {max(trial.epochs, default=0)}")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Ray's loop has turned once more."""
@@ -175,6 +140,11 @@ class StudyCallback(NotPickled, Callback):
                 self._journal.append("nodes", count=nodes)
             self._on_nodes(nodes)
         self._live.refresh()
+
+
+def journalled_metrics(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the journal keeps of an epoch's result: what the trial itself calls its metrics, and its node."""
+    return {name: result[name] for name in (*result["metrics"], *_RAYS_METRICS) if name in result}
 
 
 def _error(trial: Trial) -> BaseException | None:

@@ -16,6 +16,9 @@ BUDGETS = {
 }
 """What can end a search early, and the words for it."""
 
+CONSUMED = ("gpu_hours", "epochs", "cost")
+"""Budgets of what confirmations use up as well, so that there are none once one of these is spent."""
+
 _EXIT_CODES = {"finished": 0, "target": 4, "interrupted": 130, "disk_full": 2}
 BUDGET_SPENT = 3
 

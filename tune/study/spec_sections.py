@@ -146,7 +146,7 @@ class Faults(Section, frozen=True):
 
     process_died: int = Field(3, ge=0, le=1000)
     host_memory: int = Field(2, ge=0, le=1000)
-    model_memory: int = Field(1, ge=0, le=1, description="again with each batch in pieces, their gradients summed up")
+    model_memory: int = Field(1, ge=0, le=1, description="again with micro-batches, their gradients summed up")
     exception: int = Field(1, ge=0, le=1000)
     hung: int = Field(1, ge=0, le=1000)
     storage: int = Field(3, ge=0, le=1000)

@@ -49,6 +49,12 @@ class RungDecision:
     among: int
     stopped: bool
 
+    @property
+    def reason(self) -> str:
+        """Why a trial that was stopped here ended."""
+        cutoff = "" if self.cutoff is None else f" misses the cutoff {self.cutoff:.4f}"
+        return f"stopped at rung {self.epoch}: {self.value:.4f}{cutoff}, rank {self.rank} of {self.among}"
+
 
 @dataclass(frozen=True)
 class FaultRecord:
