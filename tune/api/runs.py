@@ -162,6 +162,9 @@ def _spec(
 
 
 def _run(study: StudyFiles, dataset: Dataset, calibrate: bool, events: EventsTarget | None) -> Study:
+    from tune.nodes.import_ray import import_ray
+
+    import_ray()
     from tune.nodes.signals import before_forced_end
     from tune.session.create_or_resume import remove_unbegun
     from tune.session.runner import run_study

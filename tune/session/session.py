@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray.tune import (
     CheckpointConfig,
+    CLIReporter,
     FailureConfig,
     PlacementGroupFactory,
     RunConfig,
@@ -216,6 +217,7 @@ def _fit(desk: Desk, queue: TrialQueue, rungs: Rungs, spent: Callable[[], str]) 
                     checkpoint_score_order="max",
                     checkpoint_at_end=False,
                 ),
+                progress_reporter=CLIReporter(),  # in a notebook Ray (2.60) would clear the cell
                 verbose=0,
             ),
         )
