@@ -132,7 +132,7 @@ def test_a_folder_of_images_becomes_a_data_set_and_is_described(faces: Path, tmp
     assert tune.import_data(tmp_path / "source", tmp_path / "data", split=["holdout=test"]).unchanged
     report = tune.describe_data(tmp_path / "data")
     assert sum(report.counts["test"].values()) == int((drawn.splits[::3] == 1).sum())
-    assert tune.contact_sheet(imported.dataset) == tmp_path / "data/contact_sheet.png"
+    assert tune.contact_sheet(imported.dataset) == tmp_path / "data/contact-sheet.png"
     sheet = tune.preview(tmp_path / "data", "augment", strengths={"augment_strength": 0.8}, to=tmp_path / "p.png")
     assert cv2.imread(str(sheet)) is not None
     assert tune.draw_faces(tmp_path / "drawn", images=70, seed=3).info.counts["test"]["happy"] == 2
