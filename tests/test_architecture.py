@@ -122,9 +122,9 @@ def test_a_planted_circle_is_found_whatever_the_table_allows(planted: Path) -> N
     (planted / "tune/study/spec.py").write_text("from tune.session import session\nclass StudySpec: ...\n")
     lenient = [replace(row, imports=frozenset({"tune/session", "tune/study"}) - {row.package}) for row in PLANTED_TABLE]
     assert SourceTree(planted).circle()[-2:] == ["tune/session", "tune/study"]
-    assert "tune/study is allowed to import tune/session, which stands above it" in SourceTree(planted).backward_imports(
-        lenient
-    )
+    assert "tune/study is allowed to import tune/session, which stands above it" in SourceTree(
+        planted
+    ).backward_imports(lenient)
 
 
 def test_a_planted_file_that_nobody_imports_is_found(planted: Path) -> None:

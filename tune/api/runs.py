@@ -161,6 +161,9 @@ def _spec(
 
 
 def _run(study: StudyFiles, dataset: Dataset, calibrate: bool, events: EventsTarget | None) -> Study:
+    from tune.nodes.import_ray import import_ray
+
+    import_ray()
     from tune.nodes.signals import before_forced_exit
     from tune.session.create_or_resume import remove_unstarted_study
     from tune.session.runner import run_study

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -201,7 +202,7 @@ class Study:
         """
         from tune.session.best_model import export_to
 
-        with _environment_kept():
+        with _environment_kept(), _tensorflow_quiet():
             export_to(self.files, fspath(to), trial)
         return fspath(to)
 
@@ -219,6 +220,9 @@ class Study:
         Raises:
             EmotuneError: there is no such trial, its data set is another, or the study is being run.
         """
+        from tune.nodes.import_ray import import_ray
+
+        import_ray()
         from tune.session.create_or_resume import check_data
         from tune.session.replay import replay_trial
         from tune.session.study_data import open_study_data
@@ -288,6 +292,18 @@ def list_studies(storage: str | PathLike[str] = "runs") -> list[str]:
         PlaceError: the bucket cannot be reached.
     """
     return [place.name for place in list_places(fspath(storage))]
+
+
+@contextmanager
+def _tensorflow_quiet() -> Iterator[None]:
+    """Keeps to itself what TensorFlow (2.21) logs of a SavedModel that it wrote; in a notebook it is shown in red."""
+    logger = logging.getLogger("tensorflow")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 @contextmanager

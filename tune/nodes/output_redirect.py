@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -66,6 +67,7 @@ def redirect_output(log: Path) -> Iterator[TextIO]:
         terminal = sys.stdout
         # Never closed: loggers that are made meanwhile, as Ray's, keep them.
         sys.stdout, sys.stderr = pipe_safe_stream(1, streams[0]), pipe_safe_stream(2, streams[1])
+        _turn_rays_log(streams[1], sys.stderr)
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -77,6 +79,7 @@ def redirect_output(log: Path) -> Iterator[TextIO]:
             terminal.flush()
             sys.stdout.flush()
             sys.stderr.flush()
+            _turn_rays_log(sys.stderr, streams[1])
             sys.stdout, sys.stderr = streams
             if terminal is not sys.stdout:
                 terminal.close()
@@ -95,6 +98,13 @@ def heard_outside() -> Iterator[None]:
             sys.stdout.flush()
     else:
         yield
+
+
+def _turn_rays_log(old: TextIO, new: TextIO) -> None:
+    """Sends what Ray logs to another stream; its handler (2.60) keeps the one that was there when Ray was imported."""
+    for handler in logging.getLogger("ray").handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is old:
+            handler.setStream(new)
 
 
 def _writes_to(stream: TextIO, descriptor: int) -> bool:

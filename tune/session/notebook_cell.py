@@ -55,7 +55,7 @@ class NotebookCell:
             "text/plain": as_text(drawn, self._width_columns),
         }
         if self._handle is None:
-            self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+            self._handle = display(bundle, raw=True, display_id=True)
         else:
             self._handle.update(bundle, raw=True)
 
