@@ -21,8 +21,8 @@ class Classifier(TrialTraining, Trainable):  # type: ignore[misc]  # Ray says th
 
     Ray passes `{"trial": number, "parameters": TrialConfig, "study": TrialContext, "resume_from": [folder, ...],
     "micro_batches": n, "refit_epochs": n or None}`: checkpoints to go on from, the latest first; into how many
-    micro-batches each batch is cut, their gradients summed up, where a whole batch does not fit in memory; and, for the final fit on
-    all training images, its epochs.
+    micro-batches each batch is cut, their gradients summed up, where a whole batch does not fit in memory; and, for the
+    final fit on all training images, its epochs.
 
     What goes wrong is raised as a `TrialFault`, from `step` or `save`; setting up and resetting only note what to do.
     """
