@@ -95,7 +95,7 @@ def replay_trial(
 
 
 def train_again(config: dict[str, Any], epochs: int, kept: int | None = None) -> list[dict[str, Any]]:
-    """Returns what a trial reports for each of its first epochs; one checkpoint may be kept, for `_restore_checkpoint`."""
+    """Returns what a trial reports for each of its first epochs; one checkpoint is kept for `_restore_checkpoint`."""
     from trainables.training.classifier import Classifier
 
     classifier, reports = Classifier(config), []
