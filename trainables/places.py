@@ -114,13 +114,13 @@ class Place:
             kind = self._info("").type
             if kind == fs.FileType.File:
                 return None
-            return set(self._below())
+            return set(self._children())
 
     def read(self, path: str) -> bytes | None:
         """Returns a file's content, None where there is none."""
         if not self.exists(path):
             return None
-        with self._translate_errors(), self.filesystem_and_path[0].open_input_stream(self._full(path)) as stream:
+        with self._translate_errors(), self.filesystem_and_path[0].open_input_stream(self._full_path(path)) as stream:
             return bytes(stream.read())
 
     def write(self, path: str, content: bytes) -> None:
@@ -133,14 +133,14 @@ class Place:
                 temporary.write_bytes(content)
                 temporary.replace(target)
                 return
-            with self.filesystem_and_path[0].open_output_stream(self._full(path)) as stream:
+            with self.filesystem_and_path[0].open_output_stream(self._full_path(path)) as stream:
                 stream.write(content)
 
     def files(self, path: str = "", *, recursive: bool = True) -> list[StoredFile]:
         """Returns the files below a path, by name; only those directly below it unless `recursive`."""
         with self._translate_errors():
             found = self.filesystem_and_path[0].get_file_info(
-                fs.FileSelector(self._full(path).rstrip("/"), recursive=recursive, allow_not_found=True)
+                fs.FileSelector(self._full_path(path).rstrip("/"), recursive=recursive, allow_not_found=True)
             )
         root = len(self.filesystem_and_path[1]) + 1
         return sorted(
@@ -156,13 +156,13 @@ class Place:
         """Returns the names of the folders directly below."""
         with self._translate_errors():
             system, path = self.filesystem_and_path
-            found = self._below()
+            found = self._children()
             missing = self.remote and system.get_file_info(path.partition("/")[0]).type == fs.FileType.NotFound
         if missing:
             raise PlaceError(f"{self.name} must be in a bucket that exists. Received: one that does not. Fix its name")
         return sorted(name for name, folder in found.items() if folder)
 
-    def _below(self) -> dict[str, bool]:
+    def _children(self) -> dict[str, bool]:
         """Returns the names directly below, and whether each is a folder."""
         system, path = self.filesystem_and_path
         flat = system.type_name == "gcs"  # pyarrow 25 lists a folder there only where somebody has put a marker for it
@@ -180,7 +180,7 @@ class Place:
             else path[len(self.filesystem_and_path[1]) + 1 :]
         )
 
-    def time_of(self, path: str) -> float | None:
+    def modified_at(self, path: str) -> float | None:
         """Returns the storage's own time of a file (seconds since 1970), None where there is none."""
         with self._translate_errors():
             info = self._info(path)
@@ -189,7 +189,7 @@ class Place:
     def upload(self, local: Path, path: str) -> None:
         """Puts a copy of a local file in place."""
         with self._translate_errors(), local.open("rb") as source:
-            with self.filesystem_and_path[0].open_output_stream(self._full(path)) as sink:
+            with self.filesystem_and_path[0].open_output_stream(self._full_path(path)) as sink:
                 shutil.copyfileobj(source, sink, _COPY_BYTES)
 
     def download(self, path: str, local: Path) -> None:
@@ -198,7 +198,7 @@ class Place:
         part = local.with_name(f".{local.name}.part")
         with (
             self._translate_errors(),
-            self.filesystem_and_path[0].open_input_file(self._full(path)) as source,
+            self.filesystem_and_path[0].open_input_file(self._full_path(path)) as source,
             part.open("ab") as sink,
         ):
             if sink.tell() > source.size():
@@ -214,19 +214,19 @@ class Place:
         with self._translate_errors():
             info = self._info(path)
             if info.type == fs.FileType.File:
-                self.filesystem_and_path[0].delete_file(self._full(path))
+                self.filesystem_and_path[0].delete_file(self._full_path(path))
             elif info.type == fs.FileType.Directory:
                 try:
-                    self.filesystem_and_path[0].delete_dir(self._full(path))
+                    self.filesystem_and_path[0].delete_dir(self._full_path(path))
                 except FileNotFoundError:  # Google's wants a marker of the folder itself, after all in it has gone
                     if self.files(path):
                         raise
 
-    def _full(self, path: str) -> str:
+    def _full_path(self, path: str) -> str:
         return f"{self.filesystem_and_path[1]}/{path}" if path else self.filesystem_and_path[1]
 
     def _info(self, path: str) -> Any:
-        return self.filesystem_and_path[0].get_file_info(self._full(path))
+        return self.filesystem_and_path[0].get_file_info(self._full_path(path))
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:

@@ -34,7 +34,7 @@ def open_data(name: str, *, fingerprint: str = "", say: Callable[[str], None] = 
         DatasetError: there is no data set, it is damaged, or it is another.
         PlaceError: the bucket cannot be reached.
     """
-    dataset = open_dataset(_fetched(Place(name), say) if is_bucket(name) else Path(name))
+    dataset = open_dataset(_fetched_folder(Place(name), say) if is_bucket(name) else Path(name))
     if fingerprint and dataset.info.fingerprint != fingerprint:
         raise DatasetError(
             f"{name} must be the data set with fingerprint {fingerprint}. Received: {dataset.info.fingerprint}. "
@@ -92,7 +92,7 @@ def info_in(place: Place) -> DatasetInfo:
         raise DatasetError(f"{place.at(INFO_FILE)} is damaged. Import the data again.") from None
 
 
-def _fetched(place: Place, say: Callable[[str], None]) -> Path:
+def _fetched_folder(place: Place, say: Callable[[str], None]) -> Path:
     """Returns this machine's copy of a bucket's data set; one process fetches it, the others wait for it."""
     info = info_in(place)
     folder = cache_folder() / "datasets" / info.fingerprint

@@ -1,4 +1,4 @@
-"""A cluster file as it was read, and a problem found in it. Knows no rule; `cluster.py` and the providers' do."""
+"""A cluster file as it was read, and a problem found in it. Knows no rule; `check.py` and the providers' modules do."""
 
 from __future__ import annotations
 

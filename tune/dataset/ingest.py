@@ -114,14 +114,14 @@ def import_dataset(
         return Imported(existing, unchanged=True)
     opened = open_source(source, parse_decisions(options.splits, options.validation))
     existing = existing_dataset(target, _digest(_settings_of_version_1(source_fingerprint, options)))
-    if existing is not None and _holds(existing, opened):
+    if existing is not None and _already_imported(existing, opened):
         return Imported(existing, unchanged=True)
     check_target(target, replace=replace)
     with (
         silence_decoders(),
         DatasetWriter(target, opened.classes, replace=replace, expected_images=opened.expected_images) as writer,
     ):
-        bad = _fill(writer, opened, options, on_image)
+        bad = _write_images(writer, opened, options, on_image)
         writer.finish(
             opened.name,
             fingerprint,
@@ -143,7 +143,7 @@ def _settings_of_version_1(source_fingerprint: str, options: ImportOptions) -> s
     return f"{FORMAT_VERSION} 1 {source_fingerprint} ImportOptions({known})"
 
 
-def _holds(dataset: Dataset, source: Source) -> bool:
+def _already_imported(dataset: Dataset, source: Source) -> bool:
     """Whether a data set has the images, classes and splits that a source has by its names."""
     if dataset.info.classes != source.classes:
         return False
@@ -159,7 +159,7 @@ def _holds(dataset: Dataset, source: Source) -> bool:
     return not there
 
 
-def _fill(
+def _write_images(
     writer: DatasetWriter, source: Source, options: ImportOptions, on_image: Callable[[int, int], None] | None
 ) -> list[SkippedImage]:
     """Writes every readable image; returns the others."""

@@ -14,7 +14,7 @@ import ray.exceptions
 
 from trainables.places import is_bucket
 from tune.errors import JobError, nearest
-from tune.jobs.client import BROKEN, connect
+from tune.jobs.client import CONNECTION_ERRORS, connect
 from tune.jobs.job import Job, read_job
 from tune.study.spec import StudySpec
 from tune.study.yaml_source import write_yaml
@@ -45,7 +45,7 @@ class JobsServer:
                 f"the cluster at {self.address} wants its own token. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to "
                 "what `ray get-auth-token` prints on its head node"
             ) from None
-        except (*BROKEN, ValueError, LookupError):
+        except (*CONNECTION_ERRORS, ValueError, LookupError):
             raise JobError(
                 f"--address must be a Ray cluster's jobs server. Received: {self.address}, where none answers. "
                 "Start the cluster (ray up), or open a way to its port 8265 (ray dashboard CLUSTER.yaml)"
@@ -65,7 +65,7 @@ class JobsServer:
         """
         try:
             found = [read_job(details) for details in self._client.list_jobs()]
-        except BROKEN as error:
+        except CONNECTION_ERRORS as error:
             raise self._server_error(error) from None
         return sorted((job for job in found if job is not None), key=lambda job: job.started, reverse=True)
 
@@ -97,7 +97,7 @@ class JobsServer:
         """
         try:
             return read_job(self._client.get_job_info(job_id))
-        except BROKEN as error:
+        except CONNECTION_ERRORS as error:
             if "status code 404" in str(error):
                 return None
             raise self._server_error(error) from None
@@ -131,7 +131,7 @@ class JobsServer:
                         "emotune_spec": spec.model_dump_json(),
                     },
                 )
-            except BROKEN as error:
+            except CONNECTION_ERRORS as error:
                 raise self._server_error(error) from None
         job = self.find(job_id)
         if job is None:
@@ -147,7 +147,7 @@ class JobsServer:
         asked = time.monotonic()
         try:
             self._client.stop_job(job.id)
-        except BROKEN as error:
+        except CONNECTION_ERRORS as error:
             raise self._server_error(error) from None
         while (now := self.find(job.id)) is not None and now.active:
             waited = time.monotonic() - asked
@@ -164,7 +164,7 @@ class JobsServer:
         """
         try:
             return self._client.get_job_logs(job.id).splitlines()
-        except BROKEN as error:
+        except CONNECTION_ERRORS as error:
             raise self._server_error(error) from None
 
     def follow(self, job_id: str) -> Iterator[str | None]:
@@ -184,7 +184,7 @@ class JobsServer:
                     if line is None or number > told:
                         told = max(told, number)
                         yield line
-            except (*BROKEN, JobError):
+            except (*CONNECTION_ERRORS, JobError):
                 pass
             try:
                 job = self.find(job_id)

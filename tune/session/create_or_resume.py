@@ -38,7 +38,7 @@ def open_or_create(spec: StudySpec, fingerprint: str) -> Study:
     try:
         study.directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _no_storage(study.directory, error) from None
+        raise _storage_error(study.directory, error) from None
     _write_study_file(study)
     return replace(study, created_folders=tuple(made))
 
@@ -73,7 +73,7 @@ def check_folder(study: Study, fingerprint: str) -> None:
                 f"{directory} is no study. Give the study another name or storage, or move that folder away"
             )
     except OSError as error:
-        raise _no_storage(directory, error) from None
+        raise _storage_error(directory, error) from None
     if study.study_file.exists():
         state = study.state()
         changed = _incompatible_changes(read_spec(study.study_file), spec) if state.trials else []
@@ -93,7 +93,7 @@ def _check_optuna(study: Study) -> None:
         check_storage(study.spec, study.state().began)
 
 
-def _no_storage(directory: Path, error: OSError) -> StudyError:
+def _storage_error(directory: Path, error: OSError) -> StudyError:
     return StudyError(
         f"storage must be a folder that can be written. Received: {directory}: {error.strerror}. Name another"
     )
@@ -154,7 +154,7 @@ def _incompatible_changes(old: StudySpec, new: StudySpec) -> list[str]:
     """Returns what makes new scores incomparable with old ones, or old trials no part of the new space."""
     fixed = _CHANGEABLE | {"space"}
     names = [name for name in StudySpec.model_fields if name not in fixed and getattr(old, name) != getattr(new, name)]
-    breaks = old.space.breaks(new.space)
+    breaks = old.space.incompatible_changes(new.space)
     return [*([", ".join(names)] if names else []), *([f"space ({', '.join(breaks)})"] if breaks else [])]
 
 

@@ -64,7 +64,7 @@ class EventStream:
         if self._file is None:
             return
         try:
-            self._file.write(json.dumps(_finite(event), separators=(",", ":")) + "\n")
+            self._file.write(json.dumps(_without_nan(event), separators=(",", ":")) + "\n")
             self._file.flush()
         except OSError:
             self._file = None
@@ -111,9 +111,9 @@ class EventStream:
             self._file.close()
 
 
-def _finite(content: Any) -> Any:
+def _without_nan(content: Any) -> Any:
     if isinstance(content, Mapping):
-        return {key: _finite(value) for key, value in content.items()}
+        return {key: _without_nan(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
+        return [_without_nan(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content

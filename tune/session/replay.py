@@ -89,13 +89,13 @@ def replay_trial(
         }
         restored = study.place.at(lost[1]) if lost and not different else ""
         if lost:
-            call(_put_back, restored)
+            call(_restore_checkpoint, restored)
     then = state.provenance.get(trial.session, {})
     return Replay(number, wanted, tuple(differences(then, now)), different, restored if lost else None)
 
 
 def train_again(config: dict[str, Any], epochs: int, kept: int | None = None) -> list[dict[str, Any]]:
-    """Returns what a trial reports for each of its first epochs; the checkpoint of one may be kept for `_put_back`."""
+    """Returns what a trial reports for each of its first epochs; one checkpoint is kept for `_restore_checkpoint`."""
     from trainables.training.classifier import Classifier
 
     classifier, reports = Classifier(config), []
@@ -114,7 +114,7 @@ def _kept_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"emotune-replay-{os.getpid()}"
 
 
-def _put_back(destination: str) -> None:
+def _restore_checkpoint(destination: str) -> None:
     """Puts the checkpoint that `train_again` kept in this process where it was; without a destination, drops it."""
     try:
         if destination:

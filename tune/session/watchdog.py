@@ -29,7 +29,7 @@ def classify_ray_error(error: BaseException | None) -> TrialFault:
     text = str(error)
     if "low on memory" in text:
         return TrialFault("host_memory", "the machine ran out of memory and Ray ended the trial's process")
-    if isinstance(error, RayActorError) and _lost_its_node(error, text):
+    if isinstance(error, RayActorError) and _is_node_loss(error, text):
         return TrialFault("preempted", "its machine was lost")
     if isinstance(error, RayActorError) and error.actor_init_failed:
         return TrialFault("exception", [line.strip() for line in text.splitlines() if line.strip()][-1][:300])
@@ -54,7 +54,7 @@ def _classify_worker_failure(error: BaseException) -> TrialFault:
     return classify_ray_error(error) if isinstance(error, RayError) else classify_error(error)
 
 
-def _lost_its_node(error: RayActorError, text: str) -> bool:
+def _is_node_loss(error: RayActorError, text: str) -> bool:
     return error.preempted or text.startswith("NodeDiedError") or "node has died" in text or "node is dead" in text
 
 

@@ -40,20 +40,20 @@ class FolderListing:
 class FolderSource:
     """Images in a folder tree; links are followed, each folder and each image once, where it really is."""
 
-    def __init__(self, path: Path, walk: FolderListing, decisions: SplitDecisions) -> None:
+    def __init__(self, path: Path, listing: FolderListing, decisions: SplitDecisions) -> None:
         """Arranges the images that were found."""
-        self.passed_over = dict(walk.passed_over + Counter(".csv" for _ in walk.tables))
-        if not walk.files:
+        self.passed_over = dict(listing.passed_over + Counter(".csv" for _ in listing.tables))
+        if not listing.files:
             raise no_images(str(path), self.passed_over)
-        doubtful = frozenset(file.path for file in walk.files if file.kind is FileKind.DOUBTFUL)
+        doubtful = frozenset(file.path for file in listing.files if file.kind is FileKind.DOUBTFUL)
         layout = assign_classes_and_splits(
-            (file.path for file in walk.files), str(path), doubtful=doubtful, decisions=decisions
+            (file.path for file in listing.files), str(path), doubtful=doubtful, decisions=decisions
         )
         self.name = path.resolve().name
-        self._items, linked = _without_linked_copies(layout.items, walk.files)
+        self._items, linked = _without_linked_copies(layout.items, listing.files)
         self.classes = tuple(sorted({item.class_name for item in self._items}))
         self.skipped, self.notes = tuple(_with_targets(layout.skipped, path)), layout.notes
-        self.left_out = (*layout.left_out, *walk.links, *linked)
+        self.left_out = (*layout.left_out, *listing.links, *linked)
         self.expected_images = len(self._items)
         self._path = path
 

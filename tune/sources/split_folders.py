@@ -135,17 +135,17 @@ class _Search:
             )
         if len(holding) < 2 or len(holding) < len(inner):
             return {}
-        return _named(file.parts[1] for file in files)
+        return _joined_names(file.parts[1] for file in files)
 
     def _named_splits(self, inner: Mapping[str, set[str]]) -> dict[str, str]:
         """Returns the folders that are called like splits, or that the user decided to be splits."""
         tree, decided = self.tree, self.decided
         splits = {top: decision for top, decision in decided.items() if decision in SPLIT_KINDS}
-        splits |= _named(
+        splits |= _joined_names(
             {file.top for file in tree.sure if file.nested and file.top not in decided and is_plain_split(file.top)}
         )
         open_tops = [top for top in inner if top not in decided and top not in splits]
-        for top, kind in (glued_splits(open_tops) or _named(open_tops)).items():
+        for top, kind in (glued_splits(open_tops) or _joined_names(open_tops)).items():
             if any(inner[top] & names for other, names in inner.items() if other != top):
                 splits[top] = kind
             elif not splits and len(tree.tops()) > 1:
@@ -187,6 +187,6 @@ class _Search:
         )
 
 
-def _named(names: Iterable[str]) -> dict[str, str]:
+def _joined_names(names: Iterable[str]) -> dict[str, str]:
     """What the names say that have a split in them."""
     return {name: named.kind for name in names if (named := split_named(name)) is not None}

@@ -32,7 +32,7 @@ from tune.study.journal import JOURNAL_FILE, is_locked
 
 CHECKPOINTS_FOLDER, EXPORT_FOLDER = "trials", "export"
 _LEASE_FILE, _CLOCK_FILE = ".lease.json", ".clock"
-_EVERY_S, _LEASE_EVERY_S, _LEASE_S, _LAST_TRIES_S, _SETTLE_S = 2.0, 10.0, 60.0, 60.0, 1.0
+_COPY_EVERY_S, _LEASE_EVERY_S, _LEASE_EXPIRES_S, _LAST_TRIES_S, _SETTLE_S = 2.0, 10.0, 60.0, 60.0, 1.0
 
 
 def working_folder(place: Place) -> Path:
@@ -129,8 +129,8 @@ class Mirror:
         if holder:
             raise StudyError(
                 f"study {self._place.name} is being run by {holder}. Watch it: emotune show "
-                f"{shlex.quote(self._place.name)}; or stop that process; it counts as gone {_LEASE_S:.0f} s after its "
-                "last sign of life"
+                f"{shlex.quote(self._place.name)}; or stop that process; it counts as gone {_LEASE_EXPIRES_S:.0f} s "
+                "after its last sign of life"
             )
 
     def on_event(self, event: Mapping[str, Any]) -> None:
@@ -158,7 +158,7 @@ class Mirror:
                         f"the study is whole in {self._folder}, but not its copy in the bucket: {error}. Then: "
                         f"emotune resume {shlex.quote(self._place.name)}, on this machine"
                     ) from None
-                time.sleep(_EVERY_S)
+                time.sleep(_COPY_EVERY_S)
         raise StudyError(
             f"study {self._place.name} was taken over by {self._taken_over_by} while this driver could not reach the "
             f"bucket. What this one did since is kept in {self._folder}"
@@ -167,7 +167,7 @@ class Mirror:
     def _run(self) -> None:
         signed = time.monotonic()
         while not self._closing:
-            self._changed.wait(_EVERY_S)
+            self._changed.wait(_COPY_EVERY_S)
             self._changed.clear()
             with suppress(PlaceError):  # tried again in a moment; the last copy, in `close`, is not optional
                 if time.monotonic() - signed > _LEASE_EVERY_S:
@@ -220,8 +220,8 @@ class Mirror:
         if token == self._token or (host == socket.gethostname() and _process_start_time(pid) != began):
             return ""  # our own, or that of a process of this machine that has ended
         self._place.write(_CLOCK_FILE, b"")  # the bucket's own clock on both sides
-        now, then = self._place.time_of(_CLOCK_FILE), self._place.time_of(_LEASE_FILE)
-        return f"process {pid} on {host}" if now is None or then is None or now - then < _LEASE_S else ""
+        now, then = self._place.modified_at(_CLOCK_FILE), self._place.modified_at(_LEASE_FILE)
+        return f"process {pid} on {host}" if now is None or then is None or now - then < _LEASE_EXPIRES_S else ""
 
 
 def _is_copied(name: str) -> bool:
