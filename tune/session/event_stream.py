@@ -60,7 +60,7 @@ class EventStream:
         Neither a reader that has gone nor a function that raises stops the study; the latter is not called again.
         """
         if self._call is not None:
-            self._tell(self._call, _finite(event))
+            self._tell(self._call, _without_nan(event))
         if self._file is None:
             return
         try:
