@@ -72,7 +72,7 @@ def pixel_classifier(model: keras.Model) -> keras.Model:
 
 
 def pixel_part(exported: keras.Model) -> keras.Model:
-    """Returns the part of an exported model that takes uint8 pixels as they are; earlier exports are that part alone."""
+    """Returns the part of an exported model that takes uint8 pixels as they are; an earlier export is that part."""
     parts = [layer for layer in exported.layers if layer.name == PIXEL_CLASSIFIER]
     return parts[0] if parts else exported
 
