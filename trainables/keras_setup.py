@@ -1,8 +1,8 @@
 """Imports Keras with the settings that emotune's models are made for. Knows nothing of models.
 
 Other projects leave theirs behind: a `keras.json` in the home folder or in KERAS_HOME, and KERAS_BACKEND. Under
-`channels_first` a model would take rows for channels, under `float16` its loss would overflow, and another backend may
-not be installed. The user's file and environment stay as they are.
+`channels_first` a model would take rows for channels, under `float16` its loss would overflow, and what another backend
+wants may not be installed. The user's file and environment stay as they are.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def import_keras() -> None:
         import keras
     else:
         home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
-        with tempfile.TemporaryDirectory() as empty, _environment(KERAS_HOME=empty, KERAS_BACKEND=BACKEND):
+        with tempfile.TemporaryDirectory() as empty, _only(KERAS_HOME=empty, KERAS_BACKEND=BACKEND):
             import keras
         # Keras 3.15 reads KERAS_HOME once; downloaded weights are still looked for where the user has them.
         sys.modules["keras.src.backend.config"]._KERAS_DIR = home  # type: ignore[attr-defined]
@@ -45,14 +45,15 @@ def import_keras() -> None:
 
 
 @contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
+def _only(**values: str) -> Iterator[None]:
+    """Takes all variables of Keras out of the environment for a while, and puts in others."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("KERAS_")}
+    for name in before:
+        del os.environ[name]
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in values:
+            del os.environ[name]
+        os.environ.update(before)

@@ -100,7 +100,8 @@ def _name(handle: Any) -> str:
 def tensorflow_gpus() -> tuple[int | None, str]:
     """Returns how many GPUs TensorFlow sees in a fresh process; None and the reason when it cannot be asked."""
     # TensorFlow imports Keras: as `trainables.keras_setup` does, without the settings of other projects.
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KERAS_")}
+    environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
     hidden = _as_started("CUDA_VISIBLE_DEVICES")
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     if hidden is not None:
