@@ -10,6 +10,7 @@ Names are loaded when they are used: `import tune` brings neither Ray nor Tensor
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ def __getattr__(name: str) -> Any:
     """Loads what is asked for from where it is written."""
     if name not in _HOMES:
         raise AttributeError(f"module 'tune' has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")  # tqdm 4.70's, of widgets that nothing here draws
+        value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
     return value
 
 
