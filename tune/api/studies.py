@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tune.api.process_state import quiet_tensorflow, unchanged_environment
 from tune.errors import StudyError, nearest
 from tune.study.spec import StudySpec
 from tune.study.studies import Study as StudyFiles
@@ -202,7 +199,7 @@ class Study:
         """
         from tune.session.best_model import export_to
 
-        with _environment_kept(), _tensorflow_quiet():
+        with unchanged_environment(), quiet_tensorflow():
             export_to(self.files, fspath(to), trial)
         return fspath(to)
 
@@ -292,27 +289,3 @@ def list_studies(storage: str | PathLike[str] = "runs") -> list[str]:
         PlaceError: the bucket cannot be reached.
     """
     return [place.name for place in list_places(fspath(storage))]
-
-
-@contextmanager
-def _tensorflow_quiet() -> Iterator[None]:
-    """Keeps to itself what TensorFlow (2.21) logs of a SavedModel that it wrote; in a notebook it is shown in red."""
-    logger = logging.getLogger("tensorflow")
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = before
-
-
-@contextmanager
-def _environment_kept() -> Iterator[None]:
-    """Gives back what the block sets for TensorFlow: a hidden GPU would be hidden from the next study's Ray too."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)
