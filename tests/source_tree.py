@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("search_spaces", "trainables", "tune")
-ENTRANCES = ("tune", "tune.cli.main", "tune.cli.__main__", "tune.jobs.driver")
+ENTRANCES = ("tune", "tune.cli.start", "tune.cli.main", "tune.cli.__main__", "tune.jobs.driver")
 """What is started from outside: the Python API, the command, and the entrypoint of a cluster's job."""
 
 

@@ -24,7 +24,7 @@ from tune.errors import ExportError, SourceError
 from tune.export.destination import atomic_export, check_destination
 
 ROOT = Path(__file__).parents[1]
-EMOTUNE = f"{sys.executable} -m tune.cli.main data"
+EMOTUNE = f"{sys.executable} -m tune.cli data"
 
 
 @pytest.fixture

@@ -173,7 +173,7 @@ def test_predict_answers_beside_another_projects_settings(
     exported: Path, colours: Dataset, keras_json: Path, tmp_path: Path
 ) -> None:
     cv2.imwrite(str(tmp_path / "red.png"), colours.image(0)[..., ::-1])
-    words = ["-m", "tune.cli.main", "predict", str(exported), str(tmp_path / "red.png"), "--json"]
+    words = ["-m", "tune.cli", "predict", str(exported), str(tmp_path / "red.png"), "--json"]
     probabilities = [
         json.loads(python(*words, home=home, **environment))
         for home, environment in ((None, {}), (keras_json.parent, ENVIRONMENT))

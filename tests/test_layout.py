@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+import zipfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -311,3 +313,46 @@ def test_what_was_left_out_and_understood_is_kept_with_the_data_set(tmp_path: Pa
     assert "train in Training/" in info.notes[0]
     old = info.model_dump(exclude={"left_out", "notes", "passed_over"})
     assert DatasetInfo.model_validate(old).left_out == ()
+
+
+@pytest.mark.parametrize(
+    ("folders", "note"),
+    [
+        (["train/a", "train/b"], r"the source has no test images: \d+ of its 60 were drawn \(--test-share 0.3\)"),
+        (["a", "b"], r"the source has no test images: \d+ of its 60 were drawn"),
+        (["train/a", "train/b", "test/a", "test/b"], ""),
+    ],
+)
+def test_a_test_split_that_is_drawn_is_told(tmp_path: Path, folders: list[str], note: str) -> None:
+    files = {f"{folder}/{i}.png": encode(pixels(i + 100 * n)) for n, folder in enumerate(folders) for i in range(30)}
+    info = import_dataset(
+        make_folder(tmp_path / "in", files), tmp_path / "out", ImportOptions(test_share=0.3)
+    ).dataset.info
+    assert re.fullmatch(f"({note}.*)?", " ".join(info.notes)) and bool(info.notes) == bool(note), info.notes
+
+
+def test_a_csv_of_train_rows_alone_says_that_no_test_split_is_drawn(tmp_path: Path) -> None:
+    rows = [(code, pixels(10 * code + i), "Training") for code in (0, 3) for i in range(5)]
+    (tmp_path / "faces.csv").write_text(csv_text(rows))
+    info = import_dataset(tmp_path / "faces.csv", tmp_path / "out").dataset.info
+    assert info.notes == ("every image of the source is named as a train image, so --test-share draws none of them",)
+
+
+def test_two_decisions_about_one_folder_are_refused() -> None:
+    with pytest.raises(
+        SourceError, match="must decide once about a folder. Received: public/=test and 'public/=train'"
+    ):
+        parse_decisions(["Public=test", "public/=train"], None)
+    assert parse_decisions(["a=test", "A=test"], None).of("a") == "test"
+
+
+def test_a_zip_with_dots_in_its_paths_is_read_and_one_with_a_name_twice_is_told(tmp_path: Path) -> None:
+    files = {f"./train/{c}/./{i}.png": encode(pixels(i + 50 * ord(c))) for c in "ab" for i in range(4)}
+    source = make_zip(tmp_path / "in.zip", files)
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(source, "a") as archive:
+        archive.writestr("./train/a/./0.png", encode(pixels(999)))
+    dataset = import_dataset(source, tmp_path / "out").dataset
+    assert sorted(dataset.paths)[:2] == ["train/a/0.png", "train/a/1.png"] and len(dataset) == 8
+    assert [(e.path, e.reason) for e in dataset.info.left_out] == [
+        ("train/a/0.png", "a later entry of the same name is read")
+    ]

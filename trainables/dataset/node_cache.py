@@ -50,8 +50,11 @@ def import_folder(name: str) -> Iterator[Path]:
     `dataset.json`, by which a data set is known, goes last. What is in the bucket already is not copied again.
 
     Raises:
+        DatasetError: the name is empty.
         PlaceError: the bucket cannot be reached or written.
     """
+    if not name.strip():
+        raise DatasetError(f"--to must name a folder or a bucket's address. Received: {name!r}; for the current one: .")
     if not is_bucket(name):
         yield Path(name)
         return

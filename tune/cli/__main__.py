@@ -1,5 +1,5 @@
 """`python -m tune.cli`."""
 
-from tune.cli.main import main
+from tune.cli.start import main
 
 main()

@@ -121,14 +121,14 @@ def import_dataset(
         silence_decoders(),
         DatasetWriter(target, opened.classes, replace=replace, expected_images=opened.expected_images) as writer,
     ):
-        bad = _write_images(writer, opened, options, on_image)
+        bad, notes = _write_images(writer, opened, options, on_image)
         writer.finish(
             opened.name,
             fingerprint,
             skipped=(*bad, *opened.skipped),
             left_out=opened.left_out,
             passed_over=opened.passed_over,
-            notes=opened.notes,
+            notes=(*opened.notes, *notes),
         )
     return Imported(open_dataset(target), unchanged=False)
 
@@ -161,11 +161,12 @@ def _already_imported(dataset: Dataset, source: Source) -> bool:
 
 def _write_images(
     writer: DatasetWriter, source: Source, options: ImportOptions, on_image: Callable[[int, int], None] | None
-) -> list[SkippedImage]:
-    """Writes every readable image; returns the others."""
+) -> tuple[list[SkippedImage], list[str]]:
+    """Writes every readable image; returns the others, and what is to be told of the test split."""
     bad: list[SkippedImage] = []
     counts = np.zeros((2, len(source.classes)), np.int64)
     unread: dict[str, SkippedImage] = {}
+    undecided = 0
     first: tuple[str, Pixels] | None = None
     for done, (item, image) in enumerate(_decoded(source, options), start=1):
         if isinstance(image, UnreadableImage):
@@ -175,6 +176,7 @@ def _write_images(
             first = first or (item.path, image)
             _check_alike(first, (item.path, image))
             label = source.classes.index(item.class_name)
+            undecided += item.split is None
             split = split_of(hash_pixels(image), options.test_share) if item.split is None else item.split
             counts[split, label] += 1
             writer.append(image, label, split, item.path)
@@ -182,7 +184,16 @@ def _write_images(
             on_image(done, source.expected_images)
     _check_bad(bad, int(counts.sum()) + len(bad), options.max_bad)
     _check_counts(counts, source, unread)
-    return bad
+    return bad, _test_split_notes(undecided, int(counts[TEST].sum()), options.test_share)
+
+
+def _test_split_notes(undecided: int, test: int, share: float) -> list[str]:
+    """Says where the test split comes from if the source has none."""
+    if undecided and test:
+        return [f"the source has no test images: {test:,} of its {undecided:,} were drawn (--test-share {share:g})"]
+    if not undecided and not test and share:
+        return ["every image of the source is named as a train image, so --test-share draws none of them"]
+    return []
 
 
 def _decoded(source: Source, options: ImportOptions) -> Iterator[tuple[Item, Pixels | UnreadableImage]]:

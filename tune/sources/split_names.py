@@ -164,13 +164,19 @@ def parse_decisions(splits: Sequence[str], validation: str | None) -> SplitDecis
     """Reads `--split FOLDER=DECISION` and `--validation USE`.
 
     Raises:
-        SourceError: a decision that does not exist.
+        SourceError: a decision that does not exist, or two about one folder.
     """
-    folders = []
+    folders: list[tuple[str, str]] = []
     for text in splits:
         folder, equals, decision = text.rpartition("=")
         if not equals or not folder.strip("/") or decision.lower() not in DECISIONS:
             raise SourceError(f"--split must be FOLDER={'|'.join(DECISIONS)}. Received: {text!r}.")
+        alike = joined_name(folder).strip("/").casefold()
+        before = next((known for name, known in folders if joined_name(name).strip("/").casefold() == alike), None)
+        if before not in (None, decision.lower()):
+            raise SourceError(
+                f"--split must decide once about a folder. Received: {folder}={before} and {text!r}; leave one out."
+            )
         folders.append((folder, decision.lower()))
     if validation is not None and validation.lower() not in VALIDATION_USES:
         raise SourceError(f"--validation must be {', '.join(VALIDATION_USES)}. Received: {validation!r}.")

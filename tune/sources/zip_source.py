@@ -94,6 +94,8 @@ def list_zip(path: Path) -> ZipListing:
             continue
         kind = file_kind(name, partial(_beginning, content.archive, entry))
         if isinstance(kind, FileKind):
+            if name in content.images:
+                content.links.append(LeftOut(path=name, images=1, reason="a later entry of the same name is read"))
             content.images[name] = entry
             content.doubtful |= {name} if kind is FileKind.DOUBTFUL else set()
         elif kind == ".csv":
@@ -134,7 +136,7 @@ def _beginning(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
 
 
 def _checked_name(entry: zipfile.ZipInfo, path: Path) -> str:
-    name = _decoded_name(entry).replace("\\", "/")
+    name = re.sub(r"(^|(?<=/))(\./)+", "", _decoded_name(entry).replace("\\", "/"))
     if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
         raise SourceError(
             f"Zip entries must stay inside the archive. Received: {entry.filename!r} in {path}; do not trust this file."
