@@ -40,8 +40,8 @@ from scipy import stats
 
 from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.optuna_study import make_sampler, rebuild_optuna_study
-from tune.search.scheduler import Asha, Rungs
-from tune.study.journal import Ledger
+from tune.search.scheduler import AshaScheduler, Rungs
+from tune.study.journal import Journal
 from tune.study.spec import StudySpec
 
 AT_ONCE = 4
@@ -120,24 +120,24 @@ class Ours:
 
     def __init__(self, seed: int, folder: Path) -> None:
         spec = SPEC.model_copy(update={"seed": seed})
-        self._ledger = Ledger(folder / "journal.jsonl")
-        self._queue = OptunaSearcher(rebuild_optuna_study(folder / "optuna.log", spec, []), spec, self._ledger)
+        self._journal = Journal(folder / "journal.jsonl")
+        self._queue = OptunaSearcher(rebuild_optuna_study(folder / "optuna.log", spec, []), spec, self._journal)
         rungs = Rungs(spec.asha.rungs, spec.asha.reduction_factor, "max")
-        self._asha = Asha(rungs, spec.objective, lambda d: self._ledger.append("rung", **vars(d)), lambda: "")
+        self._asha = AshaScheduler(rungs, spec.objective, lambda d: self._journal.append("rung", **vars(d)), lambda: "")
         self._trials: dict[str, int] = {}
 
     def begin(self, name: str) -> dict[str, Any]:
         """Asks the searcher."""
         self._trials[name] = self._queue.suggest(name)["trial"]
-        self._ledger.append("started", trial=self._trials[name])
-        return dict(self._ledger.record.trials[self._trials[name]].values)
+        self._journal.append("started", trial=self._trials[name])
+        return dict(self._journal.state.trials[self._trials[name]].values)
 
     def report(self, name: str, epoch: int, value: float) -> bool:
         """Tells scheduler and searcher in Ray's order."""
         number, last = self._trials[name], epoch >= SPEC.asha.max_epochs
         metrics = {"selection_accuracy": value, "validation_accuracy": value}
         result = {"epoch": epoch, "trial": number, **metrics}
-        self._ledger.append("epoch", trial=number, epoch=epoch, metrics=metrics)
+        self._journal.append("epoch", trial=number, epoch=epoch, metrics=metrics)
         trial: Any = SimpleNamespace(config={"trial": number})
         controller: Any = None
         stop = last or self._asha.on_trial_result(controller, trial, result) == TrialScheduler.STOP
@@ -149,7 +149,7 @@ class Ours:
 
     def close(self) -> None:
         """Closes the journal."""
-        self._ledger.close()
+        self._journal.close()
 
 
 class Stock:

@@ -52,7 +52,7 @@ def run(folder: Path, name: str, trials: int, *, reuse: bool, limit_mib: int = 6
 def memory_by_process(study: Path) -> dict[int, list[float]]:
     """Returns the resident memory (MiB) after each trial, by process, in the order of the trials."""
     memory: dict[int, list[float]] = defaultdict(list)
-    for trial in load_study_folder(study).record().trials.values():
+    for trial in load_study_folder(study).state().trials.values():
         for metrics in trial.epochs.values():
             memory[metrics["process"]].append(metrics["process_memory_mib"])
     return memory
@@ -83,8 +83,8 @@ def main() -> None:
         write_faces(folder / "faces", train_images=280, test_images=70)
         warm = run(folder, "warm", arguments.trials, reuse=True)
         fresh = run(folder, "fresh", arguments.trials, reuse=False)
-        warm_s = load_study_folder(warm).record().search_s
-        fresh_s = load_study_folder(fresh).record().search_s
+        warm_s = load_study_folder(warm).state().search_s
+        fresh_s = load_study_folder(fresh).state().search_s
         memory = memory_by_process(warm)
         lines += [
             "| | search | processes |",
@@ -96,7 +96,7 @@ def main() -> None:
             "",
         ]
         limit = int(max(values[0] for values in memory.values())) + 30
-        limited = load_study_folder(run(folder, "limited", arguments.trials, reuse=True, limit_mib=limit)).record()
+        limited = load_study_folder(run(folder, "limited", arguments.trials, reuse=True, limit_mib=limit)).state()
         lines.append(
             f"memory limit {limit} MiB: {len(memory_by_process(folder / 'runs' / 'limited'))} processes, "
             f"{sum(t.restarts for t in limited.trials.values())} replaced, "

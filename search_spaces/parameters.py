@@ -33,20 +33,20 @@ from pydantic import (
 WRITTEN = "written by emotune"
 """Validation context of what emotune wrote itself: rules that were added since do not keep it from opening."""
 
-_MOST_STEPS = 1_000_000
+_MAX_STEPS = 1_000_000
 _LARGEST_INTEGER = 2**53
 
-_MOST_TRIED = 10_000
+_MAX_CHECKED = 10_000
 """Steps of a range that are tried at check time; of more, so many evenly spaced ones."""
 
 
-def _single(value: object) -> object:
+def _scalar_value(value: object) -> object:
     if not isinstance(value, bool | int | float | str):
         raise ValueError("must be one number, one text, true or false")
-    return value if isinstance(value, bool | str) else _real(value)
+    return value if isinstance(value, bool | str) else _number_value(value)
 
 
-def _real(value: object) -> object:
+def _number_value(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("must be a number")
     if isinstance(value, int) and abs(value) >= 2**63:
@@ -54,15 +54,15 @@ def _real(value: object) -> object:
     return value
 
 
-def _whole(value: object) -> object:
+def _integer_value(value: object) -> object:
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return _real(value)
+    return _number_value(value)
 
 
-Value = Annotated[StrictBool | StrictInt | StrictFloat | StrictStr, BeforeValidator(_single)]
-_Float = Annotated[float, BeforeValidator(_real)]
-_Int = Annotated[StrictInt, BeforeValidator(_whole)]
+Value = Annotated[StrictBool | StrictInt | StrictFloat | StrictStr, BeforeValidator(_scalar_value)]
+_Float = Annotated[float, BeforeValidator(_number_value)]
+_Int = Annotated[StrictInt, BeforeValidator(_integer_value)]
 
 
 class Suggester(Protocol):
@@ -84,7 +84,7 @@ class _Parameter(BaseModel, frozen=True, extra="forbid"):
     def active(self, values: Mapping[str, Value]) -> bool:
         """Says whether every condition of `when` holds for the values chosen so far."""
         return all(
-            name in values and any(same(values[name], value) for value in wanted)
+            name in values and any(same_value(values[name], value) for value in wanted)
             for name, wanted in self.conditions().items()
         )
 
@@ -120,14 +120,18 @@ class FloatParameter(_Parameter, frozen=True):
 
     def contains(self, value: Value) -> bool:
         """Says whether a value can be proposed."""
-        return isinstance(value, int | float) and not isinstance(value, bool) and _holds(self.distribution(), value)
+        return (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and _distribution_contains(self.distribution(), value)
+        )
 
-    def tried(self) -> Iterator[float]:
+    def checked_values(self) -> Iterator[float]:
         """Yields values that can be proposed: both ends, and with steps as many between them as are worth trying."""
         yield from (self.low, self.high)
         if self.step is not None:
             steps = round((self.high - self.low) / self.step)
-            yield from (self.low + k * self.step for k in range(1, steps, steps // _MOST_TRIED + 1))
+            yield from (self.low + k * self.step for k in range(1, steps, steps // _MAX_CHECKED + 1))
 
 
 class IntParameter(_Parameter, frozen=True):
@@ -157,9 +161,13 @@ class IntParameter(_Parameter, frozen=True):
 
     def contains(self, value: Value) -> bool:
         """Says whether a value can be proposed."""
-        return isinstance(value, int) and not isinstance(value, bool) and _holds(self.distribution(), value)
+        return (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and _distribution_contains(self.distribution(), value)
+        )
 
-    def tried(self) -> Iterator[int]:
+    def checked_values(self) -> Iterator[int]:
         """Yields values that can be proposed: both ends; steps between integers are exact."""
         yield from (self.low, self.high)
 
@@ -190,14 +198,14 @@ class CategoricalParameter(_Parameter, frozen=True):
 
     def contains(self, value: Value) -> bool:
         """Says whether a value is one of the choices."""
-        return any(same(value, choice) for choice in self.choices)
+        return any(same_value(value, choice) for choice in self.choices)
 
 
 AnyParameter = FloatParameter | IntParameter | CategoricalParameter
 Parameter = Annotated[FloatParameter | IntParameter | CategoricalParameter, Field(discriminator="type")]
 
 
-def same(one: Value, other: Value) -> bool:
+def same_value(one: Value, other: Value) -> bool:
     """Says whether two values count as one: a number is no truth value, and a step's last digit does not matter."""
     if isinstance(one, bool) or isinstance(other, bool) or isinstance(one, str) or isinstance(other, str):
         return type(one) is type(other) and one == other
@@ -209,7 +217,7 @@ def is_continuous(parameter: AnyParameter) -> bool:
     return isinstance(parameter, FloatParameter) and parameter.step is None and parameter.low < parameter.high
 
 
-def _holds(distribution: FloatDistribution | IntDistribution, value: float) -> bool:
+def _distribution_contains(distribution: FloatDistribution | IntDistribution, value: float) -> bool:
     """Says whether Optuna takes a value as one of a distribution, and gives the same one back."""
     try:
         internal = distribution.to_internal_repr(value)  # type: ignore[arg-type]
@@ -234,8 +242,8 @@ def _check_distribution(parameter: FloatParameter | IntParameter) -> None:
     received = f"low={low!r}, high={high!r}" + (f", step={step!r}" if step not in (None, 1) else "")
     if isinstance(parameter, IntParameter) and max(abs(low), abs(high)) > _LARGEST_INTEGER:
         raise ValueError(f"Optuna holds integers up to 2^53. Received: {received}. Narrow the range")
-    if isinstance(parameter, FloatParameter) and step is not None and (high - low) / step > _MOST_STEPS:
-        raise ValueError(f"a range must have at most {_MOST_STEPS:,} steps. Received: {received}. Write a larger step")
+    if isinstance(parameter, FloatParameter) and step is not None and (high - low) / step > _MAX_STEPS:
+        raise ValueError(f"a range must have at most {_MAX_STEPS:,} steps. Received: {received}. Write a larger step")
     try:
         with warnings.catch_warnings(record=True) as warned:  # that it changes `high`, be it to the same float
             warnings.simplefilter("always")
@@ -250,13 +258,15 @@ def _check_distribution(parameter: FloatParameter | IntParameter) -> None:
             f"high must be low plus a whole number of steps. Received: {received}. "
             f"Write high: {distribution.high!r}, or another step"
         )
-    lost = next((value for value in parameter.tried() if not _holds(distribution, value)), None)
+    lost = next(
+        (value for value in parameter.checked_values() if not _distribution_contains(distribution, value)), None
+    )
     if lost is not None or warned or stored != distribution:
         what = f" Optuna does not hold {lost!r} exactly" if lost is not None else " its storage rounds them"
         raise ValueError(
             f"low, high and step must be numbers that Optuna holds.{what}. Received: {received}. Round them"
         )
-    if not _holds(distribution, parameter.default):
+    if not _distribution_contains(distribution, parameter.default):
         steps = round((parameter.default - low) / step) if step else 0
         near = f". Write default: {low + steps * step!r}" if step else ""
         raise ValueError(

@@ -89,7 +89,7 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
         """Returns Optuna's distribution of each parameter named in `values`."""
         return {name: self.root[name].distribution() for name in values}
 
-    def breaks(self, wider: SearchSpace) -> list[str]:
+    def incompatible_changes(self, wider: SearchSpace) -> list[str]:
         """Returns why a study with this space cannot go on with another; nothing when the other only widens it.
 
         Bounds may be wider and choices added; a parameter may be added that only counts under an added choice. Then
@@ -102,13 +102,13 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
         for name, new in wider.root.items():
             old = self.root.get(name)
             if old is None:
-                if not any(self._all_new(other, wanted) for other, wanted in new.conditions().items()):
+                if not any(self._holds_only_added_choices(other, wanted) for other, wanted in new.conditions().items()):
                     reasons.append(f"{name} is new, and earlier trials have no value of it")
             else:
-                reasons += [f"{name}: {reason}" for reason in _breaks(old, new)]
+                reasons += [f"{name}: {reason}" for reason in _incompatible_changes(old, new)]
         return reasons
 
-    def _all_new(self, name: str, wanted: Sequence[Value]) -> bool:
+    def _holds_only_added_choices(self, name: str, wanted: Sequence[Value]) -> bool:
         return name in self.root and not any(self.root[name].contains(value) for value in wanted)
 
     def digest(self) -> str:
@@ -117,7 +117,7 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def _breaks(old: AnyParameter, new: AnyParameter) -> list[str]:
+def _incompatible_changes(old: AnyParameter, new: AnyParameter) -> list[str]:
     if isinstance(old, CategoricalParameter) and isinstance(new, CategoricalParameter):
         gone = [choice for choice in old.choices if choice not in new.choices]
         reasons = [f"its choices lose {', '.join(map(str, gone))}"] if gone else []
@@ -129,7 +129,7 @@ def _breaks(old: AnyParameter, new: AnyParameter) -> list[str]:
             reasons.append(f"its bounds shrink from {old.low:g}-{old.high:g} to {new.low:g}-{new.high:g}")
         if (new.log, new.step) != (old.log, old.step):
             reasons.append("its scale changes")
-        elif new.step and not all(new.contains(v) for v in old.tried() if new.low <= v <= new.high):
+        elif new.step and not all(new.contains(v) for v in old.checked_values() if new.low <= v <= new.high):
             reasons.append("its steps fall elsewhere")
     if new.default != old.default:
         reasons.append(f"its default changes from {old.default} to {new.default}, and trial 0 has run with the former")

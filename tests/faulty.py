@@ -20,7 +20,7 @@ from trainables.training.epochs import TrialTraining
 class Faulty(TrialTraining):
     """Does what `fault.json` in the data set's folder says: `{trial: {"kind", "epoch", "times"}}`."""
 
-    def _epoch_of_trial(self) -> dict[str, Any]:
+    def _train_epoch(self) -> dict[str, Any]:
         path = self._dataset.directory / "fault.json"
         plan = json.loads(path.read_text()).get(str(self._trial), {"epoch": 0})
         done = path.with_name(f"fault-{self._trial}")
@@ -30,7 +30,7 @@ class Faulty(TrialTraining):
         ):
             done.write_text("x" * (before + 1))
             getattr(self, f"_{plan['kind']}")()
-        return super()._epoch_of_trial()
+        return super()._train_epoch()
 
     def _killed(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -73,9 +73,9 @@ class FaultyClassifier(Faulty, Classifier):
 class FaultyReplica(Faulty, Replica):
     """One of several workers on a model; the last of them does what `fault.json` says. Each leaves what it weighs."""
 
-    def _epoch_of_trial(self) -> dict[str, Any]:
+    def _train_epoch(self) -> dict[str, Any]:
         last = self._rank == self._workers - 1
-        result = super()._epoch_of_trial() if last else Replica._epoch_of_trial(self)
+        result = super()._train_epoch() if last else Replica._train_epoch(self)
         weights = [float(weight.sum()) for weight in self._model.get_weights()]
         name = f"weights-{self._trial}-{self._epoch}-{self._rank}.json"
         (self._dataset.directory / name).write_text(json.dumps(weights))
@@ -89,9 +89,9 @@ def train_faulty_replica(config: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    import tune.session.session
+    import tune.session.tuner
     from tests.faulty import FaultyClassifier as Faulty
     from tune.cli.main import main
 
-    tune.session.session.Classifier = Faulty  # type: ignore[misc]
+    tune.session.tuner.Classifier = Faulty  # type: ignore[misc]
     main()

@@ -15,9 +15,9 @@ from optuna.storages.journal import JournalFileBackend
 
 from trainables.dataset.node_cache import import_folder
 from tune.cli.main import app
-from tune.search.optuna_study import connected, study_name
+from tune.search.optuna_study import connect_storage, study_name
 from tune.session.create_or_resume import open_or_create
-from tune.study.spec import load_study
+from tune.study.spec import load_spec
 from tune.study.studies import Study, find_study, load_study_folder
 
 TINY: dict[str, Any] = {
@@ -44,7 +44,7 @@ def run_here(study_file: Path, *overrides: str) -> Study:
     from tune.session.runner import run_study
     from tune.session.study_data import prepare_data
 
-    spec = load_study(study_file, overrides)
+    spec = load_spec(study_file, overrides)
     dataset = prepare_data(spec, print)
     study = open_or_create(spec, dataset.info.fingerprint)
     run_study(study, dataset, calibrate=False, announce=lambda plan: "")
@@ -59,7 +59,7 @@ def emotune(*words: object) -> int:
 def optuna_study(study: Study) -> optuna.Study:
     """Opens what a study has told Optuna."""
     if study.spec.optuna_storage:
-        return optuna.load_study(study_name=study_name(study.spec), storage=connected(study.spec.optuna_storage))
+        return optuna.load_study(study_name=study_name(study.spec), storage=connect_storage(study.spec.optuna_storage))
     return optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(study.optuna_file))))
 
 

@@ -1,110 +1,56 @@
-"""The directions of imports, what the command line may load, and that the documentation says what the commands take."""
+"""Which package may import which, what the command may load, and that the documentation says what commands take."""
 
 from __future__ import annotations
 
 import ast
-import functools
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PACKAGES = ("search_spaces", "trainables", "tune")
+from tests.source_tree import PACKAGES, ROOT, PackageRow, SourceTree, read_table, tree
+
 HEAVY = {"keras", "tensorflow"}
 SOURCES = sorted(path for name in (*PACKAGES, "tests", "benchmarks") for path in (ROOT / name).rglob("*.py"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-@dataclass(frozen=True)
-class Import:
-    """One imported module; `lazy` inside a function, `typing` under TYPE_CHECKING."""
-
-    module: str
-    lazy: bool
-    typing: bool
-
-
-def module_name(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-@functools.cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
-
-
-OURS = {module_name(path): path for path in SOURCES if path.relative_to(ROOT).parts[0] in PACKAGES}
-
-
-def walk(node: ast.AST, lazy: bool = False, typing: bool = False) -> Iterator[tuple[ast.AST, bool, bool]]:
-    for child in ast.iter_child_nodes(node):
-        inside = lazy or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        guarded = typing or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test))
-        yield child, inside, guarded
-        yield from walk(child, inside, guarded)
-
-
-@functools.cache
-def imports(path: Path) -> tuple[Import, ...]:
-    found = []
-    for node, lazy, typing in walk(tree(path)):
-        if isinstance(node, ast.Import):
-            found += [Import(alias.name, lazy, typing) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0 and node.module, f"{path}:{node.lineno}: imports are absolute"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            found += [Import(name if name in OURS else node.module, lazy, typing) for name in names]
-    return tuple(dict.fromkeys(found))
-
-
-def loaded_by(module: str) -> set[str]:
-    """Every module that importing one of ours brings in, as far as our own source shows it."""
-    seen: set[str] = set()
-    todo = [module]
-    while todo:
-        name = todo.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        if name in OURS:
-            todo += [i.module for i in imports(OURS[name]) if not i.lazy and not i.typing]
-            todo += [name.rpartition(".")[0]] if "." in name else []
-    return seen
+OURS = SourceTree()
+TABLE = read_table(ROOT / "docs" / "design.md")
+LIMIT_LINES = 300
+LONGER_BECAUSE: dict[str, str] = {}
+"""Files that may have more lines, each with the reason why it is not split."""
 
 
 def top(module: str) -> str:
     return module.partition(".")[0]
 
 
-@pytest.mark.parametrize("path", [p for p in OURS.values() if p.parent.name == "search_spaces"], ids=module_name)
+@pytest.mark.parametrize(
+    "path", [p for p in OURS.modules.values() if p.parent.name == "search_spaces"], ids=OURS.module_name
+)
 def test_search_spaces_import_only_pydantic_yaml_and_optunas_distributions(path: Path) -> None:
     allowed = {"search_spaces", "pydantic", "yaml", *sys.stdlib_module_names}
-    strangers = {i.module for i in imports(path) if top(i.module) not in allowed} - {"optuna.distributions"}
-    assert not strangers
+    others = {i.module for i in OURS.imports[OURS.module_name(path)] if top(i.module) not in allowed}
+    assert not others - {"optuna.distributions"}
 
 
-def test_trainables_never_import_tune() -> None:
-    assert not [
-        f"{name} imports {i.module}"
-        for name, path in OURS.items()
-        if top(name) == "trainables"
-        for i in imports(path)
-        if top(i.module) in {"tune", "search_spaces"}
-    ]
+def test_imports_between_packages_are_those_of_the_design_record() -> None:
+    assert not OURS.backward_imports(TABLE)
+
+
+def test_no_packages_import_one_another_in_a_circle() -> None:
+    assert not OURS.circle()
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:
     graph = {
-        name: {i.module for i in imports(path) if i.module in OURS and not i.typing and i.module != name}
-        for name, path in OURS.items()
+        name: {i.module for i in found if i.module in OURS.modules and not i.typing and i.module != name}
+        for name, found in OURS.imports.items()
     }
     while leaves := [name for name, targets in graph.items() if not targets & graph.keys()]:
         for name in leaves:
@@ -112,8 +58,89 @@ def test_no_module_imports_itself_in_a_circle() -> None:
     assert not graph, f"these modules import one another: {sorted(graph)}"
 
 
-def test_importing_a_room_of_the_driver_loads_neither_keras_nor_tensorflow() -> None:
-    guilty = {name: sorted({top(m) for m in loaded_by(name)} & HEAVY) for name in OURS if top(name) == "tune"}
+def test_every_file_is_reached_from_the_command_or_the_python_api() -> None:
+    assert not OURS.unreached()
+
+
+def test_no_file_is_longer_than_a_reader_can_hold() -> None:
+    assert not OURS.too_long(LIMIT_LINES, LONGER_BECAUSE)
+
+
+def test_the_design_record_has_every_package_as_it_is() -> None:
+    rows = OURS.rows()
+    assert {row.package: (row.imports, row.files) for row in TABLE} == {
+        name: (row.imports, row.files) for name, row in rows.items()
+    }, "python -m tests.source_tree prints the rows as they should be"
+    for row in TABLE:
+        assert abs(row.lines - rows[row.package].lines) <= max(100, 0.1 * row.lines), row.package
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Path:
+    """A small sound tree; the tests below plant something wrong in it."""
+    for name, text in {
+        "tune/__init__.py": "",
+        "tune/cli/__init__.py": "",
+        "tune/cli/main.py": "from tune.run import session\n",
+        "tune/run/__init__.py": "",
+        "tune/run/session.py": "from tune.study.spec import StudySpec\n",
+        "tune/study/__init__.py": "",
+        "tune/study/spec.py": "class StudySpec: ...\n",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+PLANTED_TABLE = [
+    PackageRow("tune/__init__.py", frozenset(), 1, 0),
+    PackageRow("tune/cli", frozenset({"tune/run"}), 2, 1),
+    PackageRow("tune/run", frozenset({"tune/study"}), 2, 1),
+    PackageRow("tune/study", frozenset(), 2, 1),
+]
+
+
+def faults_of(root: Path) -> list[list[str]]:
+    found = SourceTree(root)
+    return [found.backward_imports(PLANTED_TABLE), found.circle(), found.unreached(), found.too_long(LIMIT_LINES, {})]
+
+
+def test_a_sound_tree_has_no_faults(planted: Path) -> None:
+    assert faults_of(planted) == [[], [], [], []]
+
+
+def test_a_planted_backward_import_is_found_even_inside_a_function(planted: Path) -> None:
+    (planted / "tune/study/late.py").write_text("def late():\n    from tune.cli import main\n")
+    (planted / "tune/study/spec.py").write_text("import tune.study.late\nclass StudySpec: ...\n")
+    backward, circle, *_ = faults_of(planted)
+    assert backward == ["tune/study imports tune/cli (in tune.study.late)"]
+    assert circle == ["tune/cli", "tune/run", "tune/study"]
+
+
+def test_a_planted_circle_is_found_whatever_the_table_allows(planted: Path) -> None:
+    (planted / "tune/study/spec.py").write_text("from tune.run import session\nclass StudySpec: ...\n")
+    lenient = [replace(row, imports=frozenset({"tune/run", "tune/study"}) - {row.package}) for row in PLANTED_TABLE]
+    assert SourceTree(planted).circle()[-2:] == ["tune/run", "tune/study"]
+    assert "tune/study is allowed to import tune/run, which stands above it" in SourceTree(planted).backward_imports(
+        lenient
+    )
+
+
+def test_a_planted_file_that_nobody_imports_is_found(planted: Path) -> None:
+    (planted / "tune/study/forgotten.py").write_text("from tune.study import spec\n")
+    assert faults_of(planted)[2] == ["tune/study/forgotten.py"]
+
+
+def test_a_planted_long_file_needs_a_reason_and_a_reason_needs_a_long_file(planted: Path) -> None:
+    (planted / "tune/study/spec.py").write_text("class StudySpec: ...\n" + "# one more\n" * LIMIT_LINES)
+    assert faults_of(planted)[3] == ["tune/study/spec.py has 301 lines"]
+    reasons = {"tune/study/spec.py": "one table", "tune/cli/main.py": "was long once"}
+    assert SourceTree(planted).too_long(LIMIT_LINES, reasons) == ["tune/cli/main.py needs no reason"]
+
+
+def test_importing_a_module_of_the_driver_loads_neither_keras_nor_tensorflow() -> None:
+    guilty = {n: sorted({top(m) for m in OURS.loaded_by(n)} & HEAVY) for n in OURS.modules if top(n) == "tune"}
     assert not {name: heavy for name, heavy in guilty.items() if heavy}
 
 
@@ -209,7 +236,22 @@ def test_every_file_a_page_names_exists(page: Path) -> None:
     assert not [str(path.relative_to(ROOT)) for path in links + named if not path.exists()]
 
 
-def test_no_file_is_longer_than_a_reader_can_hold() -> None:
-    limit_lines = 400
-    lengths = {str(path.relative_to(ROOT)): path.read_text().count("\n") for path in OURS.values()}
-    assert not {name: n for name, n in lengths.items() if n > limit_lines}
+def test_every_test_and_every_name_that_the_pages_for_developers_mention_exists() -> None:
+    tests = {(path.name, node.name) for path in (ROOT / "tests").rglob("*.py") for node in functions(tree(path))}
+    surprises = re.findall(r"(test_\w+\.py)::(test_\w+)", (ROOT / "docs" / "surprises.md").read_text())
+    assert surprises and not set(surprises) - tests
+    pages = "\n".join((ROOT / page).read_text() for page in ("CONTRIBUTING.md", "docs/design.md", "docs/surprises.md"))
+    missing = [
+        path for path in re.findall(r"`((?:tune|trainables|tests|docs)/[\w./-]+\.\w+)`", pages) if "*" not in path
+    ]
+    assert not [path for path in missing if not (ROOT / path).exists()]
+    rows = re.findall(
+        r"`((?:tune|trainables)/[\w/]+\.py)`: ((?:`\w+(?:\.\w+)?`(?:, )?)+)", (ROOT / "CONTRIBUTING.md").read_text()
+    )
+    named = [(path, name) for path, names in rows for name in re.findall(r"`(?:\w+\.)?(\w+)`", names)]
+    assert len(named) > 20
+    assert not [f"{path}: {name}" for path, name in named if not re.search(rf"\b{name}\b", (ROOT / path).read_text())]
+
+
+def functions(module: ast.Module) -> Iterator[ast.FunctionDef]:
+    return (node for node in ast.walk(module) if isinstance(node, ast.FunctionDef))

@@ -171,8 +171,8 @@ def test_a_study_with_sixteen_waiting_trials_gets_all_its_nodes_in_one_step_and_
     assert f"at once   {WORKERS} trials" in done.stdout
     assert sum(growing.launches[:2]) == WORKERS  # 1, 1, 1, 1 were one by one; 1, 3: the autoscaler looked in between
     study = load_study_folder(tmp_path / "runs/tiny")
-    record = study.record()
-    nodes = {epochs[1]["process"] for trial in record.trials.values() if (epochs := trial.epochs)}
+    state = study.state()
+    nodes = {epochs[1]["process"] for trial in state.trials.values() if (epochs := trial.epochs)}
     assert len(nodes) > 1 and study.export.is_dir()
     events = [json.loads(line) for line in study.journal.read_text().splitlines()]
     trained, saved = (
@@ -203,7 +203,7 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from tests.fixtures_study import run_here
-from tune.session import tune_callback as recorder
+from tune.session import tune_callback as callback
 
 def processes():
     lines = journal.read_text().split("\\n")[:-1] if journal.exists() else []  # the last may be half written
@@ -222,7 +222,7 @@ def late():
 nodes = []
 file = Path(sys.argv[1])
 journal = file.parent / "runs/tiny/journal.jsonl"
-recorder._COUNT_NODES_S = 1.0
+callback._COUNT_NODES_S = 1.0
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 ray.init(cluster.address, log_to_driver=False)
 threading.Thread(target=late, daemon=True).start()

@@ -20,8 +20,8 @@ def copy_without(
 ) -> Study:
     """Copies a study without the checkpoints of some trials (None: of all), and without some of its events."""
     shutil.copytree(study.directory, folder)
-    copied, record = Study(folder, study.spec), study.record()
-    for trial in record.trials.values():
+    copied, state = Study(folder, study.spec), study.state()
+    for trial in state.trials.values():
         for path in trial.checkpoints.values():
             for name in names if trials is None or trial.number in trials else ():
                 shutil.rmtree(folder / path, ignore_errors=True) if not name else (folder / path / name).unlink()
@@ -33,7 +33,7 @@ def copy_without(
 
 
 def best_two(study: Study) -> tuple[int, int]:
-    ranked = study.ranked(study.record())
+    ranked = study.ranked(study.state())
     return ranked[0].number, ranked[1].number
 
 
@@ -47,7 +47,7 @@ def test_export_refuses_where_the_bests_checkpoint_is_gone_and_names_what_can_be
     with pytest.raises(StudyError) as refused:
         emotune("export", study.directory, "--to", tmp_path / "out")
     said = str(refused.value)
-    value = finished_study.record().trials[best].best_value("selection_accuracy", "max")
+    value = finished_study.state().trials[best].best_value("selection_accuracy", "max")
     assert f"trial {best}, with selection_accuracy {value:.4f}, is the best and its checkpoint is gone" in said
     assert f"emotune replay {study.directory} {best} --restore" in said
     assert f"trial {second}: emotune export {study.directory} --trial {second} --to FOLDER" in said
@@ -124,7 +124,7 @@ def test_a_lost_checkpoint_is_put_back_by_training_the_trial_again(
     with pytest.raises(StudyError, match="--restore needs a checkpoint that is gone"):
         emotune("replay", finished_study.directory, best, "--restore")
     assert emotune("replay", study.directory, best, "--restore") == 0
-    found = study.best(study.record())
+    found = study.best(study.state())
     assert found is not None and found[0].number == best
     assert f"its checkpoint is back: {study.directory / found[1]}" in capsys.readouterr().out
     states = [json.loads((s.directory / found[1] / "state.json").read_text()) for s in (study, finished_study)]
@@ -144,11 +144,11 @@ def test_a_checkpoint_that_would_be_another_model_is_not_put_back(
     study.journal.write_text("".join(json.dumps(event) + "\n" for event in changed))
     assert emotune("replay", study.directory, best, "--restore") == 1
     assert "its checkpoint was not put back" in capsys.readouterr().out
-    assert study.best(study.record()) is None
+    assert study.best(study.state()) is None
 
 
 def test_in_a_bucket_the_bests_checkpoint_is_missed_as_well(bucket_study: Study, tmp_path: Path) -> None:
-    found = bucket_study.best(bucket_study.record())
+    found = bucket_study.best(bucket_study.state())
     assert found is not None
     name = f"{found[1]}/model.keras"
     content = bucket_study.place.read(name)
@@ -159,7 +159,7 @@ def test_in_a_bucket_the_bests_checkpoint_is_missed_as_well(bucket_study: Study,
             emotune("export", bucket_study.name, "--to", tmp_path / "out")
     finally:
         bucket_study.place.write(name, content)
-    assert bucket_study.best(bucket_study.record()) == found
+    assert bucket_study.best(bucket_study.state()) == found
 
 
 def test_a_best_epoch_that_was_interrupted_before_it_was_saved_is_not_called_gone(
@@ -173,6 +173,6 @@ def test_a_best_epoch_that_was_interrupted_before_it_was_saved_is_not_called_gon
         if not (event.get("trial") == best and event["event"] in ("checkpoint", "end"))
     ]
     study.journal.write_text("".join(json.dumps(event) + "\n" for event in kept))
-    run = study.best_run(study.record())
+    run = study.best_run(study.state())
     assert run is not None and run.number != best  # it goes on with the next session, and trains that epoch again
     assert emotune("export", study.directory, "--to", tmp_path / "out") == 0

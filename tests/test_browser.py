@@ -51,10 +51,10 @@ def test_hparams_tab_lists_every_trial_of_a_real_study_the_stopped_ones_too(
     finished_study: Study, tmp_path: Path, chromium: Path
 ) -> None:
     expected: dict[str, dict[str, Cell]] = {}
-    for trial in finished_study.record().trials.values():
+    for trial in finished_study.state().trials.values():
         best = trial.best_value("selection_accuracy", "max")
         assert best is not None
         row: dict[str, Cell] = {name: trial.values[name] for name in SIX}
         expected[f"trial-{trial.number:04d}"] = {**row, "best_selection_accuracy": best}
-    assert "pruned" in {trial.state for trial in finished_study.record().trials.values()}
+    assert "pruned" in {trial.state for trial in finished_study.state().trials.values()}
     assert_hparams_tab_lists(finished_study.tensorboard, chromium, expected, tmp_path / "study.png")

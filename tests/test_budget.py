@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tune.study.budget import BUDGETS, exit_code, fired, stagnant_for
+from tune.study.budget import BUDGETS, exhausted_budget, exit_code, stagnant_trials
 from tune.study.spec import StudySpec
-from tune.study.study_state import StudyRecord
+from tune.study.study_state import StudyState
 
 
 def spec(**changes: Any) -> StudySpec:
@@ -32,8 +32,8 @@ def trial(number: int, at: float, *values: float, state: str = "complete") -> li
     return [*events, {"event": "end", "time": at + len(values), "trial": number, "state": state, "reason": ""}]
 
 
-def record(*events: dict[str, Any]) -> StudyRecord:
-    made = StudyRecord()
+def record(*events: dict[str, Any]) -> StudyState:
+    made = StudyState()
     for event in events:
         made.apply(event)
     return made
@@ -60,7 +60,7 @@ def test_the_first_budget_that_is_spent_is_named(limits: dict[str, Any], name: s
     done = record(
         session(nodes=3, gpus_per_trial=0.5, node_hour_price=0.9), *trial(0, 0, 0.5, 0.6), *trial(1, 2, 0.3, 0.4)
     )
-    assert fired(spec(**limits), done, now=4.0, searched_s=100) == name
+    assert exhausted_budget(spec(**limits), done, now=4.0, searched_s=100) == name
     assert not name or name in BUDGETS
 
 
@@ -68,8 +68,8 @@ def test_a_loss_meets_its_target_from_above() -> None:
     done = record(session(), *trial(0, 0))
     metrics = {"selection_loss": 1.1, "validation_loss": 1.0}
     done.apply({"event": "epoch", "time": 1, "trial": 0, "epoch": 1, "metrics": metrics})
-    assert fired(spec(objective="selection_loss", budget={"target": 1.2}), done, 1, 1) == "target"
-    assert fired(spec(objective="selection_loss", budget={"target": 1.0}), done, 1, 1) == ""
+    assert exhausted_budget(spec(objective="selection_loss", budget={"target": 1.2}), done, 1, 1) == "target"
+    assert exhausted_budget(spec(objective="selection_loss", budget={"target": 1.0}), done, 1, 1) == ""
 
 
 def test_gpus_are_counted_while_trials_hold_them_and_machines_while_a_session_is_open() -> None:
@@ -110,7 +110,7 @@ def test_epochs_that_a_crash_made_necessary_again_are_counted_again() -> None:
 
 def test_stagnation_counts_ended_trials_in_the_order_in_which_they_ended() -> None:
     done = record(session(), *trial(1, 0, 0.5), *trial(0, 1, 0.9), *trial(2, 2, 0.1, state="failed"), *trial(3, 3, 0.2))
-    assert stagnant_for(spec(), done) == 2
+    assert stagnant_trials(spec(), done) == 2
 
 
 @pytest.mark.parametrize(

@@ -131,25 +131,23 @@ def test_without_a_readable_checkpoint_a_trial_begins_anew(faces: Path, tmp_path
     assert (result["epoch"], len(result["unreadable"])) == (1, 1)
 
 
-def test_batches_in_pieces_make_the_same_steps(faces: Path, tmp_path: Path) -> None:
+def test_micro_batches_make_the_same_steps(faces: Path, tmp_path: Path) -> None:
     plain = config(faces, 0, batch_norm=False, dropout=0.0, preprocessing="none")
-    whole, pieces = Classifier(plain), Classifier({**plain, "micro_batches": 4})
+    whole, micro = Classifier(plain), Classifier({**plain, "micro_batches": 4})
     for _ in range(2):
-        one, other = whole.train(), pieces.train()
+        one, other = whole.train(), micro.train()
         for name in ("training_loss", "validation_loss", "selection_loss"):
             assert other[name] == pytest.approx(one[name], rel=1e-4)
-    assert int(whole._model.optimizer.iterations) == int(pieces._model.optimizer.iterations)
+    assert int(whole._model.optimizer.iterations) == int(micro._model.optimizer.iterations)
 
 
-def test_a_trial_goes_on_with_its_batches_in_pieces_from_a_checkpoint_of_whole_ones(
-    faces: Path, tmp_path: Path
-) -> None:
+def test_a_trial_goes_on_in_micro_batches_from_a_checkpoint_of_whole_ones(faces: Path, tmp_path: Path) -> None:
     plain = config(faces, 0, batch_norm=False, dropout=0.0, preprocessing="none")
     whole = Classifier(plain)
     whole.train()
     whole.save_checkpoint(str(tmp_path))
-    pieces = Classifier({**plain, "micro_batches": 2, "resume_from": [str(tmp_path)]})
-    one, other = whole.train(), pieces.train()
+    micro = Classifier({**plain, "micro_batches": 2, "resume_from": [str(tmp_path)]})
+    one, other = whole.train(), micro.train()
     assert other["training_loss"] == pytest.approx(one["training_loss"], rel=1e-4)
     assert other["epoch"] == 2
 

@@ -15,11 +15,12 @@ import pytest
 from tests.fixtures_study import write_study_file
 from trainables.dataset.reader import open_dataset
 from tune.cli.main import command_line as main
-from tune.cli.text import curve, duration
+from tune.cli.show import curve
 from tune.session.live_display import LiveStudy
-from tune.study.spec import load_study
+from tune.session.study_text import duration
+from tune.study.spec import load_spec
 from tune.study.studies import Study
-from tune.study.study_state import StudyRecord
+from tune.study.study_state import StudyState
 
 
 def emotune(*words: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
@@ -48,12 +49,12 @@ def test_list_and_show_tell_how_every_trial_ended(
     finished_study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     storage = finished_study.directory.parent
-    record = finished_study.record()
-    best = finished_study.ranked(record)[0]
+    state = finished_study.state()
+    best = finished_study.ranked(state)[0]
     listed = emotune("list", "--storage", storage, monkeypatch=monkeypatch, capsys=capsys)
     assert f"best         trial {best.number}: selection_accuracy" in listed and "finished" in listed
     shown = emotune("show", "tiny", "--storage", storage, monkeypatch=monkeypatch, capsys=capsys)
-    for trial in record.trials.values():
+    for trial in state.trials.values():
         assert trial.reason in shown
     assert "sealed test  accuracy" in shown and "without a twin" in shown
     assert f"tensorboard --logdir {finished_study.tensorboard}" in shown
@@ -121,16 +122,16 @@ def test_list_without_studies_says_how_to_start_one(
     assert "emotune run studies/quickstart.yaml" in said
 
 
-def record_of_two_trials() -> StudyRecord:
-    record = StudyRecord()
+def record_of_two_trials() -> StudyState:
+    state = StudyState()
     for number, value in enumerate([0.25, 0.75]):
-        record.apply({"event": "trial", "time": 0, "trial": number, "values": {"dropout": 0.25}})
-        record.apply({"event": "started", "time": 0, "trial": number})
+        state.apply({"event": "trial", "time": 0, "trial": number, "values": {"dropout": 0.25}})
+        state.apply({"event": "started", "time": 0, "trial": number})
         for epoch in (1, 2):
             metrics = {"selection_accuracy": value * epoch / 2, "validation_accuracy": value * epoch / 2}
-            record.apply({"event": "epoch", "time": 0, "trial": number, "epoch": epoch, "metrics": metrics})
-    record.apply({"event": "end", "time": 0, "trial": 0, "state": "pruned", "reason": "stopped at rung 2"})
-    return record
+            state.apply({"event": "epoch", "time": 0, "trial": number, "epoch": epoch, "metrics": metrics})
+    state.apply({"event": "end", "time": 0, "trial": 0, "state": "pruned", "reason": "stopped at rung 2"})
+    return state
 
 
 class Terminal(io.StringIO):
@@ -145,7 +146,7 @@ def test_a_terminal_sees_a_live_table_and_a_total_progress_bar(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setenv("TERM", "xterm")
-    spec = load_study(write_study_file(tmp_path, faces))
+    spec = load_spec(write_study_file(tmp_path, faces))
     terminal = Terminal()
     with LiveStudy(terminal, spec, record_of_two_trials().trials, 6) as live:
         live.event("hidden: the table shows it")
@@ -158,7 +159,7 @@ def test_a_terminal_sees_a_live_table_and_a_total_progress_bar(
 
 def test_a_file_gets_one_line_per_event_and_no_table(faces: Path, tmp_path: Path) -> None:
     file = io.StringIO()
-    with LiveStudy(file, load_study(write_study_file(tmp_path, faces)), record_of_two_trials().trials, 6) as live:
+    with LiveStudy(file, load_spec(write_study_file(tmp_path, faces)), record_of_two_trials().trials, 6) as live:
         live.event("trial 0 started: dropout 0.25")
         live.refresh()
     assert file.getvalue() == "trial 0 started: dropout 0.25\n"

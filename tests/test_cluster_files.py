@@ -1,4 +1,4 @@
-"""The cluster files that are shipped are in order; a wrong one has one line that says where, what and how to mend."""
+"""The cluster files that are shipped are in order; a wrong one has one line that says where, what and how to fix."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_shipped_file_is_in_order_once_it_is_filled_in(
 def test_a_price_in_a_header_is_the_price_that_is_computed() -> None:
     for name in ("cluster.yaml", "clusters/gcp.yaml"):
         header = re.search(r"Price:  \$([\d.]+) an hour without workers; at most \$([\d.]+)", (ROOT / name).read_text())
-        [price] = [line for line in check_cluster(ROOT / name).right if line.startswith("price")]
+        [price] = [line for line in check_cluster(ROOT / name).summary if line.startswith("price")]
         assert header and f"${header[1]} to ${header[2]} an hour" in price
 
 

@@ -1,4 +1,4 @@
-"""`cluster.yaml` through Ray's real launcher and autoscaler: moto plays AWS, a recorder plays ssh, the rest is real."""
+"""`cluster.yaml` through Ray's real launcher and autoscaler: moto plays AWS, a callback plays ssh, the rest is real."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def test_account_lets_workers_write_the_bucket_and_the_head_hand_them_that_right
 
 
 def test_the_catalog_has_the_cpus_and_gpus_that_ec2_tells(account: dict[str, Any]) -> None:
-    ec2, known = boto3.client("ec2"), catalog("aws").machines
+    ec2, known = boto3.client("ec2"), catalog("aws").instance_types
     told = ec2.describe_instance_types(InstanceTypes=list(known))["InstanceTypes"]
     assert len(told) == len(known)
     for machine in told:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.test_budget import record, session, spec, trial
-from tune.search.confirmation import Findings, candidates, judge, numbers, scores
-from tune.study.study_state import REFIT_SEED, SEED_STRIDE, run_name, run_words
+from tune.search.confirmation import Findings, confirmation_candidates, confirmation_numbers, confirmation_scores, judge
+from tune.study.trial_record import REFIT_SEED, SEED_STRIDE, run_label, run_name
 
 
 def searched_and_confirmed(rng: np.random.Generator, spread: float, advantage: float) -> Findings:
@@ -88,9 +88,9 @@ def test_the_best_different_configurations_and_the_default_are_trained_again() -
         made[0]["values"] = {"dropout": dropout}
         events += made
     done = record(*events)
-    assert candidates(spec(confirm={"top": 2}), done) == [1, 3, 0]
-    assert candidates(spec(confirm={"top": 9}), done) == [1, 3, 4, 0]
-    assert numbers(spec(confirm={"seeds": 2}), [1, 0]) == [1_000_001, 1_000_000, 2_000_001, 2_000_000]
+    assert confirmation_candidates(spec(confirm={"top": 2}), done) == [1, 3, 0]
+    assert confirmation_candidates(spec(confirm={"top": 9}), done) == [1, 3, 4, 0]
+    assert confirmation_numbers(spec(confirm={"seeds": 2}), [1, 0]) == [1_000_001, 1_000_000, 2_000_001, 2_000_000]
 
 
 def test_only_complete_confirmations_count() -> None:
@@ -98,12 +98,12 @@ def test_only_complete_confirmations_count() -> None:
     for seed, (value, state) in enumerate([(0.4, "complete"), (0.9, "failed"), (0.6, "complete")], 1):
         events += trial(3 + seed * SEED_STRIDE, seed, value, state=state)
     done = record(*events)
-    assert scores(spec(), done, [3]) == {3: [0.4, 0.6]}
+    assert confirmation_scores(spec(), done, [3]) == {3: [0.4, 0.6]}
     assert sorted(done.trials) == [3]
     assert done.ended == [3]
 
 
 def test_names_of_runs() -> None:
-    assert (run_name(7), run_words(7)) == ("trial-0007", "trial 7")
-    assert (run_name(7 + 2 * SEED_STRIDE), run_words(7 + 2 * SEED_STRIDE)) == ("trial-0007-seed-2", "trial 7 seed 2")
-    assert run_words(7 + REFIT_SEED * SEED_STRIDE) == "trial 7 final fit"
+    assert (run_name(7), run_label(7)) == ("trial-0007", "trial 7")
+    assert (run_name(7 + 2 * SEED_STRIDE), run_label(7 + 2 * SEED_STRIDE)) == ("trial-0007-seed-2", "trial 7 seed 2")
+    assert run_label(7 + REFIT_SEED * SEED_STRIDE) == "trial 7 final fit"

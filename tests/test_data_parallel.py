@@ -23,16 +23,16 @@ from tests.faulty import train_faulty_replica
 from tests.fixtures_study import TINY, lines, write_study_file
 from trainables.dataset.reader import open_dataset
 from tune.errors import ClusterError, StudyFileError
-from tune.nodes.capacity import Machine, Room
+from tune.nodes.capacity import ClusterCapacity, NodeCapacity
 from tune.nodes.join import trial_process
 from tune.session.create_or_resume import open_or_create
 from tune.session.plan import make_plan
 from tune.session.replay import train_again
 from tune.session.runner import Outcome, run_study
 from tune.session.study_data import trial_context
-from tune.study.spec import StudySpec, load_study
+from tune.study.spec import StudySpec, load_spec
 from tune.study.studies import Study
-from tune.study.study_state import SEED_STRIDE, run_name
+from tune.study.trial_record import SEED_STRIDE, run_name
 
 # Ray 2.60: making a trainer reads the settings of Ray Data, which warn of themselves.
 pytestmark = [
@@ -113,7 +113,7 @@ def sessions(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFac
     data = folder / "faces"
     shutil.copytree(faces, data)
     (data / "fault.json").write_text(json.dumps({FIRST: {"kind": "killed", "epoch": KILLED_AT, "times": 1}}))
-    spec = load_study(write_study_file(folder, data, **CHANGES))
+    spec = load_spec(write_study_file(folder, data, **CHANGES))
     dataset = open_dataset(data)
     study = open_or_create(spec, dataset.info.fingerprint)
 
@@ -131,13 +131,13 @@ def sessions(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFac
         left = workers_left()
         stopped = journal(study)
         second = session()
-    record = study.record()
+    state = study.state()
     configs = [
         {
             "trial": number,
-            "parameters": spec.trial_config(record.run(number).values).model_dump(),
+            "parameters": spec.trial_config(state.run(number).values).model_dump(),
             "study": trial_context(spec, dataset).model_dump(),
-            "refit_epochs": len(record.run(REFIT).epochs) if number == REFIT else None,
+            "refit_epochs": len(state.run(REFIT).epochs) if number == REFIT else None,
         }
         for number in (FIRST, REFIT)
     ]
@@ -150,7 +150,7 @@ def test_two_workers_have_the_loss_curve_of_one_process_with_the_same_batches(se
     losses = ("training_loss", "validation_loss", "selection_loss")
     unlike = {"epoch", "unreadable", "should_checkpoint", "checkpoint_score", "diverged", "stalled", "done"}
     for number, alone in sessions.one_process.items():  # the first of them was stopped and killed on its way
-        together = sessions.study.record().run(number).epochs
+        together = sessions.study.state().run(number).epochs
         assert sorted(together) == list(range(1, len(alone) + 1))
         for epoch, expected in enumerate(alone, 1):
             found = together[epoch]
@@ -189,23 +189,23 @@ def test_a_killed_worker_costs_only_the_epoch_it_was_in(sessions: Sessions) -> N
     at = events.index(("fault", "process_died"))
     assert events.count(("fault", "process_died")) == 1
     assert events[at + 1 :][:2] == [("started", None), ("epoch", None)]
-    (fault,) = sessions.study.record().run(FIRST).faults
+    (fault,) = sessions.study.state().run(FIRST).faults
     assert fault.retried and fault.reason == "its process died"
     assert fault.epoch in (KILLED_AT - 1, KILLED_AT - 2)  # the epoch before may not have been heard of
 
 
 def test_the_study_ends_with_its_confirmations_a_final_fit_and_an_export(sessions: Sessions) -> None:
-    study, record = sessions.study, sessions.study.record()
+    study, state = sessions.study, sessions.study.state()
     assert sessions.outcomes[1].ended_by == "finished"
-    assert sorted(record.confirmations) == [FIRST, SECOND, REFIT]
-    assert {run.state for run in record.confirmations.values()} == {"complete"}
+    assert sorted(state.confirmations) == [FIRST, SECOND, REFIT]
+    assert {run.state for run in state.confirmations.values()} == {"complete"}
     metrics = json.loads((study.export / "metrics.json").read_text())
     assert metrics["trial"] == REFIT
     assert len(metrics["test"]["by_seed"]) == 2
-    assert metrics["epoch"] == len(record.run(REFIT).epochs)
+    assert metrics["epoch"] == len(state.run(REFIT).epochs)
     for number in (FIRST, SECOND):
         assert (study.tensorboard / run_name(number)).is_dir()
-        assert record.run(number).checkpoint(study.place, record.run(number).best_epoch("selection_accuracy", "max"))
+        assert state.run(number).checkpoint(study.place, state.run(number).best_epoch("selection_accuracy", "max"))
     import keras
 
     model = keras.saving.load_model(study.export / "model.keras", compile=False)
@@ -230,17 +230,17 @@ def test_the_study_ends_with_its_confirmations_a_final_fit_and_an_export(session
 )
 def test_workers_that_could_not_share_a_batch_are_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(StudyFileError, match=words):
-        load_study(write_study_file(tmp_path, tmp_path, **changes))
+        load_spec(write_study_file(tmp_path, tmp_path, **changes))
 
 
 def test_workers_that_do_not_fit_are_refused_before_the_search(tmp_path: Path) -> None:
     def spec(*overrides: str) -> StudySpec:
-        return load_study(write_study_file(tmp_path, tmp_path), ["confirm={top: 1, workers: 3}", *overrides])
+        return load_spec(write_study_file(tmp_path, tmp_path), ["confirm={top: 1, workers: 3}", *overrides])
 
-    room = Room((Machine(8, 2),))
-    assert make_plan(spec(), room, 1, None).cpus == 8
+    capacity = ClusterCapacity((NodeCapacity(8, 2),))
+    assert make_plan(spec(), capacity, 1, None).cpus == 8
     with pytest.raises(ClusterError, match="confirm.workers=3: .* 3 CPUs and 0 GPUs, and Ray has room for 2 at once"):
-        make_plan(spec("resources.cpus_per_trial=2", "resources.feed_workers=1"), room, 1, None)
+        make_plan(spec("resources.cpus_per_trial=2", "resources.feed_workers=1"), capacity, 1, None)
     with pytest.raises(ClusterError, match="confirm.workers=3: .* 1 CPUs and 1 GPUs, and Ray has room for 2 at once"):
-        make_plan(spec("resources.gpus_per_trial=1"), room, 1, None)
-    assert make_plan(spec("resources.gpus_per_trial=1", "confirm.top=0"), room, 1, None).at_once == 1
+        make_plan(spec("resources.gpus_per_trial=1"), capacity, 1, None)
+    assert make_plan(spec("resources.gpus_per_trial=1", "confirm.top=0"), capacity, 1, None).at_once == 1

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from tests.fixtures_study import emotune, lines, optuna_study, run_here, write_study_file
 from tune.errors import EveryTrialFailed, StudyError
 from tune.study.studies import Study, load_study_folder
-from tune.study.study_state import SEED_STRIDE
+from tune.study.trial_record import SEED_STRIDE
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ def test_each_budget_ends_the_study_with_an_export_and_its_exit_code_and_goes_on
 
     assert run("{epochs: 1, node_hour_price: 100}") == 3
     study = load_study_folder(tmp_path / "runs/tiny")
-    first = study.record()
+    first = study.state()
     assert (first.ended_by, "cut" in {t.state for t in first.trials.values()}) == ("epochs", True)
     assert (study.export / "model.keras").exists()
     last = lines(events)[-1]
@@ -35,12 +35,12 @@ def test_each_budget_ends_the_study_with_an_export_and_its_exit_code_and_goes_on
     assert last == {"event": "exit", "time": last["time"], **exported}
 
     assert run("{stagnation: 1}") == 3
-    record = study.record()
-    assert (record.ended_by, len(record.trials) < 50, record.sessions) == ("stagnation", True, 2)
+    state = study.state()
+    assert (state.ended_by, len(state.trials) < 50, state.sessions) == ("stagnation", True, 2)
     assert "reopened" in {e["event"] for e in lines(study.journal)}
     for number, trial in first.trials.items():  # what was cut went on, and nothing was trained again
-        assert {epoch: record.trials[number].epochs[epoch] for epoch in trial.epochs} == trial.epochs
-    assert optuna_study(study).best_trial.number in record.trials
+        assert {epoch: state.trials[number].epochs[epoch] for epoch in trial.epochs} == trial.epochs
+    assert optuna_study(study).best_trial.number in state.trials
     assert TrialState.RUNNING not in {t.state for t in optuna_study(study).trials}
 
     before = study.journal.read_bytes()
@@ -70,11 +70,11 @@ def test_every_trial_failing_says_so_in_the_events(ray_cluster: str, faces: Path
     assert failed.value.exit_code == 5
     assert lines(tmp_path / "events.jsonl")[-1]["exit_code"] == 5
     study = load_study_folder(tmp_path / "runs/tiny")
-    record = study.record()
-    assert (record.ended_by, len(record.trials)) == ("failures", 3)
-    assert all("not finite in epoch 1" in t.reason for t in record.trials.values())
+    state = study.state()
+    assert (state.ended_by, len(state.trials)) == ("failures", 3)
+    assert all("not finite in epoch 1" in t.reason for t in state.trials.values())
     assert {t.state for t in optuna_study(study).trials} == {TrialState.FAIL}
-    assert [f.kind for t in record.trials.values() for f in t.faults] == ["not_finite"] * 3
+    assert [f.kind for t in state.trials.values() for f in t.faults] == ["not_finite"] * 3
 
 
 def test_an_events_file_that_cannot_be_written_is_refused_before_anything_starts(
@@ -98,35 +98,35 @@ def test_the_best_are_trained_again_before_the_sealed_test_is_opened(confirmed: 
     events = [event["event"] for event in lines(confirmed.journal)]
     assert events.count("sealed") == 1
     assert events.index("confirmed") < events.index("sealed") < events.index("export")
-    record = confirmed.record()
-    found = record.confirmed
+    state = confirmed.state()
+    found = state.confirmed
     assert found is not None
     repeated = {row["trial"]: row["scores"] for row in found["repeated"]}
     assert 0 in repeated and all(len(scores) == 2 for scores in repeated.values())
     assert found["winner"] == max(repeated, key=lambda trial: sum(repeated[trial]))
-    seeds = {n: [m["training_loss"] for m in run.epochs.values()] for n, run in record.confirmations.items()}
+    seeds = {n: [m["training_loss"] for m in run.epochs.values()] for n, run in state.confirmations.items()}
     assert len({tuple(losses) for losses in seeds.values()}) == len(seeds)  # fresh seeds draw fresh numbers
 
 
 def test_the_final_fit_is_exported_with_its_evidence(confirmed: Study) -> None:
-    record, metrics = confirmed.record(), json.loads((confirmed.export / "metrics.json").read_text())
-    found = confirmed.best(record)
-    assert found is not None and record.confirmed is not None
+    state, metrics = confirmed.state(), json.loads((confirmed.export / "metrics.json").read_text())
+    found = confirmed.best(state)
+    assert found is not None and state.confirmed is not None
     refit, checkpoint = found
-    assert refit.number == record.confirmed["winner"] + 900 * SEED_STRIDE
+    assert refit.number == state.confirmed["winner"] + 900 * SEED_STRIDE
     assert json.loads((confirmed.directory / checkpoint / "state.json").read_text())["epoch"] == max(refit.epochs)
     assert metrics["selection"] == {}  # it was trained on those images
-    assert metrics["confirmation"] == record.confirmed
+    assert metrics["confirmation"] == state.confirmed
     assert metrics["test"]["opening"] == 1
     assert len(metrics["test"]["by_seed"]) == 2  # the final fit is no seed
 
 
 def test_a_final_fit_whose_checkpoint_is_gone_is_not_replaced_by_a_repetition(confirmed: Study, tmp_path: Path) -> None:
-    copied, record = Study(tmp_path / "gone", confirmed.spec), confirmed.record()
+    copied, state = Study(tmp_path / "gone", confirmed.spec), confirmed.state()
     shutil.copytree(confirmed.directory, copied.directory)
-    assert record.confirmed is not None
-    winner = record.confirmed["winner"]
-    for path in record.confirmations[winner + 900 * SEED_STRIDE].checkpoints.values():
+    assert state.confirmed is not None
+    winner = state.confirmed["winner"]
+    for path in state.confirmations[winner + 900 * SEED_STRIDE].checkpoints.values():
         shutil.rmtree(copied.directory / path, ignore_errors=True)
     with pytest.raises(
         StudyError, match=f"trial {winner} final fit is the best and its checkpoint is gone .*--trial"
@@ -136,8 +136,8 @@ def test_a_final_fit_whose_checkpoint_is_gone_is_not_replaced_by_a_repetition(co
     assert repetition % SEED_STRIDE == winner and repetition > SEED_STRIDE
     assert emotune("export", copied.directory, "--to", tmp_path / "out", "--trial", repetition) == 0
     metrics = json.loads((tmp_path / "out/metrics.json").read_text())
-    assert (metrics["trial"], metrics["confirmation"]) == (repetition, record.confirmed)
-    other = next(number for number in record.trials if number != winner)
+    assert (metrics["trial"], metrics["confirmation"]) == (repetition, state.confirmed)
+    other = next(number for number in state.trials if number != winner)
     assert emotune("export", copied.directory, "--to", tmp_path / "out", "--trial", other) == 0
     assert json.loads((tmp_path / "out/metrics.json").read_text())["confirmation"] is None
 
@@ -195,8 +195,8 @@ def test_a_replay_names_what_differs(confirmed: Study, tmp_path: Path, capsys: p
 def test_why_is_answered_for_a_trial_and_for_the_study(
     finished_study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = finished_study.record()
-    pruned = next(t for t in record.trials.values() if t.state == "pruned")
+    state = finished_study.state()
+    pruned = next(t for t in state.trials.values() if t.state == "pruned")
     assert emotune("why", finished_study.directory, pruned.number) == 0
     text = capsys.readouterr().out
     decision = pruned.rungs[-1]
@@ -210,7 +210,7 @@ def test_an_extended_study_may_have_a_wider_space_and_no_narrower_one(
     finished_study: Study, faces: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(finished_study.directory, tmp_path / "runs/tiny")
-    before, space = finished_study.record(), finished_study.spec.space.model_dump(mode="json", exclude_unset=True)
+    before, space = finished_study.state(), finished_study.spec.space.model_dump(mode="json", exclude_unset=True)
 
     def extended(trials: int, low: float, high: float) -> Path:
         wider = {
@@ -220,7 +220,7 @@ def test_an_extended_study_may_have_a_wider_space_and_no_narrower_one(
         }
         return write_study_file(tmp_path, faces, trials=trials, space={**space, **wider})
 
-    after = run_here(extended(8, 0.0, 0.9)).record()
+    after = run_here(extended(8, 0.0, 0.9)).state()
     assert {n: after.trials[n] for n in before.trials} == before.trials
     assert len(after.trials) == 8 and {t.state for t in after.trials.values()} == {"complete", "pruned"}
     assert after.sessions == before.sessions + 1

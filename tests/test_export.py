@@ -21,7 +21,7 @@ from trainables.dataset.writer import DatasetWriter
 from trainables.preprocessing.methods import METHODS, evaluation_pipeline
 from trainables.training.metrics import evaluate, wilson_interval
 from tune.errors import DatasetError, ExportError
-from tune.export.atomic_folder import whole_folder
+from tune.export.destination import atomic_export
 from tune.export.export import ExportSummary, evaluate_sealed, export_checkpoint
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
@@ -232,7 +232,7 @@ def test_an_earlier_export_gives_way_only_to_a_whole_one(checkpoint: Path, datas
 
 
 def test_a_second_export_to_the_same_place_is_turned_away(checkpoint: Path, dataset: Dataset, tmp_path: Path) -> None:
-    with whole_folder(tmp_path / "export", needed_bytes=0):
+    with atomic_export(tmp_path / "export", needed_bytes=0):
         with pytest.raises(ExportError, match="export is being written by another process. Wait for it."):
             export(checkpoint, dataset, tmp_path / "export")
     assert list((tmp_path / "export").iterdir()) == []
@@ -240,7 +240,7 @@ def test_a_second_export_to_the_same_place_is_turned_away(checkpoint: Path, data
 
 def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"needs 1,000,000,000,000 MB of free disk\. Received: .* MB\. Make room"):
-        with whole_folder(tmp_path / "export", needed_bytes=10**18):
+        with atomic_export(tmp_path / "export", needed_bytes=10**18):
             pass
     assert list(tmp_path.iterdir()) == []
 

@@ -18,7 +18,8 @@ import pytest
 from tests.faulty import FaultyClassifier
 from tests.fixtures_study import run_here, write_study_file
 from tune.study.studies import load_study_folder
-from tune.study.study_state import StudyRecord, TrialRecord
+from tune.study.study_state import StudyState
+from tune.study.trial_record import TrialRecord
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +56,7 @@ def study(faces: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="module")
-def table(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyRecord:
+def table(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyState:
     """One study in which every trial but the last has a fault of its own."""
     folder = tmp_path_factory.mktemp("table")
     data = folder / "faces"
@@ -67,8 +68,8 @@ def table(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFactor
         folder, data, trials=len(TABLE), asha=asha, space=space, faults={"silence_factor": 2, "silence_min_s": 15}
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tune.session.session.Classifier", FaultyClassifier)
-        return run_here(file).record()
+        patch.setattr("tune.session.tuner.Classifier", FaultyClassifier)
+        return run_here(file).state()
 
 
 def faults(trial: TrialRecord) -> list[tuple[str, bool]]:
@@ -77,7 +78,7 @@ def faults(trial: TrialRecord) -> list[tuple[str, bool]]:
 
 @pytest.mark.parametrize("number", TABLE, ids=lambda number: TABLE[number][0])
 def test_a_fault_is_named_tried_again_as_often_as_its_kind_allows_and_no_epoch_is_lost(
-    table: StudyRecord, number: int
+    table: StudyState, number: int
 ) -> None:
     kind, _, expected, state = TABLE[number]
     trial = table.trials[number]
@@ -86,7 +87,7 @@ def test_a_fault_is_named_tried_again_as_often_as_its_kind_allows_and_no_epoch_i
     assert sorted(trial.epochs) == list(range(1, last + 1))
 
 
-def test_the_study_goes_on_through_all_of_them(table: StudyRecord) -> None:
+def test_the_study_goes_on_through_all_of_them(table: StudyState) -> None:
     assert table.finished and table.export == "export"
     assert "ResourceExhaustedError" in table.trials[2].faults[0].reason
     assert "cannot be read" in table.trials[6].faults[1].reason
@@ -114,7 +115,7 @@ def test_a_trial_that_takes_the_machines_memory_is_ended_by_ray_and_tried_again(
         pytest.skip("this machine's memory is too full to try what happens when it is full")
     done = command(file, RAY_memory_usage_threshold=f"{threshold:.3f}", RAY_memory_monitor_refresh_ms="100")
     assert done.returncode == 0, done.stdout + done.stderr
-    record = load_study_folder(file.parent / "runs/tiny").record()
+    record = load_study_folder(file.parent / "runs/tiny").state()
     assert faults(record.trials[0]) == [("host_memory", True)]
     assert [t.state for t in record.trials.values()] == ["complete"] * 2
     assert "starts again (host memory): the machine ran out of memory" in done.stdout
@@ -142,13 +143,13 @@ def test_a_full_disk_stops_the_study_and_nothing_is_lost(study: Callable[..., Pa
     assert full.returncode == 2, full.stdout + full.stderr
     assert re.search(r"error: no space is left on the disk of .*emotune resume", full.stderr), full.stderr
     assert "Traceback" not in full.stdout + full.stderr
-    before = load_study_folder(small_disk / "runs/tiny").record()
+    before = load_study_folder(small_disk / "runs/tiny").state()
     assert not before.finished
     done = {n: sorted(t.epochs) for n, t in before.trials.items()}
 
     ballast.unlink()
     again = command(file)
     assert again.returncode == 0, again.stdout + again.stderr
-    record = load_study_folder(small_disk / "runs/tiny").record()
+    record = load_study_folder(small_disk / "runs/tiny").state()
     assert [t.state for t in record.trials.values()] == ["complete"] * 3
     assert all(set(epochs) <= set(record.trials[n].epochs) for n, epochs in done.items())

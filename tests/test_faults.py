@@ -11,8 +11,8 @@ import ray
 from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
 from tests.test_budget import record, session, spec, trial
-from trainables.training.fault_kinds import TrialFault, is_disk_full, named
-from tune.session.watchdog import Watchdog, fault_of
+from trainables.training.fault_kinds import TrialFault, classify_error, is_disk_full
+from tune.session.watchdog import Watchdog, classify_ray_error
 
 
 def raised_in_a_task(error: Exception) -> RayTaskError:
@@ -35,7 +35,7 @@ def raised_in_a_task(error: Exception) -> RayTaskError:
     ids=repr,
 )
 def test_what_ray_reports_gets_a_name(error: BaseException | None, kind: str) -> None:
-    assert fault_of(error).kind == kind
+    assert classify_ray_error(error).kind == kind
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_what_ray_reports_gets_a_name(error: BaseException | None, kind: str) ->
     ids=repr,
 )
 def test_what_a_step_raises_gets_a_name(error: Exception, kind: str, message: str) -> None:
-    fault = named(error)
+    fault = classify_error(error)
     assert fault.kind == kind
     assert message in fault.message
 
@@ -76,10 +76,13 @@ def test_a_real_process_that_dies_and_a_real_exception(ray_cluster: str) -> None
     actor = _Process.remote()
     with pytest.raises(RayTaskError) as bug:
         ray.get(actor.fail.remote())
-    assert (fault_of(bug.value).kind, fault_of(bug.value).message) == ("exception", "ValueError: a bug")
+    assert (classify_ray_error(bug.value).kind, classify_ray_error(bug.value).message) == (
+        "exception",
+        "ValueError: a bug",
+    )
     with pytest.raises(RayActorError) as died:
         ray.get(actor.exit.remote())
-    assert fault_of(died.value).kind == "process_died"
+    assert classify_ray_error(died.value).kind == "process_died"
 
 
 def epoch_of(seconds: float, number: int = 0) -> list[dict[str, object]]:

@@ -18,7 +18,7 @@ from trainables.dataset.reader import DatasetInfo
 from tune.dataset.ingest import ImportOptions, import_dataset
 from tune.errors import SourceError
 from tune.sources.decoding import decode
-from tune.sources.file_kinds import BEGINNING_BYTES, Kind, kind_of
+from tune.sources.file_kinds import BEGINNING_BYTES, FileKind, file_kind
 
 SMOOTH = np.tile(np.arange(0, 240, 5, dtype=np.uint8), (48, 1))
 Image.init()
@@ -57,7 +57,7 @@ def test_every_format_that_opencv_or_pillow_reads_is_decoded(kind: str) -> None:
     image = decode(data, "image")
     assert image.shape[:2] == (48, 48)
     assert np.abs(image.mean(axis=2) - SMOOTH).mean() < 12
-    assert kind_of("a/without-a-suffix", lambda: data[:BEGINNING_BYTES]) is Kind.IMAGE
+    assert file_kind("a/without-a-suffix", lambda: data[:BEGINNING_BYTES]) is FileKind.IMAGE
 
 
 def test_the_first_picture_of_a_moving_gif_is_read_gray_as_gray_and_colour_as_colour() -> None:

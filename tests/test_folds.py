@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trainables.dataset import folds
-from trainables.dataset.folds import TrialRows, selection_rows, trial_rows, untwinned, usable_rows
+from trainables.dataset.folds import TrialRows, selection_rows, trial_rows, usable_rows, without_twin_in_other_split
 from trainables.dataset.reader import TEST, TRAIN, Dataset, open_dataset
 from trainables.dataset.writer import DatasetWriter
 from trainables.errors import DatasetError
@@ -84,7 +84,7 @@ def test_a_larger_split_ratio_only_adds_fit_images(tangled: Dataset) -> None:
 
 def test_untwinned_drops_rows_whose_twin_is_in_the_other_split(tmp_path: Path) -> None:
     data = write(tmp_path / "data", [(1, 0, TRAIN), (1, 0, TRAIN), (2, 1, TRAIN), (2, 1, TEST), (3, 0, TEST)])
-    assert untwinned(data, np.arange(5)).tolist() == [0, 1, 4]
+    assert without_twin_in_other_split(data, np.arange(5)).tolist() == [0, 1, 4]
     assert usable_rows(data).tolist() == [0, 1]
     assert folds.test_rows(data).tolist() == [3, 4]
 
@@ -126,7 +126,9 @@ def test_fer2013_divides_without_a_leak(fer2013: Path) -> None:
     parts = trial_rows(data, 0.15, 0.8, 0)
     assert_sound(data, parts)
     usable = usable_rows(data)
-    assert len(np.flatnonzero(data.splits == TEST)) - len(untwinned(data, folds.test_rows(data))) == 280
+    assert (
+        len(np.flatnonzero(data.splits == TEST)) - len(without_twin_in_other_split(data, folds.test_rows(data))) == 280
+    )
     assert abs(len(parts.selection) / len(usable) - 0.15) < 0.001
     assert abs(len(parts.fit) / (len(usable) - len(parts.selection)) - 0.8) < 0.001
     shares = [np.bincount(data.labels[r]) / len(r) for r in (usable, parts.fit, parts.validation, parts.selection)]

@@ -11,7 +11,7 @@ import pytest
 from tests.fixtures_study import write_study_file
 from tests.test_cli import Terminal
 from tune.jobs.follow import Watcher
-from tune.study.spec import load_study
+from tune.study.spec import load_spec
 
 
 def job_lines() -> list[str]:
@@ -41,20 +41,20 @@ def test_a_terminal_sees_the_live_table_of_a_job_and_its_earlier_trials(
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal()
-    with Watcher(load_study(write_study_file(tmp_path, faces)), terminal) as watcher:
+    with Watcher(load_spec(write_study_file(tmp_path, faces)), terminal) as watcher:
         for line in job_lines() * 2:  # the job after a death tells its history again
-            watcher.take(line)
+            watcher.show_line(line)
     seen = terminal.getvalue()
     for part in ("starting Ray", "pruned", "running", "dropout 0.25", "0.7500", "1/6", '{"event":"ep'):
         assert part in seen
     assert "epoch 1/4" not in seen  # the table says it
-    assert {n: t.state for n, t in watcher.record.trials.items()} == {0: "pruned", 1: "running"}
+    assert {n: t.state for n, t in watcher.state.trials.items()} == {0: "pruned", 1: "running"}
 
 
 def test_a_file_gets_a_jobs_lines_and_none_of_its_events(faces: Path, tmp_path: Path) -> None:
     file = io.StringIO()
-    with Watcher(load_study(write_study_file(tmp_path, faces)), file) as watcher:
+    with Watcher(load_spec(write_study_file(tmp_path, faces)), file) as watcher:
         for line in job_lines():
-            watcher.take(line)
-        watcher.take(None)
+            watcher.show_line(line)
+        watcher.show_line(None)
     assert file.getvalue() == 'starting Ray\ntrial 1 epoch 1/4: selection_accuracy 0.7500\n{"event":"ep\n'

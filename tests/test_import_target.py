@@ -16,12 +16,12 @@ from tests.test_ingest import encode, kaggle_files, make_folder, names_in, pixel
 from tests.two_nodes import NAMESPACE
 from trainables.atomic_folder import AtomicFolder
 from trainables.dataset.reader import DatasetInfo, open_dataset
-from trainables.dataset.writer import OWN_FILES
+from trainables.dataset.target import OWN_FILES
 from trainables.errors import DatasetError
 from trainables.places import Place
 from tune.dataset.ingest import import_dataset
 from tune.errors import ExportError, SourceError
-from tune.export.atomic_folder import check_destination, whole_folder
+from tune.export.destination import atomic_export, check_destination
 
 ROOT = Path(__file__).parents[1]
 EMOTUNE = f"{sys.executable} -m tune.cli.main data"
@@ -211,7 +211,7 @@ def test_a_failed_change_of_places_is_undone(tmp_path: Path, monkeypatch: pytest
         return rename(path, to)
 
     monkeypatch.setattr(Path, "rename", failing)
-    with AtomicFolder(target, suffix="importing", known_by="dataset.json", own=own) as folder:
+    with AtomicFolder(target, suffix="importing", known_by="dataset.json", replaceable=own) as folder:
         for name in ("images.arrow", "dataset.json", "faces.arrow"):
             (folder.path / name).write_text("new")
         with pytest.raises(OSError, match="No space"):
@@ -236,7 +236,7 @@ def test_an_export_is_written_inside_a_folder_that_is_there(tmp_path: Path) -> N
     target = make_folder(tmp_path / "export", {"saved_model/old": b"", "labels.json": b"", ".git/config": b"mine"})
     check_destination(Place(str(target)), ["labels.json"], parts)
     inode = target.stat().st_ino
-    with whole_folder(target, 0, known_by="labels.json", parts=parts) as folder:
+    with atomic_export(target, 0, known_by="labels.json", parts=parts) as folder:
         make_folder(folder, {"saved_model/new": b"", "labels.json": b"{}"})
     assert target.stat().st_ino == inode
     assert sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()) == [
@@ -245,7 +245,7 @@ def test_an_export_is_written_inside_a_folder_that_is_there(tmp_path: Path) -> N
         "saved_model/new",
     ]
     with pytest.raises(ExportError, match="is being written by another process"):
-        with whole_folder(target, 0), whole_folder(target, 0):
+        with atomic_export(target, 0), atomic_export(target, 0):
             pass
     assert names_in(target) == [".git", "labels.json", "saved_model"]
 

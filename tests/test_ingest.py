@@ -19,9 +19,9 @@ import pytest
 from trainables.dataset.reader import TEST, TRAIN, Pixels, open_dataset
 from trainables.errors import DatasetError
 from tune.dataset.ingest import ImportOptions, import_dataset
-from tune.dataset.quality_report import contact_sheet, describe, write_contact_sheet
+from tune.dataset.quality_report import contact_sheet, describe_dataset, write_contact_sheet
 from tune.errors import SourceError
-from tune.sources.folder_layout import arrange, is_image, split_of
+from tune.sources.folder_layout import assign_classes_and_splits, is_image, split_of
 
 Files = Mapping[str, bytes]
 FER_TRAIN = {
@@ -120,7 +120,7 @@ def test_images_outside_the_split_folders_are_left_out_and_listed(tmp_path: Path
 def test_without_a_test_split_the_pixels_decide_and_duplicates_stay_together(tmp_path: Path, prefix: str) -> None:
     files = {f"{prefix}{c}/{i}.png": encode(pixels(i % 150 + 1000 * ord(c))) for c in "ab" for i in range(300)}
     dataset = import_dataset(make_folder(tmp_path / "in", files), tmp_path / "data").dataset
-    report = describe(dataset)
+    report = describe_dataset(dataset)
     assert report.duplicates.test_with_twin_in_train == 0
     assert sum(report.duplicates.surplus.values()) == 300
     assert 0.05 < (dataset.splits == TEST).mean() < 0.15
@@ -449,7 +449,7 @@ REFUSED = {
     ),
     "csv row length": (
         lambda d: csv_file(d, csv_text([*GOOD_ROWS, (1, pixels(2, (7, 8)), "Training")])),
-        r"as many pixels as the first, 64. Received: 56 in in.csv, line 4; mend",
+        r"as many pixels as the first, 64. Received: 56 in in.csv, line 4; fix",
     ),
     "csv fields": (
         lambda d: csv_file(d, csv_text(GOOD_ROWS) + "1,2\n"),
@@ -518,7 +518,7 @@ def test_only_images_that_are_meant_count(path: str, expected: bool) -> None:
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
-    layout = arrange(["train/a.png", "car/a.png"], "vehicles")
+    layout = assign_classes_and_splits(["train/a.png", "car/a.png"], "vehicles")
     assert layout.classes == ("car", "train")
     assert {item.split for item in layout.items} == {None}
 
@@ -536,7 +536,7 @@ def test_the_report_counts_duplicates_conflicts_and_constants(tmp_path: Path) ->
         "train/sad/flat.png": flat,
     }
     dataset = import_dataset(make_folder(tmp_path / "in", files), tmp_path / "data").dataset
-    report = describe(dataset)
+    report = describe_dataset(dataset)
     assert report.duplicates.surplus == {"train": 2, "test": 0}
     assert report.duplicates.test_with_twin_in_train == 1
     assert report.duplicates.groups_with_label_conflict == 1
@@ -567,7 +567,7 @@ def test_the_contact_sheet_shows_images_of_any_shape(tmp_path: Path, shape: tupl
 @pytest.mark.slow
 def test_fer_2013_is_counted_as_published(fer2013: Path) -> None:
     dataset = open_dataset(fer2013)
-    report = describe(dataset)
+    report = describe_dataset(dataset)
     assert dataset.info.counts["train"] == FER_TRAIN
     assert sum(dataset.info.counts["test"].values()) == 3589
     assert dataset.info.shape == (48, 48, 1)

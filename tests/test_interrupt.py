@@ -173,7 +173,7 @@ from tune.nodes import signals
 
 signals.LIMIT_S = 1.0
 signals.obey_signals()
-signals.before_forced_end(lambda: "go on with: emotune resume x")
+signals.before_forced_exit(lambda: "go on with: emotune resume x")
 print(subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL).pid, flush=True)
 threading.Timer(0.5, os.kill, [os.getpid(), int(sys.argv[2])]).start()
 if sys.argv[1] == "swallowed":

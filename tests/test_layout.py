@@ -13,7 +13,7 @@ from tests.test_ingest import csv_text, encode, make_folder, make_zip, pixels
 from trainables.dataset.reader import TEST, TRAIN, DatasetInfo
 from tune.dataset.ingest import ImportOptions, import_dataset
 from tune.errors import SourceError
-from tune.sources.folder_layout import Layout, arrange
+from tune.sources.folder_layout import Layout, assign_classes_and_splits
 from tune.sources.split_names import parse_decisions, split_named
 
 SPLIT_NAMES = {
@@ -34,7 +34,7 @@ def classes_in(*tops: str, names: str = "ab") -> list[str]:
 
 
 def sorted_out(paths: Iterable[str], *splits: str, validation: str | None = None) -> Layout:
-    return arrange(paths, "source", decisions=parse_decisions(splits, validation))
+    return assign_classes_and_splits(paths, "source", decisions=parse_decisions(splits, validation))
 
 
 def counts(layout: Layout) -> dict[int | None, int]:

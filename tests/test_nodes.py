@@ -15,8 +15,8 @@ from trainables import node_probe as machine
 from trainables.config import TrialConfig
 from trainables.gpu import memory_limit_mib
 from trainables.models.size import checkpoint_mib, parameters
-from tune.nodes.inspection import NodeReport, look, look_here
-from tune.nodes.problems import Needs, Problem, problems
+from tune.nodes.inspection import NodeReport, inspect_nodes, inspect_this_node
+from tune.nodes.problems import Needs, NodeProblem, find_problems
 
 HEALTHY = NodeReport(
     address="10.0.0.1",
@@ -37,9 +37,9 @@ HEALTHY = NodeReport(
 NEEDS = Needs(storage="runs", data="data", fingerprint="f1")
 
 
-def found(needs: Needs = NEEDS, **changes: object) -> list[Problem]:
+def found(needs: Needs = NEEDS, **changes: object) -> list[NodeProblem]:
     other = replace(HEALTHY, address="10.0.0.2", here=False, head=False, clock_skew_s=0.01, **changes)  # type: ignore[arg-type]
-    return problems([HEALTHY, other], needs)
+    return find_problems([HEALTHY, other], needs)
 
 
 def test_healthy_nodes_have_no_problem() -> None:
@@ -54,7 +54,12 @@ def test_healthy_nodes_have_no_problem() -> None:
         ({"packages": {"ray": "2.60.0"}}, "emotune must be the same .* 0.1.0 on 10.0.0.1, none on 10.0.0.2", True),
         ({"gpus_driver": (), "gpus_tensorflow": 0}, "Ray counts 1 GPUs on 10.0.0.2 and the driver sees 0", True),
         (
-            {"gpus_driver": (), "gpus_ray": 0, "gpus_tensorflow": 0, "driver_words": "the driver does not answer: off"},
+            {
+                "gpus_driver": (),
+                "gpus_ray": 0,
+                "gpus_tensorflow": 0,
+                "driver_message": "the driver does not answer: off",
+            },
             "10.0.0.2: the driver does not answer: off. Install the driver anew, or reboot",
             True,
         ),
@@ -65,12 +70,12 @@ def test_healthy_nodes_have_no_problem() -> None:
             True,
         ),
         (
-            {"gpus_tensorflow": 0, "tensorflow_words": "CUDA_VISIBLE_DEVICES hides them"},
+            {"gpus_tensorflow": 0, "tensorflow_message": "CUDA_VISIBLE_DEVICES hides them"},
             "and TensorFlow 0: CUDA_VISIBLE_DEVICES hides them. Unset it there",
             True,
         ),
         (
-            {"gpus_tensorflow": None, "tensorflow_words": "No module named 'tensorflow'"},
+            {"gpus_tensorflow": None, "tensorflow_message": "No module named 'tensorflow'"},
             "TensorFlow does not start on 10.0.0.2: No module",
             True,
         ),
@@ -81,25 +86,27 @@ def test_healthy_nodes_have_no_problem() -> None:
 )
 def test_every_problem_has_its_line_and_remedy(changes: dict[str, object], words: str, stops: bool) -> None:
     if "clock_skew_s" in changes:
-        [problem] = problems([replace(HEALTHY, address="10.0.0.2", clock_skew_s=-70.0)], NEEDS)
+        [problem] = find_problems([replace(HEALTHY, address="10.0.0.2", clock_skew_s=-70.0)], NEEDS)
     else:
         [problem] = found(**changes)
-    assert re.search(words, problem.words)
-    assert problem.stops is stops
+    assert re.search(words, problem.message)
+    assert problem.is_fatal is stops
 
 
 @pytest.mark.parametrize(("others", "rule"), [(True, "be one that all nodes share"), (False, "be writable on every")])
 def test_storage_that_is_missing_on_a_node_is_unshared_only_where_another_has_written(others: bool, rule: str) -> None:
     missing = {"storage_shared": False, "storage_refused": "No such file or directory"}
-    told = problems(
+    told = find_problems(
         [replace(HEALTHY, **({} if others else missing)), replace(HEALTHY, address="other", **missing)], NEEDS
     )  # type: ignore[arg-type]
-    assert len(told) == (1 if others else 2) and all(rule in problem.words for problem in told)
+    assert len(told) == (1 if others else 2) and all(rule in problem.message for problem in told)
 
 
 def test_a_share_of_a_gpu_must_leave_tensorflow_something() -> None:
     [problem, _] = found(replace(NEEDS, gpus_per_trial=0.03))
-    assert "resources.gpus_per_trial=0.03 of Tesla T4 with 15360 MiB on 10.0.0.1 leaves less than 256" in problem.words
+    assert (
+        "resources.gpus_per_trial=0.03 of Tesla T4 with 15360 MiB on 10.0.0.1 leaves less than 256" in problem.message
+    )
     assert found(replace(NEEDS, gpus_per_trial=0.05)) == []
 
 
@@ -161,17 +168,17 @@ def test_sizes_are_those_of_keras(size_px: int) -> None:
 
 def test_this_machine_says_what_it_has(ray_cluster: str, faces: Path, tmp_path: Path) -> None:
     storage = tmp_path / "not/there"
-    report = look_here(str(storage), str(faces))
+    report = inspect_this_node(str(storage), str(faces))
     assert (report.here, report.head, report.cpus, report.silent) == (True, True, 4, "")
     assert report.fingerprint and report.storage_shared and not report.storage_refused
     assert report.storage_free_mib and report.storage_free_mib > 0 and report.gpus_tensorflow is None
     assert not storage.parent.exists(), "looking leaves nothing behind"
-    [same] = look(str(storage), str(faces))
+    [same] = inspect_nodes(str(storage), str(faces))
     assert replace(same, temporary_free_mib=0, storage_free_mib=0) == replace(
         report, temporary_free_mib=0, storage_free_mib=0
     )
     (tmp_path / "file").touch()
-    blocked = look_here(str(tmp_path / "file/runs"), str(faces))
+    blocked = inspect_this_node(str(tmp_path / "file/runs"), str(faces))
     assert blocked.storage_refused == "Not a directory" and blocked.fingerprint == report.fingerprint
 
 
@@ -185,14 +192,14 @@ def test_a_bucket_is_written_read_and_left_empty(storage: str) -> None:
     from pyarrow.fs import FileSelector, FileSystem
 
     assert machine.place_token(storage, "token") == ""
-    assert machine.look_at_storage(storage, "token") == (None, "", True)
+    assert machine.probe_storage(storage, "token") == (None, "", True)
     machine.remove_token(storage, "token")
-    assert machine.look_at_storage(storage, "token") == (None, "", False)
+    assert machine.probe_storage(storage, "token") == (None, "", False)
     files, root = FileSystem.from_uri(storage)
     assert [info for info in files.get_file_info(FileSelector(root, allow_not_found=True)) if info.is_file] == []
 
 
 def test_a_bucket_that_does_not_exist_is_refused_not_called_unshared(storage: str) -> None:
     missing = storage.replace("studies", "no-such-bucket")
-    free, refused, shared = machine.look_at_storage(missing, "token")
+    free, refused, shared = machine.probe_storage(missing, "token")
     assert (free, shared) == (None, False) and refused

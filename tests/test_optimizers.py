@@ -130,3 +130,14 @@ def test_plateau_counts_nan_as_no_improvement() -> None:
 def test_plateau_state_goes_through_json_and_back() -> None:
     for state in (PlateauState(), PlateauState(0.25, 1, 2)):
         assert PlateauState(**json.loads(json.dumps(asdict(state)))) == state
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_keeps_as_many_values_for_each_weight_as_its_entry_says(name: str) -> None:
+    import keras
+
+    weight = keras.Variable(np.ones((3, 5), np.float32), name="kernel")
+    optimizer = build_optimizer(TrialConfig(optimizer=name, momentum=0.9))
+    optimizer.build([weight])
+    kept = [variable for variable in optimizer.variables if tuple(variable.shape) == (3, 5)]
+    assert len(kept) == OPTIMIZERS[name].slots

@@ -17,11 +17,12 @@ import pytest
 from trainables.dataset.node_cache import import_folder, open_data
 from trainables.dataset.reader import IMAGES_FILE, open_dataset
 from trainables.errors import DatasetError, PlaceError
-from trainables.places import Place, local_folder, written_folder
+from trainables.local_copies import local_folder, written_folder
+from trainables.places import Place
 from tune.errors import ExportError, StudyError
 from tune.nodes.doctor import examine
-from tune.study.bucket_study import Mirror, pull, working_folder
-from tune.study.studies import find_study, list_studies, load_study_place
+from tune.study.bucket_study import Mirror, download_study, working_folder
+from tune.study.studies import find_study, list_studies, load_bucket_study
 
 
 @pytest.fixture(params=["bucket", "google_bucket"])
@@ -197,7 +198,7 @@ def test_of_two_journals_the_one_that_counts_is_kept(
     if ours:
         (tmp_path / "journal.jsonl").write_bytes(ours)
     place.write("journal.jsonl", theirs)
-    pull(place, tmp_path)
+    download_study(place, tmp_path)
     assert (tmp_path / "journal.jsonl").read_bytes() == kept
     assert len(list(tmp_path.glob("journal-*.jsonl"))) == aside
 
@@ -224,10 +225,10 @@ def test_one_driver_at_a_time_and_a_dead_ones_study_is_free(place: Place, tmp_pa
 
 def test_a_place_that_a_driver_has_just_taken_is_not_called_empty(place: Place, cache: Path) -> None:
     with pytest.raises(StudyError, match="holds no study"):
-        load_study_place(place)
+        load_bucket_study(place)
     place.write(".lease.json", b"{}")
     with pytest.raises(StudyError, match="was taken by a driver that has written nothing there yet. Try again in some"):
-        load_study_place(place)
+        load_bucket_study(place)
 
 
 def test_of_two_drivers_that_begin_at_the_same_moment_one_is_refused(place: Place, tmp_path: Path) -> None:
@@ -235,8 +236,8 @@ def test_of_two_drivers_that_begin_at_the_same_moment_one_is_refused(place: Plac
     both_have_looked = Barrier(2)
 
     def begin(mirror: Mirror) -> bool:
-        sign = mirror._sign
-        mirror._sign = lambda: (both_have_looked.wait(timeout=30), sign())  # type: ignore[method-assign,assignment]
+        sign = mirror._write_lease
+        mirror._write_lease = lambda: (both_have_looked.wait(timeout=30), sign())  # type: ignore[method-assign,assignment]
         try:
             mirror.open()
         except StudyError as error:
@@ -276,10 +277,10 @@ def test_another_machine_goes_on_with_a_study_in_a_bucket(
     for file in runs.files():
         copy.write(file.path, runs.read(file.path) or b"")
     assert [place.last_part for place in list_studies(copy.name)] == ["tiny"]
-    before = find_study("tiny", copy.name).record()
+    before = find_study("tiny", copy.name).state()
     assert working_folder(copy.child("tiny")).is_relative_to(cache)
     assert emotune("resume", copy.at("tiny"), "--trials", 7) == 0
-    after = find_study("tiny", copy.name).record()
+    after = find_study("tiny", copy.name).state()
     assert {n: after.trials[n] for n in before.trials} == before.trials
     assert (len(after.trials), after.sessions, after.finished) == (7, 2, True)
     assert emotune("list", "--storage", copy.name) == 0

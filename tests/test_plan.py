@@ -9,7 +9,7 @@ import pytest
 from trainables.training.calibration import Speed
 from tune.errors import ClusterError, StudyError
 from tune.nodes.autoscaler import node_types
-from tune.nodes.capacity import Machine, NodeType, Room
+from tune.nodes.capacity import AutoscaledNodeType, ClusterCapacity, NodeCapacity
 from tune.session.plan import expected_epochs, make_plan
 from tune.study.spec import StudySpec
 
@@ -20,8 +20,8 @@ def spec(**values: Any) -> StudySpec:
     return StudySpec.model_validate({"name": "a", "data": "d", "space": SPACE, **values})
 
 
-def room(*nodes: dict[str, float]) -> Room:
-    return Room(tuple(map(Machine.of, nodes)))
+def capacity(*nodes: dict[str, float]) -> ClusterCapacity:
+    return ClusterCapacity(tuple(map(NodeCapacity.of, nodes)))
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,11 @@ def room(*nodes: dict[str, float]) -> Room:
 def test_trials_at_once_follow_from_the_cluster(
     resources: dict[str, Any], cluster: dict[str, float], expected: int
 ) -> None:
-    assert make_plan(spec(resources=resources), room(cluster), 100, None).at_once == expected
+    assert make_plan(spec(resources=resources), capacity(cluster), 100, None).at_once == expected
 
 
 def test_no_more_trials_at_once_than_there_are_trials() -> None:
-    assert make_plan(spec(), room({"CPU": 8}), 2, None).at_once == 2
+    assert make_plan(spec(), capacity({"CPU": 8}), 2, None).at_once == 2
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_trial_that_can_never_be_placed_is_refused(
     resources: dict[str, Any], cluster: dict[str, float], message: str
 ) -> None:
     with pytest.raises(StudyError, match=message):
-        make_plan(spec(resources=resources), room(cluster), 10, None)
+        make_plan(spec(resources=resources), capacity(cluster), 10, None)
 
 
 def test_the_expected_epochs_lie_between_all_stopped_at_once_and_none_stopped() -> None:
@@ -71,23 +71,23 @@ def test_the_expected_epochs_lie_between_all_stopped_at_once_and_none_stopped() 
 
 def test_the_expected_time_is_epochs_times_epoch_time_over_trials_at_once() -> None:
     speed = Speed(training_images_per_s=100, evaluation_images_per_s=1000, training_images=900, evaluation_images=1000)
-    plan = make_plan(spec(asha={"max_epochs": 2, "grace_epochs": 2}), room({"CPU": 2}), 10, speed)
+    plan = make_plan(spec(asha={"max_epochs": 2, "grace_epochs": 2}), capacity({"CPU": 2}), 10, speed)
     assert speed.epoch_s == 10
     assert plan.expected_s == pytest.approx(10 * 2 * 10 / 2)
 
 
 def test_a_cluster_that_grows_is_asked_for_all_its_nodes_at_once() -> None:
-    head = Machine(cpus=0)
+    head = NodeCapacity(cpus=0)
     kinds = (
-        NodeType("spot", Machine(8, 4), 3),
-        NodeType("on-demand", Machine(8, 4), 3),
-        NodeType("small", Machine(2), 9),
+        AutoscaledNodeType("spot", NodeCapacity(8, 4), 3),
+        AutoscaledNodeType("on-demand", NodeCapacity(8, 4), 3),
+        AutoscaledNodeType("small", NodeCapacity(2), 9),
     )
-    growing = Room((head,), (head,), kinds, most=4)
+    growing = ClusterCapacity((head,), (head,), kinds, max_workers=4)
     plan = make_plan(spec(resources={"gpus_per_trial": 1}), growing, 100, None)
-    assert (plan.at_once, plan.nodes, plan.may_grow_to) == (16, 1, 5)
+    assert (plan.at_once, plan.nodes, plan.max_nodes) == (16, 1, 5)
     assert make_plan(spec(resources={"gpus_per_trial": 1}), growing, 7, None).at_once == 7
-    grown = Room((head, *[Machine(8, 4)] * 6), (head,), kinds, most=4)  # two have joined by hand
+    grown = ClusterCapacity((head, *[NodeCapacity(8, 4)] * 6), (head,), kinds, max_workers=4)  # two have joined by hand
     assert make_plan(spec(resources={"gpus_per_trial": 1}), grown, 100, None).at_once == 24
     with pytest.raises(
         ClusterError, match="takes 9 CPUs .* Ray has 8, on the largest node or kind of node that may be"
@@ -96,15 +96,21 @@ def test_a_cluster_that_grows_is_asked_for_all_its_nodes_at_once() -> None:
 
 
 def test_a_clusters_sum_is_not_what_one_node_has() -> None:
-    two = Machine(cpus=6, gpus=2)
+    two = NodeCapacity(cpus=6, gpus=2)
     wanted = {"cpus_per_trial": 4, "gpus_per_trial": 0.6}
-    assert make_plan(spec(resources=wanted), Room((two, two)), 100, None).at_once == 2  # 12 CPUs would hold three
+    assert (
+        make_plan(spec(resources=wanted), ClusterCapacity((two, two)), 100, None).at_once == 2
+    )  # 12 CPUs would hold three
     shares = {"cpus_per_trial": 0.1, "gpus_per_trial": 0.6}
-    assert make_plan(spec(resources=shares), Room((two, two)), 100, None).at_once == 4  # no trial on two GPUs' rests
+    assert (
+        make_plan(spec(resources=shares), ClusterCapacity((two, two)), 100, None).at_once == 4
+    )  # no trial on two GPUs' rests
     feeds = {"cpus_per_trial": 2, "feed_workers": 4}
-    assert make_plan(spec(resources=feeds), Room((Machine(4), Machine(2))), 100, None).at_once == 1  # they may be apart
+    assert (
+        make_plan(spec(resources=feeds), ClusterCapacity((NodeCapacity(4), NodeCapacity(2))), 100, None).at_once == 1
+    )  # they may be apart
     with pytest.raises(ClusterError, match="takes 8 CPUs of one node and Ray has 6"):
-        make_plan(spec(resources={"cpus_per_trial": 8}), Room((two, two)), 100, None)
+        make_plan(spec(resources={"cpus_per_trial": 8}), ClusterCapacity((two, two)), 100, None)
 
 
 def test_what_an_autoscaler_may_start_is_read_from_its_own_file() -> None:
@@ -120,4 +126,7 @@ def test_what_an_autoscaler_may_start_is_read_from_its_own_file() -> None:
     }
     kinds, most = node_types(config)
     assert most == 5
-    assert kinds == (NodeType("worker", Machine(4, 1), 5), NodeType("spare", Machine(2), 2))
+    assert kinds == (
+        AutoscaledNodeType("worker", NodeCapacity(4, 1), 5),
+        AutoscaledNodeType("spare", NodeCapacity(2), 2),
+    )

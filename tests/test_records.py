@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from trainables.dataset.reader import RECORD_BATCH_ROWS, TEST, TRAIN, Dataset, Pixels, open_dataset
-from trainables.dataset.writer import DatasetWriter, existing_dataset
+from trainables.dataset.target import existing_dataset
+from trainables.dataset.writer import DatasetWriter
 from trainables.errors import DatasetError
 
 CLASSES = ("happy", "sad")

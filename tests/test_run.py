@@ -23,16 +23,16 @@ pytestmark = pytest.mark.slow
 
 
 def test_every_trial_ends_and_trial_0_is_the_default_configuration(whole_study: Study) -> None:
-    record = whole_study.record()
-    assert sorted(record.trials) == list(range(6))
-    assert record.trials[0].values == whole_study.spec.space.defaults()
-    assert {t.state for t in record.trials.values()} == {"complete", "pruned"}
-    assert (record.finished, record.ended_by, record.export) == (True, "finished", "export")
+    state = whole_study.state()
+    assert sorted(state.trials) == list(range(6))
+    assert state.trials[0].values == whole_study.spec.space.defaults()
+    assert {t.state for t in state.trials.values()} == {"complete", "pruned"}
+    assert (state.finished, state.ended_by, state.export) == (True, "finished", "export")
 
 
 def test_stopped_trials_are_pruned_in_optuna_with_all_their_values(whole_study: Study) -> None:
     told = {t.number: t for t in optuna_study(whole_study).trials}
-    for number, trial in whole_study.record().trials.items():
+    for number, trial in whole_study.state().trials.items():
         reported = {epoch: metrics["selection_accuracy"] for epoch, metrics in trial.epochs.items()}
         assert told[number].intermediate_values == reported
         assert told[number].params == trial.values
@@ -43,7 +43,7 @@ def test_stopped_trials_are_pruned_in_optuna_with_all_their_values(whole_study: 
 
 def test_the_best_value_is_a_best_epochs_whose_checkpoint_exists(whole_study: Study) -> None:
     best = optuna_study(whole_study).best_trial
-    found = whole_study.best(whole_study.record())
+    found = whole_study.best(whole_study.state())
     assert found is not None
     trial, checkpoint = found
     state = json.loads(whole_study.place.read(f"{checkpoint}/state.json") or b"")
@@ -59,7 +59,7 @@ def test_a_trial_keeps_at_most_two_checkpoints(whole_study: Study) -> None:
 
 
 def test_every_epoch_reports_the_whole_set_of_metrics(whole_study: Study) -> None:
-    for trial in whole_study.record().trials.values():
+    for trial in whole_study.state().trials.values():
         for metrics in trial.epochs.values():
             for name in ("loss", "accuracy", "macro_precision", "macro_recall", "macro_f1"):
                 assert math.isfinite(metrics[f"selection_{name}"])
@@ -69,7 +69,7 @@ def test_every_epoch_reports_the_whole_set_of_metrics(whole_study: Study) -> Non
 
 
 def test_processes_are_reused_from_trial_to_trial(whole_study: Study) -> None:
-    trials = whole_study.record().trials.values()
+    trials = whole_study.state().trials.values()
     assert len({metrics["process"] for t in trials for metrics in t.epochs.values()}) < len(trials)
 
 
@@ -98,7 +98,7 @@ def test_the_export_of_an_unfinished_study_leaves_the_test_split_sealed(finished
 
 
 def test_fewer_trials_or_less_time_than_used_are_refused(finished_study: Study) -> None:
-    fingerprint = finished_study.record().fingerprint
+    fingerprint = finished_study.state().fingerprint
     with pytest.raises(StudyError, match="--trials must be at least the 6"):
         reopen(finished_study, fingerprint, trials=5, time=None)
     with pytest.raises(StudyError, match="--time counts from the study's beginning"):
@@ -108,14 +108,14 @@ def test_fewer_trials_or_less_time_than_used_are_refused(finished_study: Study) 
 def test_a_renamed_study_folder_is_the_same_study(finished_study: Study, tmp_path: Path) -> None:
     shutil.copytree(finished_study.directory, tmp_path / "renamed")
     found = find_study("renamed", str(tmp_path))
-    again = reopen(found, found.record().fingerprint, trials=9, time="2h")
+    again = reopen(found, found.state().fingerprint, trials=9, time="2h")
     assert (again.directory, again.spec.trials, again.spec.time) == (tmp_path / "renamed", 9, 7200)
 
 
 def test_running_a_finished_study_again_trains_nothing(finished_study: Study, faces: Path) -> None:
-    before = finished_study.record()
+    before = finished_study.state()
     again = run_here(finished_study.study_file)
-    assert again.record().trials == before.trials
+    assert again.state().trials == before.trials
 
 
 def test_another_study_of_the_same_name_is_refused(finished_study: Study, faces: Path) -> None:
@@ -146,7 +146,7 @@ def test_the_face_method_with_a_feed_of_its_own_runs_from_the_boxes_to_the_expor
 
     alone = study.spec.model_copy(update={"resources": study.spec.resources.model_copy(update={"feed_workers": 0})})
     context = trial_context(alone, open_dataset(tmp_path / "faces")).model_dump()
-    trial = study.record().trials[0]
+    trial = study.state().trials[0]
     config = {"trial": 0, "parameters": alone.trial_config(trial.values).model_dump(), "study": context}
     assert train_again(config, 1)[0]["training_loss"] == trial.epochs[1]["training_loss"]
 
@@ -156,7 +156,7 @@ def test_a_process_past_its_memory_limit_is_replaced_without_losing_a_trial(
 ) -> None:
     resources = {"process_memory_mib": 256, "max_concurrent": 1}  # TensorFlow alone takes more
     study = run_here(write_study_file(tmp_path, faces, trials=2, asha={"max_epochs": 1}, resources=resources))
-    trials = study.record().trials.values()
+    trials = study.state().trials.values()
     assert [t.state for t in trials] == ["complete"] * 2
     assert len({t.epochs[1]["process"] for t in trials}) == 2
     assert [t.restarts for t in trials] == [0, 1]

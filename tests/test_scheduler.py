@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tune.search.scheduler import Rungs
-from tune.study.spec import Asha as AshaSpec
-from tune.study.study_state import RungDecision
+from tune.study.spec_sections import AshaSettings as AshaSpec
+from tune.study.trial_record import RungDecision
 
 
 def test_rungs_stand_at_the_grace_period_times_powers_of_the_reduction_factor() -> None:

@@ -16,9 +16,9 @@ from trainables.training.fault_kinds import FaultKind, TrialFault
 from tune.errors import StudyError
 from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.optuna_study import rebuild_optuna_study
-from tune.study.journal import Ledger
+from tune.study.journal import Journal
 from tune.study.spec import StudySpec
-from tune.study.study_state import RungDecision, TrialRecord
+from tune.study.trial_record import RungDecision, TrialRecord
 
 SPEC = StudySpec.model_validate(
     {
@@ -36,17 +36,17 @@ SPEC = StudySpec.model_validate(
 
 
 class Driver:
-    """A searcher with its ledger and its study, as a session has them."""
+    """A searcher with its journal and its study, as a session has them."""
 
     def __init__(self, folder: Path) -> None:
-        self.ledger = Ledger(folder / "journal.jsonl")
-        self.study = rebuild_optuna_study(folder / "optuna.log", SPEC, self.ledger.record.trials.values())
-        self.searcher = OptunaSearcher(self.study, SPEC, self.ledger)
+        self.journal = Journal(folder / "journal.jsonl")
+        self.study = rebuild_optuna_study(folder / "optuna.log", SPEC, self.journal.state.trials.values())
+        self.searcher = OptunaSearcher(self.study, SPEC, self.journal)
 
     def begin(self, ray_id: str) -> dict[str, Any]:
         config = self.searcher.suggest(ray_id)
         assert isinstance(config, dict)
-        self.ledger.append("started", trial=config["trial"])
+        self.journal.append("started", trial=config["trial"])
         return config
 
     def report(self, ray_id: str, number: int, epoch: int, value: float, *, last: bool = False) -> None:
@@ -55,7 +55,7 @@ class Driver:
         result = {"epoch": epoch, **metrics, "diverged": not math.isfinite(value)}
         if not last:
             self.searcher.on_trial_result(ray_id, result)
-        self.ledger.append("epoch", trial=number, epoch=epoch, metrics=metrics)
+        self.journal.append("epoch", trial=number, epoch=epoch, metrics=metrics)
         if last:
             self.searcher.on_trial_complete(ray_id, result=result)
 
@@ -67,12 +67,12 @@ class Driver:
 def driver(tmp_path: Path) -> Iterator[Driver]:
     driver = Driver(tmp_path)
     yield driver
-    driver.ledger.close()
+    driver.journal.close()
 
 
 def test_trial_0_is_the_default_and_the_configuration_is_complete(driver: Driver) -> None:
     config = driver.begin("x")
-    assert driver.ledger.record.trials[0].values == {"optimizer": "adam", "dropout": 0.25}
+    assert driver.journal.state.trials[0].values == {"optimizer": "adam", "dropout": 0.25}
     assert (config["trial"], config["resume_from"]) == (0, [])
     assert config["parameters"]["batch_size"] == 32
 
@@ -80,11 +80,11 @@ def test_trial_0_is_the_default_and_the_configuration_is_complete(driver: Driver
 def test_a_trial_stopped_at_a_rung_is_told_pruned_with_the_stopping_value_too(driver: Driver) -> None:
     driver.begin("x")
     driver.report("x", 0, 1, 0.3)
-    driver.ledger.append("rung", **vars(RungDecision(0, 2, 0.2, 0.4, 3, 3, stopped=True)))
+    driver.journal.append("rung", **vars(RungDecision(0, 2, 0.2, 0.4, 3, 3, stopped=True)))
     driver.report("x", 0, 2, 0.2, last=True)
     told = driver.study.get_trials()[0]
     assert (told.state, told.intermediate_values) == (TrialState.PRUNED, {1: 0.3, 2: 0.2})
-    assert driver.ledger.record.trials[0].reason == "stopped at rung 2: 0.2000 misses the cutoff 0.4000, rank 3 of 3"
+    assert driver.journal.state.trials[0].reason == "stopped at rung 2: 0.2000 misses the cutoff 0.4000, rank 3 of 3"
 
 
 def test_a_complete_trial_counts_by_its_best_epoch_not_its_last(driver: Driver) -> None:
@@ -98,7 +98,7 @@ def test_a_trial_whose_loss_is_not_finite_is_told_fail(driver: Driver) -> None:
     driver.begin("x")
     driver.report("x", 0, 1, math.nan, last=True)
     assert driver.states() == [TrialState.FAIL]
-    assert driver.ledger.record.trials[0].reason == "the loss was not finite in epoch 1"
+    assert driver.journal.state.trials[0].reason == "the loss was not finite in epoch 1"
 
 
 def old_spec(**space: Any) -> StudySpec:
@@ -108,26 +108,26 @@ def old_spec(**space: Any) -> StudySpec:
 
 def test_what_no_trial_takes_is_never_journalled(tmp_path: Path) -> None:
     spec = old_spec(batch_size={"type": "float", "low": 16, "high": 17, "default": 16.5})
-    ledger = Ledger(tmp_path / "journal.jsonl")
-    searcher = OptunaSearcher(rebuild_optuna_study(tmp_path / "optuna.log", spec, []), spec, ledger)
+    journal = Journal(tmp_path / "journal.jsonl")
+    searcher = OptunaSearcher(rebuild_optuna_study(tmp_path / "optuna.log", spec, []), spec, journal)
     with pytest.raises(
         StudyError, match="no trial takes batch_size=16.5: .*valid integer.* Change it in the study's space"
     ):
         searcher.suggest("x")
-    ledger.close()
+    journal.close()
     assert (tmp_path / "journal.jsonl").read_text() == ""
 
 
 def test_a_trial_that_an_earlier_version_journalled_and_none_takes_has_failed(tmp_path: Path) -> None:
     spec = old_spec(batch_size={"type": "float", "low": 16, "high": 17, "default": 16})
-    ledger = Ledger(tmp_path / "journal.jsonl")
-    ledger.append("trial", trial=0, values={"batch_size": 16.0})
-    ledger.append("trial", trial=1, values={"batch_size": 16.5})
-    study = rebuild_optuna_study(tmp_path / "optuna.log", spec, ledger.record.trials.values())
-    assert OptunaSearcher(study, spec, ledger).suggest("x")["trial"] == 0
-    assert (ledger.record.trials[1].state, ledger.record.trials[0].state) == ("failed", "waiting")
-    assert ledger.record.trials[1].reason.startswith("no trial takes batch_size=16.5")
-    ledger.close()
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.append("trial", trial=0, values={"batch_size": 16.0})
+    journal.append("trial", trial=1, values={"batch_size": 16.5})
+    study = rebuild_optuna_study(tmp_path / "optuna.log", spec, journal.state.trials.values())
+    assert OptunaSearcher(study, spec, journal).suggest("x")["trial"] == 0
+    assert (journal.state.trials[1].state, journal.state.trials[0].state) == ("failed", "waiting")
+    assert journal.state.trials[1].reason.startswith("no trial takes batch_size=16.5")
+    journal.close()
 
 
 def test_text_that_an_earlier_version_journalled_is_told_to_optuna_as_the_number_it_is(tmp_path: Path) -> None:
@@ -160,9 +160,9 @@ def test_every_kind_of_fault_has_retries_of_its_own_and_then_the_trial_fails(
 ) -> None:
     monkeypatch.setattr("tune.search.trial_queue.RETRY_PAUSES_S", {})
     for attempt in range(attempts):
-        assert driver.ledger.record.trials.get(0) is None or driver.ledger.record.trials[0].state == "waiting"
+        assert driver.journal.state.trials.get(0) is None or driver.journal.state.trials[0].state == "waiting"
         break_off(driver, f"x{attempt}", 0, kind)
-    trial = driver.ledger.record.trials[0]
+    trial = driver.journal.state.trials[0]
     assert (trial.state, trial.restarts, len(trial.faults)) == ("failed", attempts - 1, attempts)
     assert trial.reason == f"why ({attempts} times)"
     # What did not fit in memory teaches the sampler something; a process that died does not.
@@ -173,11 +173,11 @@ def test_every_kind_of_fault_has_retries_of_its_own_and_then_the_trial_fails(
 def test_what_is_not_the_trials_doing_never_counts(driver: Driver, kind: FaultKind) -> None:
     for attempt in range(20):
         break_off(driver, f"x{attempt}", 0, kind)
-    assert driver.ledger.record.trials[0].state == "waiting"
+    assert driver.journal.state.trials[0].state == "waiting"
     assert driver.states() == [TrialState.RUNNING]
 
 
-def test_a_trial_that_did_not_fit_in_memory_starts_again_with_its_batches_in_pieces(driver: Driver) -> None:
+def test_a_trial_that_did_not_fit_in_memory_starts_again_in_micro_batches(driver: Driver) -> None:
     break_off(driver, "x", 0, "model_memory")
     assert driver.begin("y")["micro_batches"] == 4
 
@@ -201,7 +201,7 @@ def test_a_trial_that_breaks_off_while_the_study_is_being_interrupted_has_not_fa
     driver.searcher.stopping = "interrupted"
     driver.searcher.on_trial_complete("x", error=True)
     assert driver.states() == [TrialState.RUNNING]
-    assert not driver.ledger.record.trials[0].faults
+    assert not driver.journal.state.trials[0].faults
 
 
 def test_the_search_ends_after_the_studys_trials(driver: Driver) -> None:
@@ -223,8 +223,8 @@ def test_an_interrupted_trial_is_told_nothing_and_comes_first_the_next_time(driv
     assert driver.states() == [TrialState.RUNNING, TrialState.RUNNING]
     (tmp_path / "trials/c").mkdir(parents=True)
     (tmp_path / "trials/c/state.json").write_text("{}")
-    driver.ledger.append("checkpoint", trial=0, epoch=1, path="trials/c")
-    driver.ledger.close()
+    driver.journal.append("checkpoint", trial=0, epoch=1, path="trials/c")
+    driver.journal.close()
 
     again = Driver(tmp_path)
     first, second, third = (again.begin(name) for name in "xyz")
@@ -233,7 +233,7 @@ def test_an_interrupted_trial_is_told_nothing_and_comes_first_the_next_time(driv
     again.report("x", 0, 1, 0.9)  # reported before: Optuna keeps the first value and does not warn
     again.report("x", 0, 2, 0.6)
     assert again.study.get_trials()[0].intermediate_values == {1: 0.4, 2: 0.6}
-    again.ledger.close()
+    again.journal.close()
 
 
 def test_when_the_time_is_over_every_open_trial_is_ended_by_its_score(driver: Driver) -> None:
@@ -241,10 +241,10 @@ def test_when_the_time_is_over_every_open_trial_is_ended_by_its_score(driver: Dr
         driver.begin(name)
     driver.report("x", 0, 1, 0.4)
     driver.searcher.stopping = "time"
-    driver.searcher.end_unfinished("the study ended: its time was over")
+    driver.searcher.end_unfinished_trials("the study ended: its time was over")
     assert driver.states() == [TrialState.COMPLETE, TrialState.FAIL]
     assert driver.study.best_value == 0.4
-    assert driver.ledger.record.trials[1].reason == "the study ended: its time was over; it has no score"
+    assert driver.journal.state.trials[1].reason == "the study ended: its time was over; it has no score"
 
 
 def test_optunas_file_made_again_from_the_journal_says_the_same(driver: Driver, tmp_path: Path) -> None:
@@ -252,13 +252,13 @@ def test_optunas_file_made_again_from_the_journal_says_the_same(driver: Driver, 
     for epoch, value in enumerate([0.3, 0.6, 0.5], 1):
         driver.report("x", 0, epoch, value, last=epoch == 3)
     driver.begin("y")
-    driver.ledger.append("rung", **vars(RungDecision(1, 1, 0.2, 0.3, 2, 2, stopped=True)))
+    driver.journal.append("rung", **vars(RungDecision(1, 1, 0.2, 0.3, 2, 2, stopped=True)))
     driver.report("y", 1, 1, 0.2, last=True)
     driver.begin("z")
     driver.report("z", 2, 1, math.nan, last=True)
     before = driver.study.get_trials()
 
-    rebuilt = rebuild_optuna_study(tmp_path / "again.log", SPEC, driver.ledger.record.trials.values())
+    rebuilt = rebuild_optuna_study(tmp_path / "again.log", SPEC, driver.journal.state.trials.values())
     for one, other in zip(before, rebuilt.get_trials(), strict=True):
         assert (one.number, one.state, one.params, one.distributions, one.intermediate_values) == (
             other.number,
@@ -275,16 +275,27 @@ def test_a_resumed_search_proposes_on_instead_of_over_again(tmp_path: Path) -> N
     values = []
     for name in "xy":
         number = first.begin(name)["trial"]
-        values.append(first.ledger.record.trials[number].values)
+        values.append(first.journal.state.trials[number].values)
         first.report(name, number, 1, math.nan, last=True)
-    first.ledger.close()
+    first.journal.close()
     again = Driver(tmp_path)
     for name in "zw":
         number = again.begin(name)["trial"]
-        values.append(again.ledger.record.trials[number].values)
-    again.ledger.close()
+        values.append(again.journal.state.trials[number].values)
+    again.journal.close()
     assert len({repr(v) for v in values}) == 4
 
 
 def test_optuna_says_nothing_on_its_own(driver: Driver) -> None:
     assert optuna.logging.get_verbosity() >= optuna.logging.WARNING
+
+
+def test_every_kind_of_fault_says_how_often_it_is_tried_again() -> None:
+    from typing import get_args
+
+    from trainables.training.fault_kinds import FaultKind
+    from tune.search.trial_queue import ALWAYS_RETRIED, NEVER_RETRIED
+    from tune.study.spec_sections import Faults
+
+    said = [*ALWAYS_RETRIED, *NEVER_RETRIED, *(name for name in Faults.model_fields if name in get_args(FaultKind))]
+    assert sorted(said) == sorted(get_args(FaultKind))

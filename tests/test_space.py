@@ -222,7 +222,7 @@ def test_a_space_goes_on_as_a_wider_one_and_as_no_other(change: dict[str, Any], 
     changed = {name: {**values, **(change.get(name) or {})} for name, values in NARROW.items()}
     changed |= {name: values for name, values in change.items() if name not in NARROW and values}
     changed = {name: values for name, values in changed.items() if change.get(name, values) is not None}
-    reasons = SearchSpace.model_validate(NARROW).breaks(SearchSpace.model_validate(changed))
+    reasons = SearchSpace.model_validate(NARROW).incompatible_changes(SearchSpace.model_validate(changed))
     assert (not reasons) if reason is None else any(found.startswith(reason) for found in reasons)
     assert sum("its steps fall elsewhere" in found for found in reasons) == ("its steps" in (reason or ""))
 
@@ -230,4 +230,4 @@ def test_a_space_goes_on_as_a_wider_one_and_as_no_other(change: dict[str, Any], 
 def test_a_parameter_that_only_counts_under_an_added_choice_may_be_added() -> None:
     changed: dict[str, Any] = {**NARROW, "optimizer": {**NARROW["optimizer"], "choices": ["adam", "lion", "sgd"]}}
     changed["momentum"] = {"type": "float", "low": 0.5, "high": 0.9, "default": 0.9, "when": {"optimizer": "sgd"}}
-    assert not SearchSpace.model_validate(NARROW).breaks(SearchSpace.model_validate(changed))
+    assert not SearchSpace.model_validate(NARROW).incompatible_changes(SearchSpace.model_validate(changed))

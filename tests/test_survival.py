@@ -59,7 +59,7 @@ def trial_processes(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 def assert_nothing_was_lost_or_repeated(folder: Path) -> None:
     study: Study = load_study_folder(folder / "runs/tiny")
-    found, record, spec = events(folder), study.record(), study.spec
+    found, state, spec = events(folder), study.state(), study.spec
     trials = spec.trials
     assert_whole(found, trials=trials, max_epochs=MAX_EPOCHS)
 
@@ -73,15 +73,15 @@ def assert_nothing_was_lost_or_repeated(folder: Path) -> None:
 
     assert rungs_again(found, spec) == [e for e in found if e["event"] == "rung"]
 
-    told = rebuild_optuna_study(folder / "optuna-again.log", spec, record.trials.values()).get_trials()
+    told = rebuild_optuna_study(folder / "optuna-again.log", spec, state.trials.values()).get_trials()
     kept = optuna_study(study).get_trials()
     assert [t.state.name for t in kept] == [t.state.name for t in told]
     assert "RUNNING" not in {t.state.name for t in kept}
     for trial in kept:  # each epoch is told once, with the value that counts
-        reported = record.trials[trial.number].epochs
+        reported = state.trials[trial.number].epochs
         assert set(trial.intermediate_values) == set(reported)
     assert (study.export / "model.keras").exists()
-    assert record.finished and record.export == "export"
+    assert state.finished and state.export == "export"
 
 
 def rungs_again(found: list[dict[str, Any]], spec: StudySpec) -> list[dict[str, Any]]:
@@ -132,7 +132,7 @@ def test_a_driver_killed_at_twenty_random_moments_loses_and_repeats_nothing(face
     file = study_file(tmp_path, faces, trials=8)
     killed, _ = run_with_kills(file, random.Random(1), driver_kills=20, trial_kills=0)
     assert killed == 20
-    print(json.dumps({"driver kills": killed, "sessions": load_study_folder(tmp_path / "runs/tiny").record().sessions}))
+    print(json.dumps({"driver kills": killed, "sessions": load_study_folder(tmp_path / "runs/tiny").state().sessions}))
     assert_nothing_was_lost_or_repeated(tmp_path)
 
 
@@ -140,7 +140,7 @@ def test_trials_killed_at_random_moments_go_on(faces: Path, tmp_path: Path) -> N
     file = study_file(tmp_path, faces, trials=6)
     _, killed = run_with_kills(file, random.Random(2), driver_kills=0, trial_kills=4)
     assert killed >= 2
-    record = load_study_folder(tmp_path / "runs/tiny").record()
+    record = load_study_folder(tmp_path / "runs/tiny").state()
     assert sum(t.restarts for t in record.trials.values()) >= 1
     assert {f.kind for t in record.trials.values() for f in t.faults} == {"process_died"}
     assert_nothing_was_lost_or_repeated(tmp_path)

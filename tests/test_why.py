@@ -9,7 +9,7 @@ import pytest
 from tests.test_budget import record, session, spec, trial
 from tune.errors import StudyError
 from tune.search.why import rung_reports, why_study, why_trial
-from tune.study.study_state import StudyRecord
+from tune.study.study_state import StudyState
 
 SPEC = spec(asha={"max_epochs": 9, "grace_epochs": 1, "reduction_factor": 3})
 
@@ -19,7 +19,7 @@ def rung(number: int, value: float, cutoff: float | None, rank: int, among: int,
     return {"event": "rung", "time": 5, **fields, "stopped": stopped}
 
 
-def study(finals: list[tuple[float, float]]) -> StudyRecord:
+def study(finals: list[tuple[float, float]]) -> StudyState:
     """Complete trials with a value at the first rung and a final score each."""
     events: list[dict[str, Any]] = [session()]
     for number, (first, last) in enumerate(finals):

@@ -129,7 +129,7 @@ def test_the_doctor_shows_each_nodes_three_counts_of_gpus_and_a_remedy(cluster: 
     for counts in (r"Python \S+ +0 +0 +0 ", r"Python \S+ +0 +1 +0 ", "head, 2 CPUs", " 1 CPUs"):
         assert re.search(counts, said["out"]), said["out"]
     assert "not shared" in said["out"]
-    assert re.search(r"^problem: Ray counts 1 GPUs on \S+ and the driver sees 0. Mend the driver", said["out"], re.M)
+    assert re.search(r"^problem: Ray counts 1 GPUs on \S+ and the driver sees 0. Fix the driver", said["out"], re.M)
     assert re.search("^problem: storage must be one that all nodes share", said["out"], re.M)
     assert not list((place / "apart").iterdir())
 

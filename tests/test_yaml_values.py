@@ -12,8 +12,8 @@ from typer.models import ParameterInfo
 
 from tune.cli.main import app
 from tune.errors import StudyFileError
-from tune.study.spec import load_study
-from tune.yaml_values import CoreLoader, UnclearValue, WrittenLoader, dump, number, parse
+from tune.study.spec import load_spec
+from tune.yaml_values import UnclearValue, WrittenLoader, Yaml12Loader, dump, parse, parse_number
 
 READ: dict[str, Any] = {
     "1e-3": 0.001,
@@ -90,7 +90,7 @@ def test_what_readers_of_yaml_take_for_different_numbers_is_refused_and_quoted_i
     assert REFUSED[text] in str(refused.value.problem)
     assert parse(f"a: '{text}'")["a"] == text
     with pytest.raises(ValueError, match="YAML 1|beyond what"):
-        number(text)
+        parse_number(text)
 
 
 @pytest.mark.parametrize("text", ["!!int 010", "!!float '1:30'", "!!int 1_0", "!!bool yes", "!!int x", "!!bool x"])
@@ -144,7 +144,7 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize("loader", [CoreLoader, WrittenLoader, yaml.SafeLoader], ids=lambda loader: loader.__name__)
+@pytest.mark.parametrize("loader", [Yaml12Loader, WrittenLoader, yaml.SafeLoader], ids=lambda loader: loader.__name__)
 def test_what_is_written_is_read_back_by_every_reader(loader: Any) -> None:
     values = {"texts": TEXTS, "numbers": NUMBERS, **{f"{text} ": text for text in TEXTS}}
     written = dump(values)
@@ -169,7 +169,7 @@ def test_a_number_is_the_same_in_the_file_in_set_and_as_an_option(text: str, tmp
     def trials(line: str, *overrides: str) -> int | None:
         (tmp_path / "s.yaml").write_text(f"name: a\ndata: d\nspace: quickstart\n{line}", encoding="utf-8")
         try:
-            return load_study(tmp_path / "s.yaml", overrides).trials
+            return load_spec(tmp_path / "s.yaml", overrides).trials
         except StudyFileError:
             return None
 
@@ -202,7 +202,7 @@ def test_an_alias_is_a_copy_so_that_an_override_changes_one_place(tmp_path: Path
         "x-range: &range {type: float, low: 0.1, high: 0.5, default: 0.2}\n"
         "name: a\ndata: d\nspace: {dropout: *range, label_smoothing: *range}\n"
     )
-    parameters = load_study(tmp_path / "s.yaml", ["space.dropout.low=0.2"]).space.parameters
+    parameters = load_spec(tmp_path / "s.yaml", ["space.dropout.low=0.2"]).space.parameters
     assert [p.model_dump()["low"] for p in parameters.values()] == [0.2, 0.1]
 
 
@@ -211,11 +211,11 @@ def test_aliases_of_aliases_cannot_fill_the_memory(tmp_path: Path) -> None:
     lines += [f"x-{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 8)}]" for n in range(1, 12)]
     (tmp_path / "s.yaml").write_text("\n".join(lines))
     with pytest.raises(StudyFileError, match="its aliases make more than 100,000 values"):
-        load_study(tmp_path / "s.yaml")
+        load_spec(tmp_path / "s.yaml")
 
 
 def test_empty_sections_are_as_if_they_were_not_there(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("name: a\ndata: d\nspace: quickstart\nfixed:\nasha:\n  # max_epochs: 3\n")
-    spec = load_study(tmp_path / "s.yaml")
+    spec = load_spec(tmp_path / "s.yaml")
     assert (spec.fixed, spec.asha.max_epochs) == ({}, 20)
-    assert load_study(tmp_path / "s.yaml", ["asha.max_epochs=3"]).asha.max_epochs == 3
+    assert load_spec(tmp_path / "s.yaml", ["asha.max_epochs=3"]).asha.max_epochs == 3

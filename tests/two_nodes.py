@@ -124,18 +124,18 @@ def _command(argv: list[str]) -> dict[str, Any]:
 
 
 def _look(answer_s: float) -> dict[str, Any]:
-    from tune.nodes.inspection import look
+    from tune.nodes.inspection import inspect_nodes
     from tune.nodes.join import joined_ray
-    from tune.nodes.problems import Needs, problems
+    from tune.nodes.problems import Needs, find_problems
 
     with joined_ray():
         started = time.monotonic()
-        reports = look(answer_s=answer_s)
+        reports = inspect_nodes(answer_s=answer_s)
         took_s = time.monotonic() - started
     return {
         "silent": [report.silent for report in reports],
         "skews": [report.clock_skew_s for report in reports],
-        "problems": [problem.words for problem in problems(reports, Needs(gpus_per_trial=0))],
+        "problems": [problem.message for problem in find_problems(reports, Needs(gpus_per_trial=0))],
         "took_s": took_s,
     }
 

@@ -38,22 +38,23 @@ class AtomicFolder:
     away; if it was killed while old and new changed places, the old files are put back first.
 
     Example:
-        with AtomicFolder(target, suffix="importing", known_by="dataset.json", own=OWN_FILES.__contains__) as folder:
+        ours = OWN_FILES.__contains__
+        with AtomicFolder(target, suffix="importing", known_by="dataset.json", replaceable=ours) as folder:
             (folder.path / "dataset.json").write_text("{}")
             folder.put_in_place()
     """
 
-    def __init__(self, target: Path, *, suffix: str, known_by: str, own: Callable[[str], bool]) -> None:
+    def __init__(self, target: Path, *, suffix: str, known_by: str, replaceable: Callable[[str], bool]) -> None:
         """Writes nothing yet.
 
         Args:
             target: an absolute path; parents that are missing are made.
             suffix: names the hidden folder.
             known_by: the file by which a whole target is known; it goes first and comes last.
-            own: says of a name in the target whether it gives way to the new files.
+            replaceable: says of a name in the target whether it gives way to the new files.
         """
         self.target = target
-        self._suffix, self._known_by, self._own = suffix, known_by, own
+        self._suffix, self._known_by, self._replaceable = suffix, known_by, replaceable
         self._hidden = hidden_folder(target, suffix)
         self._parents: list[Path] = []
         self._lock: IO[bytes] | None = None
@@ -115,7 +116,7 @@ class AtomicFolder:
     def _change_places(self) -> None:
         old = self._hidden / "old"
         old.mkdir()
-        going = [entry for entry in self.target.iterdir() if self._own(entry.name)]
+        going = [entry for entry in self.target.iterdir() if self._replaceable(entry.name)]
         coming = list(self.path.iterdir())
         try:
             for entry in sorted(going, key=lambda entry: entry.name != self._known_by):

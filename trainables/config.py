@@ -54,16 +54,16 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     batch_norm: bool = Field(False, description="batch normalisation in place of local response normalisation")
 
 
-Kind = Literal["integer", "number", "boolean", "text"]
+ParameterKind = Literal["integer", "number", "boolean", "text"]
 
 
-def kind_of(name: str) -> Kind:
+def parameter_kind(name: str) -> ParameterKind:
     """Returns what a parameter of `TrialConfig` holds."""
-    kinds: dict[object, Kind] = {int: "integer", float: "number", bool: "boolean"}
+    kinds: dict[object, ParameterKind] = {int: "integer", float: "number", bool: "boolean"}
     return kinds.get(TrialConfig.model_fields[name].annotation, "text")
 
 
-def chooser_of(objective: str) -> str:
+def validation_metric_of(objective: str) -> str:
     """Returns the inner validation metric that chooses a trial's best epoch: `validation_accuracy` for
     `selection_accuracy`. The selection fold scores that epoch and has no part in choosing it."""
     return "validation_" + objective.removeprefix("selection_")

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class EmotuneError(Exception):
-    """Anything the user can mend; the command line prints it in one line and exits with `exit_code`."""
+    """Anything the user can fix; the command line prints it in one line and exits with `exit_code`."""
 
     exit_code = 2
 

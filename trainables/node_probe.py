@@ -22,7 +22,7 @@ _TENSORFLOW_S = 180
 _COUNT_GPUS = "import tensorflow as tf; print('GPUs:', len(tf.config.list_physical_devices('GPU')))"
 
 
-def describe(token: tuple[str, str], data: str, tensorflow: bool) -> dict[str, Any]:
+def probe_node(token: tuple[str, str], data: str, tensorflow: bool) -> dict[str, Any]:
     """Returns all that `tune.nodes.inspection.NodeReport` holds of a machine, as plain values.
 
     Args:
@@ -31,23 +31,23 @@ def describe(token: tuple[str, str], data: str, tensorflow: bool) -> dict[str, A
         tensorflow: also count the GPUs that TensorFlow sees, which costs its import.
     """
     names, driver = driver_gpus()
-    seen, tensorflow_words = tensorflow_gpus() if tensorflow else (None, "")
+    seen, tensorflow_message = tensorflow_gpus() if tensorflow else (None, "")
     storage, name = token
-    free, refused, shared = look_at_storage(storage, name) if storage else (None, "", None)
+    free, refused, shared = probe_storage(storage, name) if storage else (None, "", None)
     temporary = temporary_folder()
     return {
         "python": platform.python_version(),
         "packages": {package: _version(package) for package in _PACKAGES},
         "gpus_driver": names,
-        "driver_words": driver,
+        "driver_message": driver,
         "gpus_tensorflow": seen,
-        "tensorflow_words": tensorflow_words,
+        "tensorflow_message": tensorflow_message,
         "temporary": temporary,
         "temporary_free_mib": shutil.disk_usage(temporary).free / 2**20,
         "storage_free_mib": free,
         "storage_refused": refused,
         "storage_shared": shared,
-        "fingerprint": fingerprint(data) if data else "",
+        "fingerprint": dataset_fingerprint(data) if data else "",
     }
 
 
@@ -164,7 +164,7 @@ def remove_token(storage: str, name: str) -> None:
         (Path(storage) / name).unlink(missing_ok=True)
 
 
-def look_at_storage(storage: str, name: str) -> tuple[float | None, str, bool]:
+def probe_storage(storage: str, name: str) -> tuple[float | None, str, bool]:
     """Returns free space (MiB; None for a bucket), why nothing can be written, and whether another's file is there."""
     free, own = None, f"{name}-{os.getpid()}"
     try:
@@ -195,7 +195,7 @@ def _opened(storage: str) -> tuple[Any, str]:
     return files, root
 
 
-def fingerprint(data: str) -> str:
+def dataset_fingerprint(data: str) -> str:
     """Returns the fingerprint of the data set in a folder as this machine sees it, "" when there is none."""
     try:
         return str(json.loads((Path(data) / "dataset.json").read_text(encoding="utf-8"))["fingerprint"])

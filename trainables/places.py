@@ -10,7 +10,6 @@ import fcntl
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,17 +24,12 @@ from pyarrow import fs
 from trainables.errors import PlaceError
 
 SCHEMES = ("s3", "gs", "gcs")
-_PIECE_BYTES = 8 * 2**20
+_COPY_BYTES = 8 * 2**20
 
 
 def is_bucket(name: str) -> bool:
     """Says whether a name is a bucket's address rather than a folder."""
     return "://" in name
-
-
-def cache_folder() -> Path:
-    """Returns this machine's folder for copies of what lies in buckets: $EMOTUNE_CACHE, or `~/.cache/emotune`."""
-    return Path(os.environ.get("EMOTUNE_CACHE") or Path.home() / ".cache/emotune")
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,7 @@ class Place:
         parts = urlsplit(self.name)
         if parts.scheme not in SCHEMES or not parts.netloc:
             raise PlaceError(
-                f"a bucket's address must begin with s3://BUCKET or gs://BUCKET. Received: {self.name}. Mend it"
+                f"a bucket's address must begin with s3://BUCKET or gs://BUCKET. Received: {self.name}. Fix it"
             )
         secrets = [key for key in parse_qs(parts.query) if re.search("secret|token|password|access_?key", key, re.I)]
         if parts.password or secrets:
@@ -99,11 +93,11 @@ class Place:
         return PurePosixPath(urlsplit(self.name).path).name if self.remote else Path(self.name).name
 
     @cached_property
-    def opened(self) -> tuple[Any, str]:
+    def filesystem_and_path(self) -> tuple[Any, str]:
         """The pyarrow file system, and this place's path in it."""
         if not self.remote:
             return fs.LocalFileSystem(), str(Path(self.name).resolve())
-        with self._reaching():
+        with self._translate_errors():
             system, path = fs.FileSystem.from_uri(self.name)
         return system, path.rstrip("/")
 
@@ -111,27 +105,27 @@ class Place:
         """Says whether a file is there."""
         if not self.remote:
             return (Path(self.name) / path).exists()
-        with self._reaching():
+        with self._translate_errors():
             return bool(self._info(path).type == fs.FileType.File)
 
     def entries(self) -> set[str] | None:
         """Returns the names directly below, empty where nothing is yet; None for a file."""
-        with self._reaching():
+        with self._translate_errors():
             kind = self._info("").type
             if kind == fs.FileType.File:
                 return None
-            return set(self._below())
+            return set(self._children())
 
     def read(self, path: str) -> bytes | None:
         """Returns a file's content, None where there is none."""
         if not self.exists(path):
             return None
-        with self._reaching(), self.opened[0].open_input_stream(self._full(path)) as stream:
+        with self._translate_errors(), self.filesystem_and_path[0].open_input_stream(self._full_path(path)) as stream:
             return bytes(stream.read())
 
     def write(self, path: str, content: bytes) -> None:
         """Puts a file in place, whole or not at all."""
-        with self._reaching():
+        with self._translate_errors():
             if not self.remote:
                 target = Path(self.name) / path
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -139,16 +133,16 @@ class Place:
                 temporary.write_bytes(content)
                 temporary.replace(target)
                 return
-            with self.opened[0].open_output_stream(self._full(path)) as stream:
+            with self.filesystem_and_path[0].open_output_stream(self._full_path(path)) as stream:
                 stream.write(content)
 
     def files(self, path: str = "", *, recursive: bool = True) -> list[StoredFile]:
         """Returns the files below a path, by name; only those directly below it unless `recursive`."""
-        with self._reaching():
-            found = self.opened[0].get_file_info(
-                fs.FileSelector(self._full(path).rstrip("/"), recursive=recursive, allow_not_found=True)
+        with self._translate_errors():
+            found = self.filesystem_and_path[0].get_file_info(
+                fs.FileSelector(self._full_path(path).rstrip("/"), recursive=recursive, allow_not_found=True)
             )
-        root = len(self.opened[1]) + 1
+        root = len(self.filesystem_and_path[1]) + 1
         return sorted(
             (
                 StoredFile(info.path[root:], info.size, info.mtime.timestamp() if info.mtime else 0.0)
@@ -160,17 +154,17 @@ class Place:
 
     def folders(self) -> list[str]:
         """Returns the names of the folders directly below."""
-        with self._reaching():
-            system, path = self.opened
-            found = self._below()
+        with self._translate_errors():
+            system, path = self.filesystem_and_path
+            found = self._children()
             missing = self.remote and system.get_file_info(path.partition("/")[0]).type == fs.FileType.NotFound
         if missing:
-            raise PlaceError(f"{self.name} must be in a bucket that exists. Received: one that does not. Mend its name")
+            raise PlaceError(f"{self.name} must be in a bucket that exists. Received: one that does not. Fix its name")
         return sorted(name for name, folder in found.items() if folder)
 
-    def _below(self) -> dict[str, bool]:
+    def _children(self) -> dict[str, bool]:
         """Returns the names directly below, and whether each is a folder."""
-        system, path = self.opened
+        system, path = self.filesystem_and_path
         flat = system.type_name == "gcs"  # pyarrow 25 lists a folder there only where somebody has put a marker for it
         found: dict[str, bool] = {}
         for info in system.get_file_info(fs.FileSelector(path, recursive=flat, allow_not_found=True)):
@@ -181,57 +175,61 @@ class Place:
     def relative(self, path: str) -> str:
         """Returns a file system's own path relative to this place."""
         return (
-            str(Path(path).resolve().relative_to(self.opened[1]))
+            str(Path(path).resolve().relative_to(self.filesystem_and_path[1]))
             if not self.remote
-            else path[len(self.opened[1]) + 1 :]
+            else path[len(self.filesystem_and_path[1]) + 1 :]
         )
 
-    def time_of(self, path: str) -> float | None:
+    def modified_at(self, path: str) -> float | None:
         """Returns the storage's own time of a file (seconds since 1970), None where there is none."""
-        with self._reaching():
+        with self._translate_errors():
             info = self._info(path)
         return info.mtime.timestamp() if info.type == fs.FileType.File and info.mtime else None
 
     def upload(self, local: Path, path: str) -> None:
         """Puts a copy of a local file in place."""
-        with self._reaching(), local.open("rb") as source:
-            with self.opened[0].open_output_stream(self._full(path)) as sink:
-                shutil.copyfileobj(source, sink, _PIECE_BYTES)
+        with self._translate_errors(), local.open("rb") as source:
+            with self.filesystem_and_path[0].open_output_stream(self._full_path(path)) as sink:
+                shutil.copyfileobj(source, sink, _COPY_BYTES)
 
     def download(self, path: str, local: Path) -> None:
         """Copies a file to this machine; goes on with what an interrupted download has left."""
         local.parent.mkdir(parents=True, exist_ok=True)
         part = local.with_name(f".{local.name}.part")
-        with self._reaching(), self.opened[0].open_input_file(self._full(path)) as source, part.open("ab") as sink:
+        with (
+            self._translate_errors(),
+            self.filesystem_and_path[0].open_input_file(self._full_path(path)) as source,
+            part.open("ab") as sink,
+        ):
             if sink.tell() > source.size():
                 sink.truncate(0)
             source.seek(sink.tell())
-            shutil.copyfileobj(source, sink, _PIECE_BYTES)
+            shutil.copyfileobj(source, sink, _COPY_BYTES)
             sink.flush()
             os.fsync(sink.fileno())
         part.replace(local)
 
     def delete(self, path: str) -> None:
         """Removes a file or everything below a path; what is not there is no error."""
-        with self._reaching():
+        with self._translate_errors():
             info = self._info(path)
             if info.type == fs.FileType.File:
-                self.opened[0].delete_file(self._full(path))
+                self.filesystem_and_path[0].delete_file(self._full_path(path))
             elif info.type == fs.FileType.Directory:
                 try:
-                    self.opened[0].delete_dir(self._full(path))
+                    self.filesystem_and_path[0].delete_dir(self._full_path(path))
                 except FileNotFoundError:  # Google's wants a marker of the folder itself, after all in it has gone
                     if self.files(path):
                         raise
 
-    def _full(self, path: str) -> str:
-        return f"{self.opened[1]}/{path}" if path else self.opened[1]
+    def _full_path(self, path: str) -> str:
+        return f"{self.filesystem_and_path[1]}/{path}" if path else self.filesystem_and_path[1]
 
     def _info(self, path: str) -> Any:
-        return self.opened[0].get_file_info(self._full(path))
+        return self.filesystem_and_path[0].get_file_info(self._full_path(path))
 
     @contextmanager
-    def _reaching(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except (OSError, pa.ArrowException) as error:
@@ -250,53 +248,9 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def only_one_process(lock: Path) -> Iterator[None]:
+def single_process_lock(lock: Path) -> Iterator[None]:
     """Waits until no other process of this machine is in such a block with the same file."""
     # The kernel lets go of the lock when its holder dies, so none can be left behind.
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-@contextmanager
-def written_folder(name: str) -> Iterator[Path]:
-    """Gives a folder to write: the folder itself, or one whose files are put into a bucket when the block ends well.
-
-    Files of the bucket's prefix that the folder does not hold are removed after that.
-
-    Raises:
-        PlaceError: the bucket cannot be reached or written.
-    """
-    if not is_bucket(name):
-        yield Path(name)
-        return
-    place = Place(name)
-    with tempfile.TemporaryDirectory(prefix="emotune-") as folder:
-        target = Path(folder) / place.last_part
-        yield target
-        written = {str(path.relative_to(target)): path for path in target.rglob("*") if path.is_file()}
-        for path, local in sorted(written.items()):
-            place.upload(local, path)
-        for file in place.files():
-            if file.path not in written:
-                place.delete(file.path)
-
-
-@contextmanager
-def local_folder(name: str) -> Iterator[Path]:
-    """Gives a folder's files on this machine: the folder itself, or a copy of a bucket's for as long as it is needed.
-
-    Raises:
-        PlaceError: the bucket cannot be reached, or has nothing there.
-    """
-    if not is_bucket(name):
-        yield Path(name)
-        return
-    place = Place(name)
-    files = place.files()
-    if not files:
-        raise PlaceError(f"{name} must hold files. Received: none, or no such bucket. Check the address")
-    with tempfile.TemporaryDirectory(prefix="emotune-") as folder:
-        for file in files:
-            place.download(file.path, Path(folder) / file.path)
-        yield Path(folder)

@@ -32,14 +32,14 @@ class UnclearValue(yaml.constructor.ConstructorError):
     """A plain value that readers of YAML take for different things."""
 
 
-def number(text: str) -> int | float | None:
+def parse_number(text: str) -> int | float | None:
     """Returns the number that a text is, None when it is none.
 
     Raises:
         ValueError: YAML 1.1 reads it as another number, or it is beyond what a float holds.
     """
     if unclear := _unclear(text):
-        raise ValueError(f"{unclear[0]}. Write {unclear[1] or 'a number'}")
+        raise ValueError(f"{unclear[0]}. Write {unclear[1] or 'a parse_number'}")
     if _INTEGER.fullmatch(text):
         if len(text) > _LONGEST or abs(int(text, 0)) >= 2**63:
             raise ValueError(f"{text[:20]}... is beyond what 64 bits hold. Write a smaller number")
@@ -115,7 +115,7 @@ def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | float:
         remedy = f"Write {unclear[1]}, or quote it" if unclear[1] else "Quote it"
         raise UnclearValue(None, None, f"{unclear[0]}. {remedy}: '{text}'", node.start_mark)
     try:
-        found = number(text)
+        found = parse_number(text)
     except ValueError as error:
         raise UnclearValue(None, None, str(error), node.start_mark) from None
     if found is None:
@@ -123,11 +123,11 @@ def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | float:
     return found
 
 
-class OldLoader(yaml.SafeLoader):
+class Yaml11Loader(yaml.SafeLoader):
     """YAML 1.1, for files that other programs read with PyYAML: cluster files."""
 
 
-class CoreLoader(OldLoader):
+class Yaml12Loader(Yaml11Loader):
     """YAML 1.2's core schema."""
 
     yaml_constructors: ClassVar[dict[Any, Any]] = {
@@ -142,7 +142,7 @@ class CoreLoader(OldLoader):
         return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
 
 
-class WrittenLoader(CoreLoader):
+class WrittenLoader(Yaml12Loader):
     """What emotune wrote itself: earlier versions left text unquoted that only YAML 1.2 takes for a number (`1e5`)."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
@@ -151,11 +151,11 @@ class WrittenLoader(CoreLoader):
         return _STR if text else super().resolve(kind, value, implicit)
 
 
-OldLoader.add_constructor(f"{_TAG}map", _mapping)
-CoreLoader.add_constructor(f"{_TAG}map", _mapping)
-CoreLoader.add_constructor(f"{_TAG}bool", _bool)
+Yaml11Loader.add_constructor(f"{_TAG}map", _mapping)
+Yaml12Loader.add_constructor(f"{_TAG}map", _mapping)
+Yaml12Loader.add_constructor(f"{_TAG}bool", _bool)
 for _name in (_INT, _FLOAT, _REFUSED):
-    CoreLoader.add_constructor(_name, _number)
+    Yaml12Loader.add_constructor(_name, _number)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -166,7 +166,7 @@ class _Dumper(yaml.SafeDumper):
         return _tag(value) if kind is yaml.ScalarNode and implicit[0] and tag == _STR else tag
 
 
-def parse(text: str, loader: type[OldLoader] = CoreLoader) -> Any:
+def parse(text: str, loader: type[Yaml11Loader] = Yaml12Loader) -> Any:
     """Returns the value of a YAML document.
 
     Raises:

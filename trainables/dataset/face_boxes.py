@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from trainables.dataset.reader import FACES_FILES, TRAIN, Dataset, Pixels
 from trainables.errors import DatasetError
-from trainables.places import only_one_process
+from trainables.places import single_process_lock
 
 Box: TypeAlias = tuple[int, int, int, int]
 Boxes: TypeAlias = NDArray[np.int32]
@@ -58,7 +58,7 @@ def find_faces(dataset: Dataset, progress: Callable[[int, int], None] | None = N
     if boxes is not None:
         return boxes
     try:
-        with only_one_process(dataset.directory / _LOCK_FILE):
+        with single_process_lock(dataset.directory / _LOCK_FILE):
             boxes = load_faces(dataset)
             if boxes is None:
                 boxes = _find(dataset, progress or (lambda done, total: None))

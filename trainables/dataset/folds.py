@@ -77,10 +77,10 @@ def test_rows(dataset: Dataset) -> Rows:
 
 def usable_rows(dataset: Dataset) -> Rows:
     """Returns the train rows without a twin in the test split, sorted: all that a search may see."""
-    return untwinned(dataset, np.flatnonzero(dataset.splits == TRAIN))
+    return without_twin_in_other_split(dataset, np.flatnonzero(dataset.splits == TRAIN))
 
 
-def untwinned(dataset: Dataset, rows: NDArray[np.integer[Any]]) -> Rows:
+def without_twin_in_other_split(dataset: Dataset, rows: NDArray[np.integer[Any]]) -> Rows:
     """Returns those rows whose duplicate group has no image in the other split, in their order.
 
     Args:

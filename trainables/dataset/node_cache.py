@@ -16,7 +16,8 @@ from pathlib import Path
 from trainables.dataset.face_boxes import FACES_FILE
 from trainables.dataset.reader import IMAGES_FILE, INFO_FILE, Dataset, DatasetInfo, content_fingerprint, open_dataset
 from trainables.errors import DatasetError
-from trainables.places import Place, cache_folder, is_bucket, only_one_process
+from trainables.local_copies import cache_folder
+from trainables.places import Place, is_bucket, single_process_lock
 
 _TRIES = 2
 
@@ -33,7 +34,7 @@ def open_data(name: str, *, fingerprint: str = "", say: Callable[[str], None] = 
         DatasetError: there is no data set, it is damaged, or it is another.
         PlaceError: the bucket cannot be reached.
     """
-    dataset = open_dataset(_fetched(Place(name), say) if is_bucket(name) else Path(name))
+    dataset = open_dataset(_fetched_folder(Place(name), say) if is_bucket(name) else Path(name))
     if fingerprint and dataset.info.fingerprint != fingerprint:
         raise DatasetError(
             f"{name} must be the data set with fingerprint {fingerprint}. Received: {dataset.info.fingerprint}. "
@@ -91,13 +92,13 @@ def info_in(place: Place) -> DatasetInfo:
         raise DatasetError(f"{place.at(INFO_FILE)} is damaged. Import the data again.") from None
 
 
-def _fetched(place: Place, say: Callable[[str], None]) -> Path:
+def _fetched_folder(place: Place, say: Callable[[str], None]) -> Path:
     """Returns this machine's copy of a bucket's data set; one process fetches it, the others wait for it."""
     info = info_in(place)
     folder = cache_folder() / "datasets" / info.fingerprint
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with only_one_process(folder.with_name(f".{info.fingerprint}.lock")):
+        with single_process_lock(folder.with_name(f".{info.fingerprint}.lock")):
             for attempt in range(_TRIES):
                 if not folder.exists():
                     say(f"fetching {place.name} into {folder}")

@@ -100,9 +100,9 @@ class Dataset:
         self.info = info
         self._batches = batches
         self._images = [_pixels(batch.column("image"), info.shape) for batch in batches]
-        self.labels: npt.NDArray[np.int32] = _whole(batches, "label", np.int32)
-        self.splits: npt.NDArray[np.int8] = _whole(batches, "split", np.int8)
-        self.groups: npt.NDArray[np.int32] = _whole(batches, "duplicate_group", np.int32)
+        self.labels: npt.NDArray[np.int32] = _concatenated_column(batches, "label", np.int32)
+        self.splits: npt.NDArray[np.int8] = _concatenated_column(batches, "split", np.int8)
+        self.groups: npt.NDArray[np.int32] = _concatenated_column(batches, "duplicate_group", np.int32)
 
     def __len__(self) -> int:
         """Number of images, both splits together."""
@@ -257,7 +257,7 @@ def _pixels(column: pa.FixedSizeBinaryArray, shape: tuple[int, int, int]) -> Pix
     return pixels.reshape(len(column), *shape)
 
 
-def _whole(batches: Sequence[pa.RecordBatch], name: str, dtype: type[Any]) -> npt.NDArray[Any]:
+def _concatenated_column(batches: Sequence[pa.RecordBatch], name: str, dtype: type[Any]) -> npt.NDArray[Any]:
     parts = [batch.column(name).to_numpy(zero_copy_only=False) for batch in batches]
     whole = np.concatenate(parts).astype(dtype, copy=False) if parts else np.empty(0, dtype)
     whole.flags.writeable = False

@@ -13,47 +13,32 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, get_args
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from trainables.atomic_folder import HARMLESS, AtomicFolder, hidden_folder
-from trainables.config import MethodName
+from trainables.atomic_folder import AtomicFolder
 from trainables.dataset.reader import (
-    CONTACT_SHEET_FILE,
-    FACES_FILES,
     FORMAT_VERSION,
     IMAGES_FILE,
     INFO_FILE,
-    PREVIEW_FILE,
     RECORD_BATCH_ROWS,
     SPLITS,
     TRAIN,
     ContentDigest,
-    Dataset,
     DatasetInfo,
     LeftOut,
     Pixels,
     SkippedImage,
     arrow_schema,
     hash_pixels,
-    open_dataset,
-    read_info,
 )
+from trainables.dataset.target import IMPORTING_SUFFIX, OWN_FILES, check_target
 from trainables.errors import DatasetError
 
 MAX_IMAGE_BYTES: Final = 1 << 20
-OWN_FILES: Final = frozenset(
-    {
-        *(IMAGES_FILE, INFO_FILE, CONTACT_SHEET_FILE, *FACES_FILES),
-        *(PREVIEW_FILE.format(method=method) for method in get_args(MethodName)),
-        "import.lock",  # of emotune 0.1
-    }
-)
-"""All that emotune writes into a data set's folder, and all of it that gives way to another data set."""
-_HIDDEN: Final = "importing"
 
 
 class DatasetWriter:
@@ -85,7 +70,9 @@ class DatasetWriter:
         self.classes = tuple(classes)
         self._expected_images = expected_images
         check_target(self.target, replace=replace)
-        self._place = AtomicFolder(self.target, suffix=_HIDDEN, known_by=INFO_FILE, own=OWN_FILES.__contains__)
+        self._place = AtomicFolder(
+            self.target, suffix=IMPORTING_SUFFIX, known_by=INFO_FILE, replaceable=OWN_FILES.__contains__
+        )
         self._folder = self._place.path
         self._histogram = np.zeros((0, 256), np.int64)
         self._sink: pa.NativeFile | None = None
@@ -256,55 +243,6 @@ class DatasetWriter:
             raise DatasetError(f"{self.target} cannot be written: {error}; make room or choose another.") from error
         for values in self._pending.values():
             values.clear()
-
-
-def existing_dataset(target: Path, source_fingerprint: str) -> Dataset | None:
-    """The data set at the target if it came from this very source; None if there is another, or none."""
-    if not (Path(target) / INFO_FILE).is_file():
-        return None
-    try:
-        return open_dataset(target) if read_info(target).source_fingerprint == source_fingerprint else None
-    except DatasetError:
-        return None
-
-
-def check_target(target: Path, *, replace: bool) -> None:
-    """Refuses a target that something else occupies.
-
-    Raises:
-        DatasetError: the target is a file, holds what no data set holds, or is a data set and `replace` is False.
-    """
-    target = Path(target)
-    hidden = hidden_folder(target, _HIDDEN)
-    try:
-        if not target.exists() and not (target.is_symlink() and Path(os.path.realpath(target)).is_symlink()):
-            return
-        if not target.is_dir():
-            what = "a file" if target.exists() else "a link to itself"
-            raise DatasetError(f"The target must be a folder. Received: {target}, {what}; choose another.")
-        names = sorted(entry.name for entry in target.iterdir() if entry.name not in HARMLESS and entry != hidden)
-    except OSError as error:
-        raise DatasetError(f"The target must be accessible. Received: {error}; choose another.") from error
-    # Put aside by an import that was killed while old and new changed places.
-    is_data_set = _is_data_set(target) or _is_data_set(hidden / "old")
-    if not names and not is_data_set:
-        return
-    foreign = [name for name in names if name not in OWN_FILES or (target / name).is_dir()]
-    # What a killed import may have left beside its hidden folder is nobody's.
-    if foreign or not (is_data_set or hidden.is_dir()):
-        found = (foreign or names)[0]
-        raise DatasetError(
-            f"The target must be new, empty or a data set. Received: {target} with {found}; it stays. Move it, or "
-            "choose another place."
-        )
-    if is_data_set and not replace:
-        raise DatasetError(f"The target must be new or empty. Received: {target}, another data set; pass --replace.")
-
-
-def _is_data_set(folder: Path) -> bool:
-    """Whether a folder's `dataset.json` is emotune's, damaged or not."""
-    path = folder / INFO_FILE
-    return path.is_file() and ((folder / IMAGES_FILE).is_file() or b'"format_version"' in path.read_bytes())
 
 
 def _moments(histogram: npt.NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 Floats: TypeAlias = NDArray[np.float32]
 
 
-def pieces(pixels: Any, labels: Any, n: int) -> Iterator[tuple[Any, Any]]:
-    """Cuts a batch into n equal pieces; a batch that cannot be cut so stays whole."""
+def split_batch(pixels: Any, labels: Any, n: int) -> Iterator[tuple[Any, Any]]:
+    """Cuts a batch into n equal micro-batches; a batch that cannot be cut so stays whole."""
     if n == 1 or len(labels) % n:
         yield pixels, labels
     else:
         yield from zip(np.split(pixels, n), np.split(labels, n), strict=True)
 
 
-def fresh_model(dataset: Dataset, config: TrialConfig) -> keras.Model:
+def new_model(dataset: Dataset, config: TrialConfig) -> keras.Model:
     """Returns an AlexNet for the data set, not compiled."""
     from trainables.models.alexnet import build_alexnet
 
@@ -48,8 +48,8 @@ def fresh_model(dataset: Dataset, config: TrialConfig) -> keras.Model:
 
 def compiled_model(dataset: Dataset, config: TrialConfig, micro_batches: int = 1) -> keras.Model:
     """Returns a fresh AlexNet for the data set, ready to train; the optimizer sums the gradients of `micro_batches`."""
-    model = fresh_model(dataset, config)
-    return compiled(model, config, build_optimizer(config, micro_batches=micro_batches))
+    model = new_model(dataset, config)
+    return compile_model(model, config, build_optimizer(config, micro_batches=micro_batches))
 
 
 def cross_entropy(config: TrialConfig, **options: Any) -> keras.losses.Loss:
@@ -59,7 +59,7 @@ def cross_entropy(config: TrialConfig, **options: Any) -> keras.losses.Loss:
     return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing, **options)
 
 
-def compiled(model: keras.Model, config: TrialConfig, optimizer: keras.optimizers.Optimizer) -> keras.Model:
+def compile_model(model: keras.Model, config: TrialConfig, optimizer: keras.optimizers.Optimizer) -> keras.Model:
     """Compiles with cross-entropy on logits; XLA is left to GPUs, on CPUs it is slower (TensorFlow 2.21)."""
     model.compile(
         optimizer=optimizer,
@@ -105,7 +105,7 @@ def release(model: keras.Model) -> None:
     keras.backend.clear_session()  # runs the collector
 
 
-def draw(seed: tuple[int, ...]) -> int:
+def combine_seeds(seed: tuple[int, ...]) -> int:
     """Returns one 31-bit number for a tuple of seeds."""
     return int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
 
@@ -115,4 +115,4 @@ def reseed_dropout(model: keras.Model, seed: tuple[int, ...]) -> None:
     for index, layer in enumerate(model.layers):
         generator = getattr(layer, "seed_generator", None)
         if generator is not None:
-            generator.state.assign(np.array([draw((*seed, index)), 0], dtype=str(generator.state.dtype)))
+            generator.state.assign(np.array([combine_seeds((*seed, index)), 0], dtype=str(generator.state.dtype)))

@@ -26,10 +26,17 @@ NOT_DECAYED = ("bias", "gamma", "beta")
 
 @dataclass(frozen=True)
 class Optimizer:
-    """One optimizer: its fields of `TrialConfig` besides `learning_rate`, and how it is made from them."""
+    """One optimizer.
+
+    Attributes:
+        parameters: its fields of `TrialConfig` besides `learning_rate`.
+        build: how it is made from them.
+        slots: values that it keeps for each weight, at most; `size.py` reckons with them.
+    """
 
     parameters: tuple[str, ...]
     build: Callable[[TrialConfig], keras.optimizers.Optimizer]
+    slots: int
 
 
 def _sgd(config: TrialConfig) -> keras.optimizers.Optimizer:
@@ -69,12 +76,12 @@ def _lion(config: TrialConfig) -> keras.optimizers.Optimizer:
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
-    "sgd": Optimizer(("momentum", "nesterov"), _sgd),
-    "adam": Optimizer(("beta_1", "beta_2"), _adam),
-    "adamw": Optimizer(("beta_1", "beta_2", "weight_decay"), _adamw),
-    "rmsprop": Optimizer(("momentum", "rho"), _rmsprop),
-    "nadam": Optimizer(("beta_1", "beta_2"), _nadam),
-    "lion": Optimizer(("beta_1", "beta_2", "weight_decay"), _lion),
+    "sgd": Optimizer(("momentum", "nesterov"), _sgd, slots=1),
+    "adam": Optimizer(("beta_1", "beta_2"), _adam, slots=2),
+    "adamw": Optimizer(("beta_1", "beta_2", "weight_decay"), _adamw, slots=2),
+    "rmsprop": Optimizer(("momentum", "rho"), _rmsprop, slots=2),
+    "nadam": Optimizer(("beta_1", "beta_2"), _nadam, slots=2),
+    "lion": Optimizer(("beta_1", "beta_2", "weight_decay"), _lion, slots=1),
 }
 
 
@@ -126,7 +133,7 @@ def copy_state(
     """Gives a built optimizer the step, learning rate and slots of another of its kind."""
     for own, value in zip(_slots(optimizer), _slots(saved), strict=True):
         own.assign(value)
-    optimizer.variables[0].assign(saved.iterations * micro_batches)  # Keras counts the pieces of a batch
+    optimizer.variables[0].assign(saved.iterations * micro_batches)  # Keras counts the micro-batches of a batch
 
 
 def _slots(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:

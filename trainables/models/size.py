@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from trainables.config import OptimizerName, TrialConfig
-
-SLOTS: dict[OptimizerName, int] = {"sgd": 1, "adam": 2, "adamw": 2, "nadam": 2, "rmsprop": 2, "lion": 1}
-"""Values that an optimizer keeps for each weight, at most."""
+from trainables.config import TrialConfig
+from trainables.models.optimizers import OPTIMIZERS
 
 
 def parameters(config: TrialConfig, channels: int, classes: int) -> int:
@@ -34,4 +32,4 @@ def parameters(config: TrialConfig, channels: int, classes: int) -> int:
 
 def checkpoint_mib(config: TrialConfig, channels: int, classes: int) -> float:
     """Returns about how large a checkpoint is: weights and the optimizer's values, 4 bytes each."""
-    return parameters(config, channels, classes) * 4 * (1 + SLOTS[config.optimizer]) / 2**20
+    return parameters(config, channels, classes) * 4 * (1 + OPTIMIZERS[config.optimizer].slots) / 2**20

@@ -150,7 +150,7 @@ class Feed:
             actor = self._actors[number % len(self._actors)]
             return actor.prepare.remote(recipe, chunks[number], (*seed, number))
 
-        for reference in _ahead(submit, len(chunks), _CHUNKS_AHEAD * len(self._actors)):
+        for reference in _submit_ahead(submit, len(chunks), _CHUNKS_AHEAD * len(self._actors)):
             yield ray.get(reference)
 
 
@@ -207,13 +207,13 @@ def _from_thread(chunks: list[Rows], preparer: _Preparer, seed: tuple[int, ...])
     executor = ThreadPoolExecutor(1, "feed")
     try:
         submit = lambda number: executor.submit(preparer, chunks[number], (*seed, number))  # noqa: E731
-        for future in _ahead(submit, len(chunks), _CHUNKS_AHEAD):
+        for future in _submit_ahead(submit, len(chunks), _CHUNKS_AHEAD):
             yield future.result()
     finally:  # also when the consumer leaves early
         executor.shutdown(cancel_futures=True)
 
 
-def _ahead(submit: Callable[[int], Job], count: int, ahead: int) -> Iterator[Job]:
+def _submit_ahead(submit: Callable[[int], Job], count: int, ahead: int) -> Iterator[Job]:
     """Yields the jobs 0 to count - 1 in order, `ahead` of them already submitted behind the one that is yielded."""
     pending: deque[Job] = deque()
     for number in range(count):

@@ -37,14 +37,14 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
     from trainables.dataset.node_cache import open_data
     from trainables.models.compiled import compiled_model
     from trainables.preprocessing.feed import Feed
-    from trainables.training.epochs import EVALUATION_BATCH, limited, prepare_process
+    from trainables.training.epochs import EVALUATION_BATCH, limit_rows, prepare_process
 
     context = TrialContext.model_validate(config["study"])
     trial = TrialConfig.model_validate(config["parameters"])
     prepare_process(context)
     dataset = open_data(context.dataset, fingerprint=context.fingerprint)
     rows = trial_rows(dataset, context.selection_share, trial.split_ratio, context.seed)
-    fit, validation, selection = (limited(r, context) for r in (rows.fit, rows.validation, rows.selection))
+    fit, validation, selection = (limit_rows(r, context) for r in (rows.fit, rows.validation, rows.selection))
     model = compiled_model(dataset, trial)
     one_hot = np.eye(len(dataset.info.classes), dtype=np.float32)
     # Augmentation in the trial's own process: workers would have to be booked, and only make it faster.

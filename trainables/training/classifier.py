@@ -13,16 +13,16 @@ from ray.tune import Trainable
 from trainables.config import TrialContext
 from trainables.models.compiled import release
 from trainables.training.epochs import TrialTraining, process_memory_mib
-from trainables.training.fault_kinds import TrialFault, named, patiently
+from trainables.training.fault_kinds import TrialFault, classify_error, retry_save
 
 
 class Classifier(TrialTraining, Trainable):  # type: ignore[misc]  # Ray says that a checkpoint is a dictionary
     """Trains one AlexNet and reports every epoch.
 
     Ray passes `{"trial": number, "parameters": TrialConfig, "study": TrialContext, "resume_from": [folder, ...],
-    "micro_batches": n, "refit_epochs": n or None}`: checkpoints to go on from, the latest first; into how many pieces
-    each batch is cut, their gradients summed up, where a whole batch does not fit in memory; and, for the final fit on
-    all training images, its epochs.
+    "micro_batches": n, "refit_epochs": n or None}`: checkpoints to go on from, the latest first; into how many
+    micro-batches each batch is cut, their gradients summed up, where a whole batch does not fit in memory; and, for the
+    final fit on all training images, its epochs.
 
     What goes wrong is raised as a `TrialFault`, from `step` or `save`; setting up and resetting only note what to do.
     """
@@ -61,11 +61,11 @@ class Classifier(TrialTraining, Trainable):  # type: ignore[misc]  # Ray says th
             if self._waiting is not None:
                 config, self._waiting = self._waiting, None
                 self._start(config)
-            return self._epoch_of_trial()
+            return self._train_epoch()
         except Exception as error:
             traceback.print_exc()
             # Without its cause: the driver would have to load TensorFlow to read it.
-            raise named(error) from None
+            raise classify_error(error) from None
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """Saves a checkpoint and hands it to the study's storage; storage that errors is tried for a minute.
@@ -73,7 +73,7 @@ class Classifier(TrialTraining, Trainable):  # type: ignore[misc]  # Ray says th
         Raises:
             TrialFault: the disk is full, or the storage still errors.
         """
-        return patiently(lambda: super(Classifier, self).save(checkpoint_dir))
+        return retry_save(lambda: super(Classifier, self).save(checkpoint_dir))
 
     def cleanup(self) -> None:
         """Lets the feed's workers go."""

@@ -20,10 +20,10 @@ from ray.train._internal.utils import get_address_and_port
 
 from trainables.config import TrialContext
 from trainables.dataset.reader import Pixels
-from trainables.models.compiled import Floats, cross_entropy, fresh_model, pieces
+from trainables.models.compiled import Floats, cross_entropy, new_model, split_batch
 from trainables.models.optimizers import build_optimizer, copy_state
 from trainables.training.epochs import TrialTraining
-from trainables.training.fault_kinds import TrialFault, named, patiently
+from trainables.training.fault_kinds import TrialFault, classify_error, retry_save
 
 if TYPE_CHECKING:
     import keras
@@ -41,7 +41,7 @@ class Replica(TrialTraining):
 
     def __init__(self, config: dict[str, Any], rank: int, workers: int) -> None:
         self._rank, self._workers = rank, workers
-        self._stream = (rank,)
+        self._dropout_stream = (rank,)
         self._open(TrialContext.model_validate(config["study"]))
         import tensorflow as tf
 
@@ -57,7 +57,7 @@ class Replica(TrialTraining):
 
     def step(self) -> dict[str, Any]:
         """Trains, validates and scores one epoch; see `Classifier.step`. Every epoch is to be saved."""
-        result = self._epoch_of_trial()
+        result = self._train_epoch()
         return {**result, "should_checkpoint": not result["diverged"]}
 
     def close(self) -> None:
@@ -66,14 +66,14 @@ class Replica(TrialTraining):
 
     def _new_model(self) -> keras.Model:
         with self._strategy.scope():
-            model = fresh_model(self._dataset, self._config)
+            model = new_model(self._dataset, self._config)
             optimizer = build_optimizer(self._config)
             optimizer.build(model.trainable_variables)
             model.compile(optimizer=optimizer, loss=cross_entropy(self._config), metrics=["accuracy"])
         self._trace(model)
         return model
 
-    def _take_over(self, saved: keras.Model) -> None:
+    def _load_weights(self, saved: keras.Model) -> None:
         self._model.set_weights(saved.get_weights())
         copy_state(self._model.optimizer, saved.optimizer)
 
@@ -123,14 +123,16 @@ class Replica(TrialTraining):
         with _synchronized(model):
             differentiated.get_concrete_function()
 
-    def _share(self, batch: Any) -> Any:
+    def _own_share(self, batch: Any) -> Any:
         return np.array_split(batch, self._workers)[self._rank]
 
     def _train_batch(self, pixels: Pixels, labels: Floats) -> tuple[float, float]:
         n, gradients, loss, hits = len(labels), None, 0.0, 0.0
-        in_pieces = self._micro_batches if n // self._micro_batches >= self._workers else 1  # nobody goes without
-        for part, part_labels in pieces(pixels, labels, in_pieces):
-            part_gradients, sums = self._differentiated(self._share(part), self._share(part_labels), np.float32(n))
+        count = self._micro_batches if n // self._micro_batches >= self._workers else 1  # nobody goes without
+        for part, part_labels in split_batch(pixels, labels, count):
+            part_gradients, sums = self._differentiated(
+                self._own_share(part), self._own_share(part_labels), np.float32(n)
+            )
             gradients = (
                 part_gradients if gradients is None else [a + b for a, b in zip(gradients, part_gradients, strict=True)]
             )
@@ -140,7 +142,7 @@ class Replica(TrialTraining):
         return loss, hits
 
     def _predict(self, pixels: Pixels) -> Floats:
-        return np.asarray(self._predicted(self._share(pixels)))
+        return np.asarray(self._predicted(self._own_share(pixels)))
 
 
 def free_address() -> str:
@@ -167,7 +169,9 @@ def train_replica(config: dict[str, Any]) -> None:
         train(Replica(config, context.get_world_rank(), context.get_world_size()))
     except Exception as error:
         traceback.print_exc()
-        raise _lost_or_named(error) from None  # without its cause: the driver would have to load TensorFlow to read it
+        raise _classify_worker_error(
+            error
+        ) from None  # without its cause: the driver would have to load TensorFlow to read it
 
 
 def train(replica: Replica) -> None:
@@ -195,22 +199,22 @@ def _report(replica: Replica, result: dict[str, Any]) -> None:
         storage = context.get_storage()
 
         def upload(checkpoint: Checkpoint, name: str) -> Checkpoint:
-            stored: Checkpoint = patiently(lambda: storage.persist_current_checkpoint(checkpoint, name))
+            stored: Checkpoint = retry_save(lambda: storage.persist_current_checkpoint(checkpoint, name))
             return stored
 
         with tempfile.TemporaryDirectory() as folder:
-            patiently(lambda: replica.save_checkpoint(folder))
+            retry_save(lambda: replica.save_checkpoint(folder))
             ray.train.report(result, ray.train.Checkpoint.from_directory(folder), checkpoint_upload_fn=upload)
 
 
-def _lost_or_named(error: Exception) -> TrialFault:
+def _classify_worker_error(error: Exception) -> TrialFault:
     """Returns an error as a fault; one that only says that another worker is gone as what became of that one."""
     import tensorflow as tf
 
     gone = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
     if isinstance(error, gone) or "Collective ops is aborted" in str(error):
         return TrialFault("process_died", "another worker broke off")
-    return named(error)
+    return classify_error(error)
 
 
 @contextmanager

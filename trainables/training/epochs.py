@@ -15,25 +15,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-from trainables.config import TrialConfig, TrialContext, chooser_of
+from trainables.config import TrialConfig, TrialContext, validation_metric_of
 from trainables.dataset.folds import trial_rows
 from trainables.dataset.node_cache import open_data
 from trainables.dataset.reader import Pixels, Rows
 from trainables.errors import PlaceError
 from trainables.gpu import limit_gpu_memory
+from trainables.local_copies import local_folder
 from trainables.models.compiled import (
     Floats,
-    compiled,
+    combine_seeds,
+    compile_model,
     compiled_model,
-    draw,
-    pieces,
     predict_logits,
     release,
     reseed_dropout,
+    split_batch,
 )
 from trainables.models.optimizers import PlateauState, learning_rate_at, restore_optimizer
-from trainables.places import local_folder
-from trainables.training.fault_kinds import TrialFault, named
+from trainables.training.fault_kinds import TrialFault, classify_error
 from trainables.training.metrics import evaluate
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class TrialTraining:
     processes."""
 
     _model: Any = None  # a keras.Model while there is a trial
-    _stream: tuple[int, ...] = ()
+    _dropout_stream: tuple[int, ...] = ()
     """Added to the seed of dropout; other workers on the same model draw other masks."""
 
     def _open(self, context: TrialContext) -> None:
@@ -77,21 +77,21 @@ class TrialTraining:
         self._plateau = PlateauState()
         rows = trial_rows(self._dataset, self._context.selection_share, self._config.split_ratio, self._context.seed)
         self._fit, self._validation, self._selection = (
-            limited(part, self._context) for part in (rows.fit, rows.validation, rows.selection)
+            limit_rows(part, self._context) for part in (rows.fit, rows.validation, rows.selection)
         )
         self._refit_epochs: int | None = config.get("refit_epochs")
         if self._refit_epochs:  # what is scored has been trained on: nobody may read anything into these scores
             self._fit = np.sort(np.concatenate([self._fit, self._validation, self._selection]))
         self._feed.reconfigure(self._config.preprocessing, self._config.model_dump())
-        keras.utils.set_random_seed(draw((self._context.seed, self._trial, _WEIGHTS_STREAM)))
+        keras.utils.set_random_seed(combine_seeds((self._context.seed, self._trial, _WEIGHTS_STREAM)))
         self._micro_batches = int(config.get("micro_batches", 1))
         self._model = self._new_model()
-        self._unreadable = self._take_up(config.get("resume_from") or [])
+        self._unreadable = self._resume(config.get("resume_from") or [])
 
     def _new_model(self) -> keras.Model:
         return compiled_model(self._dataset, self._config, self._micro_batches)
 
-    def _take_up(self, checkpoints: Sequence[str]) -> list[str]:
+    def _resume(self, checkpoints: Sequence[str]) -> list[str]:
         """Goes on from the first checkpoint that can be read; returns what was wrong with those before it."""
         unreadable = []
         for checkpoint in checkpoints:
@@ -102,10 +102,10 @@ class TrialTraining:
             except PlaceError as error:  # the storage may be back soon, with all that was trained
                 raise TrialFault("storage", str(error)) from None
             except Exception as error:  # Keras raises whatever its zip, HDF5 and layer readers raise
-                unreadable.append(f"{checkpoint} cannot be read: {named(error)}")
+                unreadable.append(f"{checkpoint} cannot be read: {classify_error(error)}")
         return unreadable
 
-    def _epoch_of_trial(self) -> dict[str, Any]:
+    def _train_epoch(self) -> dict[str, Any]:
         started = time.perf_counter()
         rate = learning_rate_at(self._config, self._epoch, self._context.max_epochs, self._plateau)
         training = self._train(self._fit, rate)
@@ -127,13 +127,14 @@ class TrialTraining:
             "unreadable": self._unreadable,
         }
         self._unreadable = []
-        return {**result, **self._verdict(result)}
+        metrics = [name for name in result if name not in ("epoch", "unreadable")]
+        return {**result, "metrics": metrics, **self._epoch_decisions(result)}
 
     def _train(self, rows: Rows, rate: float) -> dict[str, float]:
         model, config = self._model, self._config
         seed = (self._context.seed, self._trial)
         model.optimizer.learning_rate = rate
-        reseed_dropout(model, (*seed, self._epoch, _DROPOUT_STREAM, *self._stream))
+        reseed_dropout(model, (*seed, self._epoch, _DROPOUT_STREAM, *self._dropout_stream))
         one_hot = np.eye(len(self._dataset.info.classes), dtype=np.float32)
         images, loss, hits = 0, 0.0, 0.0
         started = time.perf_counter()
@@ -159,7 +160,7 @@ class TrialTraining:
             labels: one-hot, float32, (n, classes).
         """
         loss, hits = 0.0, 0.0
-        for part, part_labels in pieces(pixels, labels, self._micro_batches):
+        for part, part_labels in split_batch(pixels, labels, self._micro_batches):
             logs = self._model.train_on_batch(part, part_labels, return_dict=True)
             loss += float(logs["loss"]) * len(part_labels)
             hits += float(logs["accuracy"]) * len(part_labels)
@@ -173,10 +174,10 @@ class TrialTraining:
         logits = predict_logits(self._predict, self._feed.evaluation_batches(rows, batch), batch)
         return evaluate(logits, self._dataset.labels[rows], len(self._dataset.info.classes))
 
-    def _verdict(self, result: Mapping[str, Any]) -> dict[str, Any]:
+    def _epoch_decisions(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Says whether inner validation is best so far, whether to save, and whether the trial is at its end."""
         context = self._context
-        value = result[chooser_of(context.objective)]
+        value = result[validation_metric_of(context.objective)]
         numbers = (result["training_loss"], result[context.objective], value)
         diverged = not all(map(math.isfinite, numbers))
         sign = 1.0 if context.mode == "max" else -1.0
@@ -222,19 +223,19 @@ class TrialTraining:
 
         folder = Path(checkpoint)
         state = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))
-        self._take_over(keras.saving.load_model(folder / _MODEL_FILE))
+        self._load_weights(keras.saving.load_model(folder / _MODEL_FILE))
         self._epoch = state["epoch"]
         self._best = state["best"]
         self._plateau = PlateauState(**state["plateau"])
         self._images_seen = state["feed_position"]["images_seen"]
 
-    def _take_over(self, saved: keras.Model) -> None:
+    def _load_weights(self, saved: keras.Model) -> None:
         """Goes on with the weights and the optimizer of a model that a file held."""
         release(self._model)
         optimizer = restore_optimizer(
             self._config, saved.optimizer, saved.trainable_variables, micro_batches=self._micro_batches
         )
-        self._model = compiled(saved, self._config, optimizer)
+        self._model = compile_model(saved, self._config, optimizer)
 
 
 def prepare_process(context: TrialContext) -> None:
@@ -254,7 +255,7 @@ def prepare_process(context: TrialContext) -> None:
     limit_gpu_memory(context.gpus)
 
 
-def limited(rows: Rows, context: TrialContext) -> Rows:
+def limit_rows(rows: Rows, context: TrialContext) -> Rows:
     """Returns the rows of a fold, or as many of them as the study allows, always the same ones."""
     limit = context.max_images_per_fold
     if limit is None or limit >= len(rows):

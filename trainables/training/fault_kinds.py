@@ -61,7 +61,7 @@ def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def named(error: BaseException) -> TrialFault:
+def classify_error(error: BaseException) -> TrialFault:
     """Returns an error that a trial's step raised as a fault."""
     if isinstance(error, TrialFault):
         return error
@@ -76,7 +76,7 @@ def named(error: BaseException) -> TrialFault:
     return TrialFault("exception", message)
 
 
-def patiently(save: Callable[[], T]) -> T:
+def retry_save(save: Callable[[], T]) -> T:
     """Saves, and tries again for a minute while the storage errors.
 
     Raises:
@@ -88,7 +88,7 @@ def patiently(save: Callable[[], T]) -> T:
             return save()
         except Exception as error:
             traceback.print_exc()
-            fault = named(error)
+            fault = classify_error(error)
             if not isinstance(error, OSError) or fault.kind == "disk_full":
                 raise fault from None
             pause_s = next(pauses_s, None)

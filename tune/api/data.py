@@ -137,9 +137,9 @@ def describe_data(data: str | PathLike[str] | Dataset) -> DatasetReport:
     Raises:
         DatasetError: there is none, or it is damaged.
     """
-    from tune.dataset.quality_report import describe
+    from tune.dataset.quality_report import describe_dataset
 
-    return describe(_opened(data))
+    return describe_dataset(_opened(data))
 
 
 def contact_sheet(data: str | PathLike[str] | Dataset, to: str | PathLike[str] | None = None) -> Path:

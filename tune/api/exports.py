@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from typing import TYPE_CHECKING
 
@@ -20,7 +23,7 @@ def load_export(export: str | PathLike[str]) -> Predictor:
         ExportError: it is missing, is no export, or is damaged.
         PlaceError: the bucket cannot be reached.
     """
-    from trainables.places import local_folder
+    from trainables.local_copies import local_folder
     from tune.export.predict import load_export as load_folder
 
     with local_folder(str(export)) as folder:
@@ -45,3 +48,20 @@ def predict(export: str | PathLike[str], images: Sequence[str | PathLike[str]]) 
     paths = [Path(image) for image in images]
     check_images(paths)
     return load_export(export).predict(paths)
+
+
+@contextmanager
+def process_left_as_it_was() -> Iterator[None]:
+    """Takes back what the block sets for TensorFlow, and keeps what it logs of a SavedModel (2.21) out of a cell.
+
+    A GPU that was hidden from TensorFlow would be hidden from the next study's Ray too.
+    """
+    before, logger = dict(os.environ), logging.getLogger("tensorflow")
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = was_disabled
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)

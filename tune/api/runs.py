@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tune.api.studies import Study, load_study
 from tune.errors import StudyError
-from tune.study.spec import StudySpec
-from tune.study.spec import load_study as load_spec
+from tune.study.spec import StudySpec, load_spec
 from tune.study.studies import Study as StudyFiles
 
 if TYPE_CHECKING:
@@ -139,12 +138,12 @@ def check_study(
     Raises:
         EmotuneError: something is wrong.
     """
-    from tune.session.create_or_resume import check_folder, study_of
+    from tune.session.create_or_resume import check_folder, locate_study
     from tune.session.study_data import prepare_data
 
     spec = _spec(study, data, trials, time, max_cost, overrides)
     dataset = prepare_data(spec, _say, only_check=True)
-    check_folder(study_of(spec), dataset.info.fingerprint)
+    check_folder(locate_study(spec), dataset.info.fingerprint)
     return spec
 
 
@@ -165,8 +164,8 @@ def _run(study: StudyFiles, dataset: Dataset, calibrate: bool, events: EventsTar
     from tune.nodes.import_ray import import_ray
 
     import_ray()
-    from tune.nodes.signals import before_forced_end
-    from tune.session.create_or_resume import remove_unbegun
+    from tune.nodes.signals import before_forced_exit
+    from tune.session.create_or_resume import remove_unstarted_study
     from tune.session.runner import run_study
     from tune.session.study_text import interrupted_line, plan_lines
 
@@ -174,10 +173,10 @@ def _run(study: StudyFiles, dataset: Dataset, calibrate: bool, events: EventsTar
         return plan_lines(study, dataset, plan)
 
     def give_up() -> str:
-        remove_unbegun(study, ours=True)
+        remove_unstarted_study(study, ours=True)
         return interrupted_line(study)
 
-    before_forced_end(give_up)
+    before_forced_exit(give_up)
     target = events if events is None or callable(events) else Path(events)
     try:
         outcome = run_study(study, dataset, calibrate=calibrate, announce=announce, events=target)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +11,8 @@ from tune.study.spec import StudySpec
 from tune.study.studies import Study as StudyFiles
 from tune.study.studies import find_study
 from tune.study.studies import list_studies as list_places
-from tune.study.study_state import SEED_STRIDE, StudyRecord, TrialRecord
+from tune.study.study_state import StudyState
+from tune.study.trial_record import SEED_STRIDE, TrialRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,13 +49,13 @@ class Study:
         return self.files.spec
 
     @property
-    def record(self) -> StudyRecord:
+    def state(self) -> StudyState:
         """Everything its journal adds up to: trials, confirmations, what was spent, provenance.
 
         Raises:
             StudyError: the journal is damaged.
         """
-        return self.files.record()
+        return self.files.state()
 
     @property
     def begun(self) -> bool:
@@ -73,12 +70,12 @@ class Study:
     @property
     def finished(self) -> bool:
         """Whether its search is over: no trial is left, or a budget is spent."""
-        return self.record.finished
+        return self.state.finished
 
     @property
     def ended_by(self) -> str:
         """How its search ended: `finished`, `interrupted`, a budget's name (docs/long-runs.md), or "" before."""
-        return self.record.ended_by if self._ended_by is None else self._ended_by
+        return self.state.ended_by if self._ended_by is None else self._ended_by
 
     @property
     def tensorboard(self) -> Path:
@@ -88,20 +85,20 @@ class Study:
     @property
     def exported(self) -> Path | None:
         """Folder of the export that its end left, None before."""
-        return self.files.export if self.record.export and self.files.export.exists() else None
+        return self.files.export if self.state.export and self.files.export.exists() else None
 
     @property
     def trials(self) -> list[TrialRecord]:
         """The search's trials, by number: `number`, `values`, `state`, `reason`, `epochs`, `rungs`, `faults`."""
-        trials = self.record.trials
+        trials = self.state.trials
         return [trials[number] for number in sorted(trials)]
 
     @property
     def best(self) -> TrialRecord | None:
         """The best trial: after a confirmation its winner; None while none has a score."""
-        record = self.record
-        run, ranked = self.files.best_run(record), self.files.ranked(record)
-        return record.trials[run.number % SEED_STRIDE] if run else ranked[0] if ranked else None
+        state = self.state
+        run, ranked = self.files.best_run(state), self.files.ranked(state)
+        return state.trials[run.number % SEED_STRIDE] if run else ranked[0] if ranked else None
 
     @property
     def best_score(self) -> float | None:
@@ -112,10 +109,10 @@ class Study:
     @property
     def sealed_test(self) -> dict[str, Any] | None:
         """What the sealed test said of the exported model (`accuracy`, `macro_f1`, `confusion`...), None before."""
-        record = self.record
-        run = self.files.best_run(record)
+        state = self.state
+        run = self.files.best_run(state)
         checkpoint = None if run is None else self.files.journalled_checkpoint(run)
-        return None if checkpoint is None else record.sealed.get(checkpoint)
+        return None if checkpoint is None else state.sealed.get(checkpoint)
 
     def trials_dataframe(self) -> pd.DataFrame:
         """Returns a row per trial: state, score, epochs, its parameters, and the metrics of its best epoch.
@@ -182,8 +179,8 @@ class Study:
         """
         from tune.search.why import why_study, why_trial
 
-        spec, record = self.spec, self.record
-        return "\n".join(why_study(spec, record) if trial is None else why_trial(spec, record, trial))
+        spec, state = self.spec, self.state
+        return "\n".join(why_study(spec, state) if trial is None else why_trial(spec, state, trial))
 
     def export(self, to: str | PathLike[str], trial: int | None = None) -> str:
         """Exports the best checkpoint: Keras model, SavedModel, labels, metrics.
@@ -199,9 +196,10 @@ class Study:
             StudyError: there is no checkpoint of it, the study is being run, or its data set is another.
             ExportError: the destination is in the way, or the checkpoint is damaged.
         """
+        from tune.api.exports import process_left_as_it_was
         from tune.session.best_model import export_to
 
-        with _environment_kept(), _tensorflow_quiet():
+        with process_left_as_it_was():
             export_to(self.files, fspath(to), trial)
         return fspath(to)
 
@@ -227,23 +225,23 @@ class Study:
         from tune.session.study_data import open_study_data
 
         dataset = open_study_data(self.spec)
-        check_data(self.files, self.record, dataset.info.fingerprint)
+        check_data(self.files, self.state, dataset.info.fingerprint)
         return replay_trial(self.files, dataset, trial, epochs, restore=restore)
 
     def __repr__(self) -> str:
-        return f"<Study {self.name!r} in {self.location}: {self._state()}>"
+        return f"<Study {self.name!r} in {self.location}: {self._status()}>"
 
     def __rich__(self) -> RenderableType:
         """Its trials, its best, what confirmation found, its export."""
         from rich.console import Group
         from rich.text import Text
 
-        from tune.session.live_display import trial_table
-        from tune.session.study_text import best_line, confirmation_lines, duration, spent_words
+        from tune.session.study_text import best_line, confirmation_lines, duration, spent_text
+        from tune.session.trial_table import trial_table
 
-        record, spec = self.record, self.spec
-        head = f"{self.name}: {self._state()}; {duration(record.search_s)} of search, {spent_words(spec, record)}"
-        lines = [best_line(self.files, record), *confirmation_lines(self.files, record)]
+        state, spec = self.state, self.spec
+        head = f"{self.name}: {self._status()}; {duration(state.search_s)} of search, {spent_text(spec, state)}"
+        lines = [best_line(self.files, state), *confirmation_lines(self.files, state)]
         test = self.sealed_test
         if test is not None:
             lines.append(f"sealed test  accuracy {test['accuracy']:.4f}, macro F1 {test['macro_f1']:.4f}")
@@ -256,17 +254,17 @@ class Study:
 
         return as_html(self)
 
-    def _state(self) -> str:
-        from tune.session.study_text import states
+    def _status(self) -> str:
+        from tune.session.study_text import trial_counts
 
-        record = self.record
+        state = self.state
         if self.running:
-            state = "running"
-        elif not record.finished:
-            state = "unfinished"
+            status = "running"
+        elif not state.finished:
+            status = "unfinished"
         else:
-            state = self.ended_by or "finished"
-        return f"{state}, trials: {states(record)}"
+            status = self.ended_by or "finished"
+        return f"{status}, trials: {trial_counts(state)}"
 
 
 def load_study(name: str | PathLike[str], storage: str | PathLike[str] = "runs") -> Study:
@@ -291,27 +289,3 @@ def list_studies(storage: str | PathLike[str] = "runs") -> list[str]:
         PlaceError: the bucket cannot be reached.
     """
     return [place.name for place in list_places(fspath(storage))]
-
-
-@contextmanager
-def _tensorflow_quiet() -> Iterator[None]:
-    """Keeps to itself what TensorFlow (2.21) logs of a SavedModel that it wrote; in a notebook it is shown in red."""
-    logger = logging.getLogger("tensorflow")
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = before
-
-
-@contextmanager
-def _environment_kept() -> Iterator[None]:
-    """Gives back what the block sets for TensorFlow: a hidden GPU would be hidden from the next study's Ray too."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)

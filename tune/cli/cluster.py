@@ -23,7 +23,7 @@ def check(
     from tune.cluster.check import check_cluster
 
     report = check_cluster(file)
-    for line in report.right:
+    for line in report.summary:
         typer.echo(line)
     for line in report.notes:
         typer.echo(f"note: {line}")

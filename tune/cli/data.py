@@ -27,7 +27,7 @@ StoreSize = Annotated[
 ]
 Channels = Annotated[int | None, typer.Option(help="Store 1 (gray) or 3 (RGB). Default: as the first image.")]
 TestShare = Annotated[float, typer.Option(help="Share that becomes the test split where the source has none.")]
-MaxBad = Annotated[float, typer.Option(help="Share of unreadable images that is borne.")]
+MaxBad = Annotated[float, typer.Option(help="Share of unreadable images that is accepted.")]
 Split = Annotated[
     list[str] | None,
     typer.Option(
@@ -176,13 +176,13 @@ def _print_summary(dataset: Dataset, what: str, name: str) -> None:
     if len(info.skipped) > 10:
         typer.echo(f"Left out: {len(info.skipped) - 10:,} more, listed in its dataset.json")
     if info.passed_over:
-        typer.echo(f"Passed over: {counted(info.passed_over)}")
+        typer.echo(f"Passed over: {counts_line(info.passed_over)}")
     if not test:
         typer.echo("warning: no test images: no study on it can end with a sealed test. Import it with more of them")
     typer.echo(f"Look at it: emotune data show {shlex.quote(name)}")
 
 
-def counted(passed_over: Mapping[str, int]) -> str:
+def counts_line(passed_over: Mapping[str, int]) -> str:
     """`3 .txt, 1 .DS_Store`."""
     return ", ".join(f"{files:,} {name}" for name, files in sorted(passed_over.items()))
 
@@ -224,7 +224,7 @@ def _findings_table(report: DatasetReport) -> Table:
         table.add_row(f"{split} pixels (0-255)", spread)
     left_out = len(report.skipped) + sum(folder.images for folder in report.left_out)
     table.add_row("images left out", f"{left_out:,}")
-    table.add_row("other files", counted(report.passed_over) or "0")
+    table.add_row("other files", counts_line(report.passed_over) or "0")
     table.add_row("source", Text(report.source))
     table.add_row("fingerprint", report.fingerprint)
     return table

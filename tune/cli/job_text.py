@@ -7,20 +7,20 @@ import time
 from collections.abc import Iterable
 
 from search_spaces import WRITTEN
-from tune.jobs.follow import event_of, told
-from tune.jobs.server import Job
-from tune.session.live_display import short_parameters
-from tune.session.study_text import duration, spent_words, states
+from tune.jobs.follow import parse_event, state_from_lines
+from tune.jobs.job import Job
+from tune.session.study_text import duration, spent_text, trial_counts
+from tune.session.trial_table import short_parameters
 from tune.study.spec import StudySpec
-from tune.study.study_state import ENDED
+from tune.study.trial_record import ENDED
 
 
 def job_line(job: Job) -> str:
     """Returns a job in one line: study, state, since when or how long, its id."""
     if job.ended is None:
-        when = f"for {duration(time.time() - job.begun)}"
+        when = f"for {duration(time.time() - job.started)}"
     else:
-        when = f"after {duration(job.ended - job.begun)}"
+        when = f"after {duration(job.ended - job.started)}"
     code = f" ({job.exit_code})" if job.exit_code else ""
     return f"{job.study:24} {job.state + code:14} {when:18} {job.id}"
 
@@ -37,22 +37,22 @@ def status_lines(job: Job, log: Iterable[str]) -> str:
     ours = importlib.metadata.version("emotune")
     if job.version != ours:
         return f"{job_line(job)}\n  progress   unknown here: submitted by emotune {job.version}, this is {ours}"
-    spec, record = StudySpec.model_validate_json(job.spec, context=WRITTEN), told(log)
-    ended = sum(trial.state in ENDED for trial in record.trials.values())
-    ranked = record.ranked(spec.objective, spec.mode)
+    spec, state = StudySpec.model_validate_json(job.spec, context=WRITTEN), state_from_lines(log)
+    ended = sum(trial.state in ENDED for trial in state.trials.values())
+    ranked = state.ranked(spec.objective, spec.mode)
     best = "none yet"
     if ranked:
         best = (
             f"trial {ranked[0].number}: {spec.objective} {ranked[0].best_value(spec.objective, spec.mode):.4f}; "
             f"{short_parameters(ranked[0].values)}"
         )
-    again = sum(trial.state in ENDED for trial in record.confirmations.values())
+    again = sum(trial.state in ENDED for trial in state.confirmations.values())
     lines = [
         job_line(job),
-        f"  trials     {ended} of {max(spec.trials, len(record.trials))} ended ({states(record)})",
+        f"  trials     {ended} of {max(spec.trials, len(state.trials))} ended ({trial_counts(state)})",
         f"  best       {best}",
-        f"  spent      {spent_words(spec, record)}",
-        *([f"  confirmed  {again} of {len(record.confirmations)} trainings ended"] if record.confirmations else []),
+        f"  spent      {spent_text(spec, state)}",
+        *([f"  confirmed  {again} of {len(state.confirmations)} trainings ended"] if state.confirmations else []),
         f"  storage    {spec.storage}",
     ]
     if job.state == "failed" and job.exit_code is None:
@@ -62,6 +62,6 @@ def status_lines(job: Job, log: Iterable[str]) -> str:
 
 def stopped_line(job: Job, log: Iterable[str], address: str) -> str:
     """Returns whether a job that was stopped has saved its running trials, and how its study goes on."""
-    exits = [event for line in log if (event := event_of(line)) is not None and event["event"] == "exit"]
+    exits = [event for line in log if (event := parse_event(line)) is not None and event["event"] == "exit"]
     kept = "everything is kept" if exits else "its driver had to be killed: trials go on from their latest checkpoints"
     return f"stopped {job.id}; {kept}. Go on with: emotune submit STUDY.yaml --address {address}"

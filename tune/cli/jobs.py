@@ -37,10 +37,10 @@ def submit(
 ) -> None:
     """Run a study on a cluster: ship it with the code, follow it. Continues a study of that name."""
     from tune.jobs.server import JobsServer, check_shared
-    from tune.study.spec import load_study
+    from tune.study.spec import load_spec
 
     options = {"data": data, "trials": trials, "time": time, "budget.cost": max_cost}
-    spec = load_study(study_file, overrides or [], options)
+    spec = load_spec(study_file, overrides or [], options)
     check_shared(spec)
     server = JobsServer(address)
     job = server.submit(spec)
@@ -81,13 +81,13 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
 ) -> None:
     """Print what a study on a cluster has said, its events left out."""
-    from tune.jobs.follow import event_of
+    from tune.jobs.follow import parse_event
     from tune.jobs.server import JobsServer
 
     server = JobsServer(address)
     job = server.latest(study)
     for line in server.follow(job.id) if follow else server.log(job):
-        if line is not None and event_of(line) is None:
+        if line is not None and parse_event(line) is None:
             typer.echo(line)
 
 
@@ -98,7 +98,7 @@ def stop(study: JobStudy, address: Address) -> None:
 
     server = JobsServer(address)
     job = server.latest(study)
-    if not job.open:
+    if not job.active:
         typer.echo(f"{job_line(job)}\nnothing to stop")
         return
     typer.echo(f"stopping {job.id}: running trials are saved first")

@@ -134,7 +134,7 @@ def list_(
 
         typer.echo(job_lines(JobsServer(address).jobs()))
         return
-    from tune.cli.text import print_studies
+    from tune.cli.show import print_studies
 
     print_studies(storage)
 
@@ -142,7 +142,7 @@ def list_(
 @app.command()
 def show(study: StudyName, storage: Storage = "runs") -> None:
     """Show a study: its trials, the best one, its curves."""
-    from tune.cli.text import print_study
+    from tune.cli.show import print_study
 
     print_study(tune.load_study(study, storage))
 
@@ -219,12 +219,12 @@ def doctor(
     storage: Annotated[str | None, typer.Option(help="Folder or bucket of the studies, tried on every node.")] = None,
     data: Annotated[str | None, typer.Option(help="Data set that every node should see: folder or address.")] = None,
 ) -> None:
-    """Tell what each node has and sees: versions, GPUs, disk, storage, clock; and what mends what is wrong."""
-    from tune.nodes.doctor import examine, exit_code, print_report
+    """Tell what each node has and sees: versions, GPUs, disk, storage, clock; and what fixes what is wrong."""
+    from tune.nodes.doctor import doctor_exit_code, examine, print_report
 
     reports, found = examine(address, storage, data)
     print_report(reports, found)
-    raise typer.Exit(exit_code(found))
+    raise typer.Exit(doctor_exit_code(found))
 
 
 read_numbers_like_yaml(app)
@@ -245,18 +245,18 @@ def command_line() -> None:
         error.show()
         status = 2
     except ClickException as error:
-        status = _complain(f"{error.format_message()} See: emotune --help", 2)
+        status = _print_error(f"{error.format_message()} See: emotune --help", 2)
     except (typer.Abort, KeyboardInterrupt):  # Ctrl-C where nothing has to be kept
         status = INTERRUPTED
     except EmotuneError as error:
-        status = _complain(str(error), error.exit_code)
+        status = _print_error(str(error), error.exit_code)
     except OSError as error:  # a name too long, no permission, a full disk: the machine's, not ours
         if error.filename is None:
             raise
-        status = _complain(f"{error.filename}: {error.strerror}. Check path, permissions and disk", 2)
+        status = _print_error(f"{error.filename}: {error.strerror}. Check path, permissions and disk", 2)
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _complain(message: str, status: int) -> int:
+def _print_error(message: str, status: int) -> int:
     typer.echo(f"error: {' '.join(message.split())}", err=True)
     return status

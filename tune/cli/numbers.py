@@ -9,7 +9,7 @@ import typer
 from pydantic_core import PydanticCustomError
 from typer.models import ParameterInfo
 
-from tune.yaml_values import number
+from tune.yaml_values import parse_number
 
 
 def read_numbers_like_yaml(app: typer.Typer) -> None:
@@ -42,7 +42,7 @@ def _parser(kind: type, low: float | None, high: float | None) -> Callable[[Any]
     )
 
     def read(given: Any) -> int | float:
-        value = number(given.strip()) if isinstance(given, str) else given
+        value = parse_number(given.strip()) if isinstance(given, str) else given
         if kind is int and isinstance(value, float) and value.is_integer():
             value = int(value)
         if value is None or (kind is int and not isinstance(value, int)):

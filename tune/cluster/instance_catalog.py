@@ -11,7 +11,7 @@ import yaml
 
 
 @dataclass(frozen=True)
-class Machine:
+class InstanceType:
     """One machine type. `gpu_gib`: memory of one GPU; `usd`: list price of an hour, Linux, on demand."""
 
     cpus: int
@@ -31,7 +31,7 @@ class Catalog:
     """What is known of one cloud. `images` maps an image's id to the one region that has it."""
 
     priced: str
-    machines: dict[str, Machine]
+    instance_types: dict[str, InstanceType]
     images: dict[str, str]
     accelerators: dict[str, dict[str, Any]]
 
@@ -40,5 +40,5 @@ class Catalog:
 def catalog(cloud: str) -> Catalog:
     """Returns the catalog of `aws` or `gcp`."""
     raw = yaml.safe_load(Path(__file__).with_name("machines.yaml").read_text(encoding="utf-8"))[cloud]
-    machines = {name: Machine(**values) for name, values in raw["machines"].items()}
-    return Catalog(raw["priced"], machines, raw.get("images", {}), raw.get("accelerators", {}))
+    instance_types = {name: InstanceType(**values) for name, values in raw["machines"].items()}
+    return Catalog(raw["priced"], instance_types, raw.get("images", {}), raw.get("accelerators", {}))

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from tune.cluster.types import Problem, mapping, mappings, number
+from tune.cluster.types import FileProblem, as_number, mapping, mappings
 from tune.cluster.versions import Versions, installs_the_lock, other_versions
 from tune.errors import nearest
 from tune.study.yaml_source import Location
@@ -23,40 +23,40 @@ _WORKERS = frozenset(
 _GPU = "nvidia.com/gpu"
 
 
-def shape(raw: dict[str, Any]) -> list[Problem]:
+def schema_problems(raw: dict[str, Any]) -> list[FileProblem]:
     """Returns what keeps Ray's own autoscaler from reading the file."""
     from jsonschema import ValidationError
     from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
-    problems = list(_header(raw)) or list(_kinds(raw["spec"]))
-    if problems:
-        return problems
+    found = list(_header_problems(raw)) or list(_type_problems(raw["spec"]))
+    if found:
+        return found
     try:
         named = copy.deepcopy(raw)
         named["metadata"].setdefault("namespace", "default")
         _derive_autoscaling_config_from_ray_cr(named)
     except KeyError as error:
-        return [Problem(("spec",), f"must have the key {error.args[0]!r}: Ray's autoscaler reads it", "Add it")]
+        return [FileProblem(("spec",), f"must have the key {error.args[0]!r}: Ray's autoscaler reads it", "Add it")]
     except ValidationError as error:
         place = ".".join(map(str, error.absolute_path))
         return [
-            Problem(("spec",), f"must be what Ray's autoscaler can read. Received: {error.message}", f"Mend {place}")
+            FileProblem(("spec",), f"must be what Ray's autoscaler can read. Received: {error.message}", f"Fix {place}")
         ]
     except (TypeError, ValueError, AttributeError, IndexError) as error:
-        return [Problem(("spec",), f"must be what Ray's autoscaler can read. Received: {error}", "Mend the value")]
+        return [FileProblem(("spec",), f"must be what Ray's autoscaler can read. Received: {error}", "Fix the value")]
     return []
 
 
-def _header(raw: dict[str, Any]) -> Iterator[Problem]:
+def _header_problems(raw: dict[str, Any]) -> Iterator[FileProblem]:
     for key, wanted in (("apiVersion", "ray.io/v1"), ("kind", "RayCluster")):
         if raw.get(key) != wanted:
-            yield Problem((key,), f"must be {wanted}. Received: {raw.get(key)!r}", f"Did you mean {wanted!r}?")
+            yield FileProblem((key,), f"must be {wanted}. Received: {raw.get(key)!r}", f"Did you mean {wanted!r}?")
     for key in ("metadata", "spec"):
         if not isinstance(raw.get(key), dict):
-            yield Problem((key,), "must be a mapping", "Add it")
+            yield FileProblem((key,), "must be a mapping", "Add it")
 
 
-def _kinds(spec: dict[str, Any]) -> Iterator[Problem]:
+def _type_problems(spec: dict[str, Any]) -> Iterator[FileProblem]:
     """Yields the values that are of another kind than Ray's autoscaler counts on; what is missing it says itself."""
     groups = spec.get("workerGroupSpecs", [])
     wanted: list[tuple[Location, Any, type, str]] = [
@@ -83,47 +83,47 @@ def _kinds(spec: dict[str, Any]) -> Iterator[Problem]:
         wanted.append(((*place, "template", "spec", "containers"), containers, list, "a list"))
     for place, value, kind, words in wanted:
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            yield Problem(("spec", *place), f"must be {words}. Received: {value!r}", "Mend the value")
+            yield FileProblem(("spec", *place), f"must be {words}. Received: {value!r}", "Fix the value")
 
 
-def problems(raw: dict[str, Any], versions: Versions) -> Iterator[Problem]:
+def find_problems(raw: dict[str, Any], versions: Versions) -> Iterator[FileProblem]:
     """Yields what is wrong with a RayCluster of sound shape."""
     spec = raw["spec"]
-    yield from _strangers(spec, _SPEC, ("spec",))
-    yield from _strangers(spec["headGroupSpec"], _HEAD, ("spec", "headGroupSpec"))
+    yield from _unknown_keys(spec, _SPEC, ("spec",))
+    yield from _unknown_keys(spec["headGroupSpec"], _HEAD, ("spec", "headGroupSpec"))
     if str(spec.get("rayVersion")) != versions.ray:
         rule = f"must be {versions.ray}, as in {versions.source}. Received: {spec.get('rayVersion')!r}"
-        yield Problem(("spec", "rayVersion"), rule, f"Write {versions.ray}")
+        yield FileProblem(("spec", "rayVersion"), rule, f"Write {versions.ray}")
     if spec.get("enableInTreeAutoscaling") is not True:
         rule = "must be true: without Ray's autoscaler no worker comes or goes"
-        yield Problem(("spec", "enableInTreeAutoscaling"), rule, "Write true")
+        yield FileProblem(("spec", "enableInTreeAutoscaling"), rule, "Write true")
     if not spec.get("autoscalerOptions", {}).get("idleTimeoutSeconds"):
         rule = "must set idleTimeoutSeconds: Ray's own is one minute, shorter than a pause between two trials"
-        yield Problem(("spec", "autoscalerOptions"), rule, "Add idleTimeoutSeconds: 600")
+        yield FileProblem(("spec", "autoscalerOptions"), rule, "Add idleTimeoutSeconds: 600")
     start = spec["headGroupSpec"].get("rayStartParams", {})
     if str(start.get("num-cpus")) != "0" or str(start.get("num-gpus", "0")) != "0":
         rule = "must have num-cpus and num-gpus of 0: a trial on the head takes the driver down with it"
-        yield Problem(("spec", "headGroupSpec", "rayStartParams"), rule, 'Write num-cpus: "0", num-gpus: "0"')
+        yield FileProblem(("spec", "headGroupSpec", "rayStartParams"), rule, 'Write num-cpus: "0", num-gpus: "0"')
     yield from _pods(spec["headGroupSpec"], ("spec", "headGroupSpec"), versions)
     for index, group in enumerate(spec["workerGroupSpecs"]):
         yield from _workers(group, ("spec", "workerGroupSpecs", index), versions)
 
 
-def _workers(group: dict[str, Any], place: Location, versions: Versions) -> Iterator[Problem]:
-    yield from _strangers(group, _WORKERS, place)
+def _workers(group: dict[str, Any], place: Location, versions: Versions) -> Iterator[FileProblem]:
+    yield from _unknown_keys(group, _WORKERS, place)
     yield from _pods(group, place, versions)
     if group["minReplicas"] > group["maxReplicas"]:
         rule = f"must be at most maxReplicas={group['maxReplicas']}. Received: {group['minReplicas']}"
-        yield Problem((*place, "minReplicas"), rule, "Lower it")
+        yield FileProblem((*place, "minReplicas"), rule, "Lower it")
     pod = group["template"]["spec"]
-    if number(_limits(group).get(_GPU)) < 1:
+    if as_number(_limits(group).get(_GPU)) < 1:
         rule = f"must have a limit of {_GPU}: Kubernetes gives a GPU to no container without one"
-        yield Problem((*place, "template", "spec", "containers", 0), rule, f"Add {_GPU}: 1 to resources.limits")
+        yield FileProblem((*place, "template", "spec", "containers", 0), rule, f"Add {_GPU}: 1 to resources.limits")
     container = pod["containers"][0]
     volumes = [volume for volume in mappings(pod.get("volumes")) if {"persistentVolumeClaim", "nfs"} & volume.keys()]
     if not (pod.get("serviceAccountName") or container.get("envFrom") or container.get("env") or volumes):
         rule = "must be able to write the storage: it has no service account, no credentials and no shared volume"
-        yield Problem(
+        yield FileProblem(
             (*place, "template", "spec"), rule, "Add serviceAccountName; docs/cluster-kubernetes.md says which"
         )
 
@@ -132,25 +132,27 @@ def _limits(group: dict[str, Any]) -> dict[str, Any]:
     return mapping(mapping(group["template"]["spec"]["containers"][0].get("resources")).get("limits"))
 
 
-def _pods(group: dict[str, Any], place: Location, versions: Versions) -> Iterator[Problem]:
+def _pods(group: dict[str, Any], place: Location, versions: Versions) -> Iterator[FileProblem]:
     for index, container in enumerate(group["template"]["spec"]["containers"]):
         image = str(container.get("image", ""))
         at = (*place, "template", "spec", "containers", index, "image")
         for other in other_versions(image, versions):
             name = other.split()[0]
             rule = f"must have {name} {getattr(versions, name)}, as in {versions.source}. Received: {image!r}"
-            yield Problem(at, rule, "Build clusters/Dockerfile again and name its tag")
+            yield FileProblem(at, rule, "Build clusters/Dockerfile again and name its tag")
         if index == 0 and not installs_the_lock([], image):
             rule = f"must be an image of emotune with its version as tag. Received: {image!r}"
-            yield Problem(at, rule, f"Build clusters/Dockerfile and name it, as in REGISTRY/emotune:{versions.emotune}")
+            yield FileProblem(
+                at, rule, f"Build clusters/Dockerfile and name it, as in REGISTRY/emotune:{versions.emotune}"
+            )
 
 
-def _strangers(value: dict[str, Any], known: frozenset[str], place: Location) -> Iterator[Problem]:
+def _unknown_keys(value: dict[str, Any], known: frozenset[str], place: Location) -> Iterator[FileProblem]:
     for key in value.keys() - known:
-        yield Problem((*place, key), "must be a key of ray.io/v1", nearest(key, known).strip())
+        yield FileProblem((*place, key), "must be a key of ray.io/v1", nearest(key, known).strip())
 
 
-def right(raw: dict[str, Any]) -> Iterator[str]:
+def summary(raw: dict[str, Any]) -> Iterator[str]:
     """Yields what the file asks for, a line each."""
     yield f"cluster {raw['metadata'].get('name')} on Kubernetes"
     for group in raw["spec"]["workerGroupSpecs"]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tune.cluster.types import Problem
+from tune.cluster.types import FileProblem
 from tune.errors import nearest
 
 PROVIDERS = ("aws", "gcp", "local")
@@ -21,7 +21,7 @@ _UNNAMED = frozenset(
 )
 
 
-def provider_problem(raw: dict[str, Any]) -> Problem | None:
+def provider_problem(raw: dict[str, Any]) -> FileProblem | None:
     """Returns what is wrong with `provider.type`, without which nothing else can be judged."""
     provider = raw.get("provider")
     kind = provider.get("type") if isinstance(provider, dict) else None
@@ -29,14 +29,14 @@ def provider_problem(raw: dict[str, Any]) -> Problem | None:
         return None
     if not isinstance(kind, str):
         location = ("provider", "type") if isinstance(provider, dict) else ("provider",)
-        return Problem(
+        return FileProblem(
             location, "must name where the cluster runs", f"Set provider.type to one of {', '.join(PROVIDERS)}"
         )
     hint = nearest(kind, PROVIDERS).strip()
-    return Problem(("provider", "type"), f"must be a provider that is checked here. Received: {kind!r}", hint)
+    return FileProblem(("provider", "type"), f"must be a provider that is checked here. Received: {kind!r}", hint)
 
 
-def prepare(raw: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+def prepare(raw: dict[str, Any]) -> tuple[dict[str, Any], list[FileProblem]]:
     """Returns the file as `ray up` completes it, or an empty mapping and what is wrong with its shape."""
     from ray.autoscaler._private.util import prepare_config, validate_config
 
@@ -68,31 +68,31 @@ def _is_local(raw: dict[str, Any]) -> bool:
     return bool(raw["provider"]["type"] == "local")
 
 
-def _mount_problems(raw: dict[str, Any]) -> Iterator[Problem]:
+def _mount_problems(raw: dict[str, Any]) -> Iterator[FileProblem]:
     for remote, local in raw.get("file_mounts", {}).items():
         if not isinstance(local, str) or not isinstance(remote, str):
-            yield Problem(
+            yield FileProblem(
                 ("file_mounts", remote), f"must be a path on this machine. Received: {local!r}", "Write a path"
             )
 
 
-def _local_problems(raw: dict[str, Any]) -> Iterator[Problem]:
+def _local_problems(raw: dict[str, Any]) -> Iterator[FileProblem]:
     if not _is_local(raw):
         return
     for key in ("head_ip", "worker_ips"):
         if not raw["provider"].get(key):
-            yield Problem(("provider", key), "must be set on machines of one's own", f"Add {key} to provider")
+            yield FileProblem(("provider", key), "must be set on machines of one's own", f"Add {key} to provider")
     for key in ("available_node_types", "head_node_type"):
         if key in raw:
-            yield Problem(
+            yield FileProblem(
                 (key,), "must not stand in a file for machines of one's own", "Remove it: provider lists them"
             )
     for key in ("min_workers", "max_workers"):
         if not isinstance(raw.get(key, 0), int):
-            yield Problem((key,), f"must be a whole number. Received: {raw[key]!r}", "Write a number")
+            yield FileProblem((key,), f"must be a whole number. Received: {raw[key]!r}", "Write a number")
 
 
-def _complaints(check: Any) -> Iterator[Problem]:
+def _complaints(check: Any) -> Iterator[FileProblem]:
     from click import ClickException
     from jsonschema import ValidationError
 
@@ -105,23 +105,27 @@ def _complaints(check: Any) -> Iterator[Problem]:
         yield _from_schema(error)
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, AssertionError, ClickException) as error:
         text = str(error) or said.getvalue() or type(error).__name__
-        yield Problem((), " ".join(text.split()).rstrip("."), "Mend the file as Ray says")
+        yield FileProblem((), " ".join(text.split()).rstrip("."), "Fix the file as Ray says")
     finally:
         logging.disable(logging.NOTSET)
 
 
-def _from_schema(error: Any) -> Problem:
+def _from_schema(error: Any) -> FileProblem:
     location = tuple(error.absolute_path)
     if error.validator == "additionalProperties":
         known = error.schema.get("properties", {})
         wrong = next(key for key in error.instance if key not in known)
         hint = nearest(str(wrong), known).strip()
-        return Problem((*location, wrong), "must be a key that Ray's schema knows", hint)
+        return FileProblem((*location, wrong), "must be a key that Ray's schema knows", hint)
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
-        return Problem(location, f"must have the key {missing!r}", "Add it")
+        return FileProblem(location, f"must have the key {missing!r}", "Add it")
     if error.validator == "type":
         wanted = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
         names = {"object": "a mapping", "array": "a list", "string": "text", "integer": "a whole number"}
-        return Problem(location, f"must be {names.get(wanted, wanted)}. Received: {error.instance!r}", "Mend the value")
-    return Problem(location, f"must keep to Ray's schema. Received: {error.instance!r}", f"Ray says: {error.message}")
+        return FileProblem(
+            location, f"must be {names.get(wanted, wanted)}. Received: {error.instance!r}", "Fix the value"
+        )
+    return FileProblem(
+        location, f"must keep to Ray's schema. Received: {error.instance!r}", f"Ray says: {error.message}"
+    )

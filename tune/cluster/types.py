@@ -1,4 +1,4 @@
-"""A cluster file as it was read, and a problem found in it. Knows no rule; `cluster.py` and the providers' do."""
+"""A cluster file as it was read, and a problem found in it. Knows no rule; `check.py` and the providers' modules do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PLACEHOLDER = re.compile(r"FILL-IN[A-Z0-9-]*")
 
 
 @dataclass(frozen=True)
-class Problem:
+class FileProblem:
     """One broken rule: where, the rule with what was received, and the remedy."""
 
     location: Location
@@ -30,7 +30,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class NodeType:
+class ClusterNodeType:
     """One entry of `available_node_types`."""
 
     name: str
@@ -43,24 +43,24 @@ class NodeType:
         return self.raw["node_config"]  # type: ignore[no-any-return]
 
     @property
-    def most(self) -> int:
+    def max_workers(self) -> int:
         """Most nodes of this type."""
         return int(self.raw["max_workers"])
 
     @property
-    def least(self) -> int:
+    def min_workers(self) -> int:
         """Nodes of this type that are always there."""
         return int(self.raw["min_workers"])
 
-    def at(self, *keys: str | int) -> tuple[str | int, ...]:
+    def location(self, *keys: str | int) -> tuple[str | int, ...]:
         """Returns the location of a key of this type."""
         return ("available_node_types", self.name, *keys)
 
 
-def node_types(config: dict[str, Any]) -> list[NodeType]:
+def node_types(config: dict[str, Any]) -> list[ClusterNodeType]:
     """Returns the node types of a prepared launcher file, the head first."""
     head = config["head_node_type"]
-    found = [NodeType(name, name == head, raw) for name, raw in config["available_node_types"].items()]
+    found = [ClusterNodeType(name, name == head, raw) for name, raw in config["available_node_types"].items()]
     return sorted(found, key=lambda node: not node.is_head)
 
 
@@ -79,7 +79,7 @@ def texts(value: Any) -> list[str]:
     return [entry for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
 
 
-def number(value: Any) -> float:
+def as_number(value: Any) -> float:
     """Returns a number, also one written as text as Kubernetes likes it, and 0 for anything else."""
     try:
         return float(value)
@@ -87,17 +87,17 @@ def number(value: Any) -> float:
         return 0
 
 
-def unfilled(value: Any, location: Location = (), seen: set[str] | None = None) -> Iterator[Problem]:
+def unfilled_placeholders(value: Any, location: Location = (), seen: set[str] | None = None) -> Iterator[FileProblem]:
     """Yields a problem for every placeholder that is left, where it first stands."""
     seen = set() if seen is None else seen
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from unfilled(inner, (*location, key), seen)
+            yield from unfilled_placeholders(inner, (*location, key), seen)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from unfilled(inner, (*location, index), seen)
+            yield from unfilled_placeholders(inner, (*location, index), seen)
     elif isinstance(value, str):
         for name in sorted(set(_PLACEHOLDER.findall(value)) - seen):
             seen.add(name)
             remedy = f"Put your own in place of every {name}; the page in the file's first lines says which"
-            yield Problem(location, f"must be filled in. Received: {value!r}", remedy)
+            yield FileProblem(location, f"must be filled in. Received: {value!r}", remedy)

@@ -27,9 +27,10 @@ from trainables.dataset.reader import (
     hash_pixels,
     open_dataset,
 )
-from trainables.dataset.writer import DatasetWriter, check_target, existing_dataset
+from trainables.dataset.target import check_target, existing_dataset
+from trainables.dataset.writer import DatasetWriter
 from tune.errors import SourceError
-from tune.sources.decoding import Unreadable, fit, quiet_decoders
+from tune.sources.decoding import UnreadableImage, resize, silence_decoders
 from tune.sources.folder_layout import Item, split_of
 from tune.sources.opening import Source, fingerprint_source, open_source
 from tune.sources.split_names import parse_decisions
@@ -113,14 +114,14 @@ def import_dataset(
         return Imported(existing, unchanged=True)
     opened = open_source(source, parse_decisions(options.splits, options.validation))
     existing = existing_dataset(target, _digest(_settings_of_version_1(source_fingerprint, options)))
-    if existing is not None and _holds(existing, opened):
+    if existing is not None and _already_imported(existing, opened):
         return Imported(existing, unchanged=True)
     check_target(target, replace=replace)
     with (
-        quiet_decoders(),
+        silence_decoders(),
         DatasetWriter(target, opened.classes, replace=replace, expected_images=opened.expected_images) as writer,
     ):
-        bad = _fill(writer, opened, options, on_image)
+        bad = _write_images(writer, opened, options, on_image)
         writer.finish(
             opened.name,
             fingerprint,
@@ -142,7 +143,7 @@ def _settings_of_version_1(source_fingerprint: str, options: ImportOptions) -> s
     return f"{FORMAT_VERSION} 1 {source_fingerprint} ImportOptions({known})"
 
 
-def _holds(dataset: Dataset, source: Source) -> bool:
+def _already_imported(dataset: Dataset, source: Source) -> bool:
     """Whether a data set has the images, classes and splits that a source has by its names."""
     if dataset.info.classes != source.classes:
         return False
@@ -158,7 +159,7 @@ def _holds(dataset: Dataset, source: Source) -> bool:
     return not there
 
 
-def _fill(
+def _write_images(
     writer: DatasetWriter, source: Source, options: ImportOptions, on_image: Callable[[int, int], None] | None
 ) -> list[SkippedImage]:
     """Writes every readable image; returns the others."""
@@ -167,7 +168,7 @@ def _fill(
     unread: dict[str, SkippedImage] = {}
     first: tuple[str, Pixels] | None = None
     for done, (item, image) in enumerate(_decoded(source, options), start=1):
-        if isinstance(image, Unreadable):
+        if isinstance(image, UnreadableImage):
             bad.append(SkippedImage(path=item.path, reason=str(image)))
             unread.setdefault(item.class_name, bad[-1])
         else:
@@ -184,20 +185,20 @@ def _fill(
     return bad
 
 
-def _decoded(source: Source, options: ImportOptions) -> Iterator[tuple[Item, Pixels | Unreadable]]:
+def _decoded(source: Source, options: ImportOptions) -> Iterator[tuple[Item, Pixels | UnreadableImage]]:
     """Decodes in threads, a few chunks ahead, and yields in the source's order."""
 
-    def decode_chunk(items: list[Item]) -> list[tuple[Item, Pixels | Unreadable]]:
+    def decode_chunk(items: list[Item]) -> list[tuple[Item, Pixels | UnreadableImage]]:
         return [(item, decode_one(item)) for item in items]
 
-    def decode_one(item: Item) -> Pixels | Unreadable:
+    def decode_one(item: Item) -> Pixels | UnreadableImage:
         try:
-            return fit(source.pixels(item), options.store_size_px, options.channels, item.path)
-        except Unreadable as error:
+            return resize(source.pixels(item), options.store_size_px, options.channels, item.path)
+        except UnreadableImage as error:
             return error
 
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="decode")
-    waiting: deque[Future[list[tuple[Item, Pixels | Unreadable]]]] = deque()
+    waiting: deque[Future[list[tuple[Item, Pixels | UnreadableImage]]]] = deque()
     try:
         for chunk in _chunks(source):
             waiting.append(executor.submit(decode_chunk, chunk))
@@ -236,7 +237,7 @@ def _check_bad(bad: list[SkippedImage], images: int, max_bad: float) -> None:
         shown = ", ".join(f"{image.path} ({image.reason})" for image in bad[:3])
         raise SourceError(
             f"At most {max_bad:.2%} of the images may be unreadable. Received: {len(bad)} of {images}: {shown}"
-            f"{', ...' if len(bad) > 3 else ''}; mend or remove them, or raise --max-bad."
+            f"{', ...' if len(bad) > 3 else ''}; fix or remove them, or raise --max-bad."
         )
 
 

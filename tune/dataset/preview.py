@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tune.errors import DatasetError, PreprocessingError, nearest
-from tune.yaml_values import number
+from tune.yaml_values import parse_number
 
 if TYPE_CHECKING:
     from trainables.dataset.reader import Dataset, Pixels
@@ -35,7 +35,7 @@ def parse_strengths(method: str, settings: Sequence[str]) -> dict[str, float]:
             remedy = nearest(name, known) if known else " It has none."
             raise PreprocessingError(f"Method {method!r} has no strength {name!r}.{remedy}")
         try:
-            strength, why = number(value), ""
+            strength, why = parse_number(value), ""
         except ValueError as error:
             strength, why = None, f": {error}"
         if strength is None:

@@ -71,7 +71,7 @@ class DatasetReport(BaseModel, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-def describe(dataset: Dataset) -> DatasetReport:
+def describe_dataset(dataset: Dataset) -> DatasetReport:
     """Reads every image once, in order, and counts."""
     means, squares, constant = _by_image(dataset)
     info = dataset.info

@@ -15,7 +15,8 @@ from typing import Final
 import numpy as np
 
 from trainables.dataset.reader import SPLITS, Dataset, Pixels, open_dataset
-from trainables.dataset.writer import DatasetWriter, existing_dataset
+from trainables.dataset.target import existing_dataset
+from trainables.dataset.writer import DatasetWriter
 from tune.dataset.face_drawing import EXPRESSIONS, SIZE_PX, draw_face
 from tune.errors import SourceError
 

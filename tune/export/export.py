@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainables.config import TrialConfig
-from trainables.dataset.folds import test_rows, untwinned
+from trainables.dataset.folds import test_rows, without_twin_in_other_split
 from trainables.dataset.reader import Dataset
 from trainables.places import Place
 from trainables.training.metrics import evaluate, wilson_interval
 from tune.errors import ExportError
-from tune.export.atomic_folder import check_destination, whole_folder
+from tune.export.destination import atomic_export, check_destination
 from tune.export.import_tensorflow import import_tensorflow
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def export_checkpoint(
     model = _load_model(checkpoint, dataset)
     parameters = int(model.count_params())
     needed_bytes = 8 * parameters + _SPARE_BYTES
-    with whole_folder(destination, needed_bytes, known_by=LABELS_FILE, parts=EXPORT_PARTS) as folder:
+    with atomic_export(destination, needed_bytes, known_by=LABELS_FILE, parts=EXPORT_PARTS) as folder:
         note = _write_description(folder, dataset, config)
         _write_json(
             folder / METRICS_FILE,
@@ -154,7 +154,7 @@ def _evaluate(model: keras.Model, dataset: Dataset, config: TrialConfig) -> dict
     feed = Feed(dataset, config.preprocessing, config.model_dump())
     batches = feed.evaluation_batches(rows, _BATCH)
     logits = np.concatenate([np.asarray(model.predict_on_batch(images)) for images, _ in batches])
-    alone = np.isin(rows, untwinned(dataset, rows))
+    alone = np.isin(rows, without_twin_in_other_split(dataset, rows))
 
     def scores(chosen: Any) -> dict[str, Any]:
         figures = evaluate(logits[chosen], dataset.labels[rows[chosen]], len(dataset.info.classes))

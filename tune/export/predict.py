@@ -21,7 +21,7 @@ from tune.errors import ExportError, ImageError
 from tune.export.arrays import ImageLike, images_in
 from tune.export.export import LABELS_FILE, MODEL_FILE, PREPROCESSING_FILE
 from tune.export.import_tensorflow import import_tensorflow
-from tune.sources.decoding import Unreadable, decode, quiet_decoders
+from tune.sources.decoding import UnreadableImage, decode, silence_decoders
 
 if TYPE_CHECKING:
     import albumentations as A
@@ -88,7 +88,7 @@ class Predictor:
     def _batches(self, items: list[Path | Pixels]) -> Iterator[tuple[list[Path | Pixels], Pixels]]:
         """Reads the next batch while the model works on this one."""
         batches = [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
-        with quiet_decoders(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
+        with silence_decoders(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
             pending = [readers.submit(self._read, item) for batch in batches[:1] for item in batch]
             for number, batch in enumerate(batches):
                 following = [readers.submit(self._read, item) for nxt in batches[number + 1 :][:1] for item in nxt]
@@ -107,7 +107,7 @@ class Predictor:
         path = item
         try:
             image = decode(path.read_bytes(), str(path))
-        except (OSError, Unreadable, DatasetError) as error:
+        except (OSError, UnreadableImage, DatasetError) as error:
             remedy = "Name a PNG, JPEG, BMP, TIFF or WebP image."
             raise ImageError(f"An image must be readable. Received: {path}: {error}. {remedy}") from error
         return _fitted(image, self._labels.height_px, self._labels.width_px, self._labels.channels)

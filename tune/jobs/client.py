@@ -18,13 +18,13 @@ from ray.job_submission import JobSubmissionClient
 _ADDRESS = "RAY_API_SERVER_ADDRESS"
 _TIMEOUT_S = (5, 60)
 _TICK_S, _SILENCE_S = 1.0, 15.0
-_CHATTY = (
+_NOISY_LOGGERS = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
     "ray._private.authentication.authentication_token_setup",
 )
-BROKEN = (OSError, RuntimeError, aiohttp.ClientError, ray.exceptions.RayError)
+CONNECTION_ERRORS = (OSError, RuntimeError, aiohttp.ClientError, ray.exceptions.RayError)
 """What Ray's client raises when the jobs server goes away; `requests` raises OSErrors."""
 
 
@@ -41,7 +41,7 @@ class JobsClient(JobSubmissionClient):
     """Ray's client with time limits: a machine that is gone does not answer at all (Ray 2.60 waits for it for ever)."""
 
     def __init__(self, address: str) -> None:
-        for name in _CHATTY:
+        for name in _NOISY_LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
         before = os.environ.get(_ADDRESS)
         os.environ[_ADDRESS] = address  # Ray 2.60 prefers this and RAY_ADDRESS to what it is given
@@ -68,7 +68,7 @@ class JobsClient(JobSubmissionClient):
         chunks, rest = self.tail_job_logs(job_id), ""
         try:
             while True:
-                chunk = loop.create_task(_next(chunks))
+                chunk = loop.create_task(_next_chunk(chunks))
                 asked = time.monotonic()
                 try:
                     while not loop.run_until_complete(asyncio.wait({chunk}, timeout=_TICK_S))[0]:
@@ -94,7 +94,7 @@ class JobsClient(JobSubmissionClient):
             loop.close()
 
 
-async def _next(chunks: Any) -> str | None:
+async def _next_chunk(chunks: Any) -> str | None:
     try:
         return str(await anext(chunks))
     except StopAsyncIteration:

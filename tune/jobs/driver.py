@@ -12,10 +12,10 @@ import sys
 import time
 from typing import Any
 
-_OWN = {0, 2, 3, 4, 5, 130}
-_STARTS_AGAIN = 5
-_PAUSE_S = 2.0
-_LONG_S = 600.0
+_FINAL_EXIT_CODES = {0, 2, 3, 4, 5, 130}
+_MAX_RESTARTS = 5
+_RESTART_PAUSE_S = 2.0
+_STABLE_AFTER_S = 600.0
 """A driver that has run for so long does not die of how it starts: its deaths are counted from one again."""
 
 
@@ -34,18 +34,18 @@ def main(arguments: list[str]) -> int:
         started = time.monotonic()
         command = [sys.executable, "-m", "tune.cli", *arguments]
         status = subprocess.call(command, preexec_fn=_end_with_parent)
-        if status in _OWN:
+        if status in _FINAL_EXIT_CODES:
             return status
-        deaths = 1 if time.monotonic() - started > _LONG_S else deaths + 1
+        deaths = 1 if time.monotonic() - started > _STABLE_AFTER_S else deaths + 1
         how = f"was killed ({signal.Signals(-status).name})" if status < 0 else f"broke off (exit code {status})"
         if stopping:
             return 130
-        if deaths > _STARTS_AGAIN:
+        if deaths > _MAX_RESTARTS:
             print(f"\nthe driver {how} {deaths} times; giving up", flush=True)
             return 128 - status if status < 0 else status
         # The line before may have been cut short.
-        print(f"\nthe driver {how}; starting it again ({deaths} of {_STARTS_AGAIN})", flush=True)
-        time.sleep(_PAUSE_S)
+        print(f"\nthe driver {how}; starting it again ({deaths} of {_MAX_RESTARTS})", flush=True)
+        time.sleep(_RESTART_PAUSE_S)
 
 
 def _end_with_parent() -> None:

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 from tune.errors import JobError
-from tune.jobs.server import Job, JobsServer
-from tune.search.confirmation import candidates, numbers
+from tune.jobs.job import Job
+from tune.jobs.server import JobsServer
+from tune.search.confirmation import confirmation_candidates, confirmation_numbers
 from tune.session.live_display import LiveStudy
 from tune.study.spec import StudySpec
-from tune.study.study_state import StudyRecord
+from tune.study.study_state import StudyState
 
 _RESUBMISSIONS = 5
 _TABLE_SHOWS = re.compile(r"trial \d+( seed \d+)? (started: |epoch \d+/|(complete|pruned|cut): |interrupted after )")
@@ -36,10 +37,10 @@ def follow_study(server: JobsServer, job: Job, spec: StudySpec, terminal: TextIO
     with Watcher(spec, terminal) as watcher:
         for attempt in range(_RESUBMISSIONS + 1):
             if attempt:
-                watcher.take("the job's supervisor died; submitting the study again, which goes on where it was")
+                watcher.show_line("the job's supervisor died; submitting the study again, which goes on where it was")
                 job = server.running(spec.name) or server.submit(spec)
             for line in server.follow(job.id):
-                watcher.take(line)
+                watcher.show_line(line)
             ended = server.find(job.id)
             if ended is None or ended.died:
                 continue
@@ -62,8 +63,8 @@ class Watcher:
         self._terminal = terminal
         self._past = 0
         self._confirming = False
-        self.record = StudyRecord()
-        self._live = LiveStudy(terminal, spec, self.record.trials, spec.trials)
+        self.state = StudyState()
+        self._live = LiveStudy(terminal, spec, self.state.trials, spec.trials)
 
     def __enter__(self) -> Watcher:
         self._live.__enter__()
@@ -72,24 +73,24 @@ class Watcher:
     def __exit__(self, *error: object) -> None:
         self._live.__exit__(*error)
 
-    def take(self, line: str | None) -> None:
+    def show_line(self, line: str | None) -> None:
         """Takes one line, or the news that there is none."""
-        event = None if line is None else event_of(line)
+        event = None if line is None else parse_event(line)
         if event is not None:
-            self._add(event)
+            self._apply(event)
         elif line and _TABLE_SHOWS.match(line):
             self._live.event(line)
         elif line:
             self._live.line(line)
         self._live.refresh()
 
-    def _add(self, event: Mapping[str, Any]) -> None:
+    def _apply(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "history":
             self._past = event["events"]
-            self.record = StudyRecord()
+            self.state = StudyState()
             self._show(confirming=False)
             return
-        self.record.apply(event)
+        self.state.apply(event)
         self._past -= 1
         if self._past < 0 and event["event"] == "session" and event["phase"] == "confirm" and not self._confirming:
             self._show(confirming=True)
@@ -97,15 +98,15 @@ class Watcher:
     def _show(self, *, confirming: bool) -> None:
         self._live.__exit__()
         self._confirming = confirming
-        shown, expected = self.record.trials, self._spec.trials
+        shown, expected = self.state.trials, self._spec.trials
         if confirming:
-            shown = self.record.confirmations
-            expected = len(numbers(self._spec, candidates(self._spec, self.record)))
+            shown = self.state.confirmations
+            expected = len(confirmation_numbers(self._spec, confirmation_candidates(self._spec, self.state)))
         self._live = LiveStudy(self._terminal, self._spec, shown, expected)
         self._live.__enter__()
 
 
-def event_of(line: str) -> dict[str, Any] | None:
+def parse_event(line: str) -> dict[str, Any] | None:
     """Returns the event that a line tells, None if it is one for people; what JSON cannot say is NaN again."""
     if not line.startswith('{"event":'):
         return None
@@ -120,12 +121,12 @@ def event_of(line: str) -> dict[str, Any] | None:
     return event
 
 
-def told(lines: Iterable[str]) -> StudyRecord:
-    """Returns the record that a job's lines add up to."""
-    record = StudyRecord()
+def state_from_lines(lines: Iterable[str]) -> StudyState:
+    """Returns the state that a job's lines add up to."""
+    state = StudyState()
     for line in lines:
-        event = event_of(line)
+        event = parse_event(line)
         if event is not None:
-            record = StudyRecord() if event["event"] == "history" else record
-            record.apply(event)
-    return record
+            state = StudyState() if event["event"] == "history" else state
+            state.apply(event)
+    return state

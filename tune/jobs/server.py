@@ -7,16 +7,15 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import ray.exceptions
 
 from trainables.places import is_bucket
 from tune.errors import JobError, nearest
-from tune.jobs.client import BROKEN, connect
+from tune.jobs.client import CONNECTION_ERRORS, connect
+from tune.jobs.job import Job, read_job
 from tune.study.spec import StudySpec
 from tune.study.yaml_source import write_yaml
 
@@ -26,52 +25,7 @@ STOP_S = 90
 _CODE = Path(__file__).parents[2]
 _PACKAGES = ("tune", "trainables", "search_spaces")
 _ENTRYPOINT = "exec python -m tune.jobs.driver run study.yaml --no-calibrate --events -"
-_TICK_S, _PATIENCE_S = 1.0, 60.0
-_STATES = {
-    "PENDING": "waiting",
-    "RUNNING": "running",
-    "STOPPED": "stopped",
-    "SUCCEEDED": "succeeded",
-    "FAILED": "failed",
-}
-_DEATHS = {
-    "JOB_SUPERVISOR_ACTOR_DIED",
-    "JOB_SUPERVISOR_ACTOR_START_FAILURE",
-    "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE",
-}
-
-
-@dataclass(frozen=True)
-class Job:
-    """One submission of a study.
-
-    Attributes:
-        id: Ray's submission id.
-        study: the study's name.
-        state: `waiting`, `running`, `stopped`, `succeeded` or `failed`.
-        version: of the emotune that submitted it.
-        spec: the study's resolved file, as JSON.
-        begun: seconds since 1970; `ended` is None until it has.
-        exit_code: its driver's, None if that did not come to an end by itself.
-        died: whether its supervisor or its wrapper died, so that submitting it again goes on with it.
-        message: Ray's words on how it is.
-    """
-
-    id: str
-    study: str
-    state: str
-    version: str
-    spec: str
-    begun: float
-    ended: float | None
-    exit_code: int | None
-    died: bool
-    message: str
-
-    @property
-    def open(self) -> bool:
-        """Whether it waits or runs."""
-        return self.state in ("waiting", "running")
+_TICK_S, _TIMEOUT_S = 1.0, 60.0
 
 
 class JobsServer:
@@ -91,7 +45,7 @@ class JobsServer:
                 f"the cluster at {self.address} wants its own token. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to "
                 "what `ray get-auth-token` prints on its head node"
             ) from None
-        except (*BROKEN, ValueError, LookupError):
+        except (*CONNECTION_ERRORS, ValueError, LookupError):
             raise JobError(
                 f"--address must be a Ray cluster's jobs server. Received: {self.address}, where none answers. "
                 "Start the cluster (ray up), or open a way to its port 8265 (ray dashboard CLUSTER.yaml)"
@@ -110,10 +64,10 @@ class JobsServer:
             JobError: the server has gone.
         """
         try:
-            found = [_job(details) for details in self._client.list_jobs()]
-        except BROKEN as error:
-            raise self._gone(error) from None
-        return sorted((job for job in found if job is not None), key=lambda job: job.begun, reverse=True)
+            found = [read_job(details) for details in self._client.list_jobs()]
+        except CONNECTION_ERRORS as error:
+            raise self._server_error(error) from None
+        return sorted((job for job in found if job is not None), key=lambda job: job.started, reverse=True)
 
     def latest(self, study: str) -> Job:
         """Returns the latest job of a study.
@@ -133,7 +87,7 @@ class JobsServer:
 
     def running(self, study: str) -> Job | None:
         """Returns the job that has a study now, if there is one."""
-        return next((job for job in self.jobs() if job.study == study and job.open), None)
+        return next((job for job in self.jobs() if job.study == study and job.active), None)
 
     def find(self, job_id: str) -> Job | None:
         """Returns a job, or None when the server does not know it: the head node is a new one.
@@ -142,11 +96,11 @@ class JobsServer:
             JobError: the server does not answer.
         """
         try:
-            return _job(self._client.get_job_info(job_id))
-        except BROKEN as error:
+            return read_job(self._client.get_job_info(job_id))
+        except CONNECTION_ERRORS as error:
             if "status code 404" in str(error):
                 return None
-            raise self._gone(error) from None
+            raise self._server_error(error) from None
 
     def submit(self, spec: StudySpec) -> Job:
         """Ships a study with this installation's code, and starts it on the head node; the study goes on if it exists.
@@ -164,7 +118,7 @@ class JobsServer:
             )
         version = importlib.metadata.version("emotune")
         with tempfile.TemporaryDirectory(prefix="emotune-") as folder:
-            _fill(Path(folder), spec, version)
+            _write_working_directory(Path(folder), spec, version)
             try:
                 job_id = self._client.submit_job(
                     entrypoint=_ENTRYPOINT,
@@ -177,8 +131,8 @@ class JobsServer:
                         "emotune_spec": spec.model_dump_json(),
                     },
                 )
-            except BROKEN as error:
-                raise self._gone(error) from None
+            except CONNECTION_ERRORS as error:
+                raise self._server_error(error) from None
         job = self.find(job_id)
         if job is None:
             raise JobError(f"job {job_id} has vanished from {self.address}. Submit the study again")
@@ -193,11 +147,11 @@ class JobsServer:
         asked = time.monotonic()
         try:
             self._client.stop_job(job.id)
-        except BROKEN as error:
-            raise self._gone(error) from None
-        while (now := self.find(job.id)) is not None and now.open:
+        except CONNECTION_ERRORS as error:
+            raise self._server_error(error) from None
+        while (now := self.find(job.id)) is not None and now.active:
             waited = time.monotonic() - asked
-            if waited > STOP_S + _PATIENCE_S:
+            if waited > STOP_S + _TIMEOUT_S:
                 raise JobError(f"job {job.id} does not end. Look into it: ray job logs {job.id}")
             yield waited
             time.sleep(_TICK_S)
@@ -210,8 +164,8 @@ class JobsServer:
         """
         try:
             return self._client.get_job_logs(job.id).splitlines()
-        except BROKEN as error:
-            raise self._gone(error) from None
+        except CONNECTION_ERRORS as error:
+            raise self._server_error(error) from None
 
     def follow(self, job_id: str) -> Iterator[str | None]:
         """Yields a job's lines from its first on until it ends, None about every second in which there is none.
@@ -230,22 +184,22 @@ class JobsServer:
                     if line is None or number > told:
                         told = max(told, number)
                         yield line
-            except (*BROKEN, JobError):
+            except (*CONNECTION_ERRORS, JobError):
                 pass
             try:
                 job = self.find(job_id)
             except JobError:
                 lost = lost or time.monotonic()
-                if time.monotonic() - lost > _PATIENCE_S:
+                if time.monotonic() - lost > _TIMEOUT_S:
                     raise
             else:
                 lost = None
-                if job is None or not job.open:
+                if job is None or not job.active:
                     return
             yield None
             time.sleep(_TICK_S)
 
-    def _gone(self, error: Exception) -> JobError:
+    def _server_error(self, error: Exception) -> JobError:
         first = next(iter(str(error).splitlines()), "")[:200]
         return JobError(
             f"the jobs server at {self.address} does not do as asked: {first}. When the cluster is up again, the same "
@@ -290,7 +244,7 @@ def _url(address: str) -> str:
     return address
 
 
-def _fill(folder: Path, spec: StudySpec, version: str) -> None:
+def _write_working_directory(folder: Path, spec: StudySpec, version: str) -> None:
     """Writes what every node of the job works with: the study, and the code that read it."""
     write_yaml(folder / "study.yaml", spec.model_dump(mode="json"))
     for package in _PACKAGES:
@@ -298,22 +252,3 @@ def _fill(folder: Path, spec: StudySpec, version: str) -> None:
     metadata = folder / f"emotune-{version}.dist-info"  # so that the code also knows its version there
     metadata.mkdir()
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: emotune\nVersion: {version}\n", encoding="utf-8")
-
-
-def _job(details: Any) -> Job | None:
-    metadata = details.metadata or {}
-    if "emotune_study" not in metadata or details.submission_id is None:
-        return None
-    return Job(
-        id=details.submission_id,
-        study=metadata["emotune_study"],
-        state=_STATES[str(details.status)],
-        version=metadata["emotune_version"],
-        spec=metadata["emotune_spec"],
-        begun=(details.start_time or 0) / 1000,
-        ended=None if details.end_time is None else details.end_time / 1000,
-        exit_code=details.driver_exit_code,
-        died=str(details.status) == "FAILED"
-        and (details.error_type in _DEATHS if details.driver_exit_code is None else details.driver_exit_code < 0),
-        message=details.message or "",
-    )

@@ -11,7 +11,7 @@ import ray
 import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tune.nodes.capacity import Machine, NodeType, Room
+from tune.nodes.capacity import AutoscaledNodeType, ClusterCapacity, NodeCapacity
 
 _HEAD = "node:__internal_head__"
 _ANSWER_S = 60.0
@@ -19,16 +19,16 @@ _POD_CLUSTER, _POD_NAMESPACE = "RAY_CLUSTER_NAME", "RAY_CLUSTER_NAMESPACE"
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
-def find_room() -> Room:
+def find_capacity() -> ClusterCapacity:
     """Returns the joined cluster's nodes, and those that its autoscaler may start."""
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     config = _config_of_the_cluster()
-    lasting = tuple(Machine.of(resources) for resources in alive if _HEAD in resources)
+    lasting = tuple(NodeCapacity.of(resources) for resources in alive if _HEAD in resources)
     types, most = node_types(config) if config else ((), 0)
-    return Room(tuple(map(Machine.of, alive)), lasting, types, most)
+    return ClusterCapacity(tuple(map(NodeCapacity.of, alive)), lasting, types, most)
 
 
-def node_types(config: dict[str, Any]) -> tuple[tuple[NodeType, ...], int]:
+def node_types(config: dict[str, Any]) -> tuple[tuple[AutoscaledNodeType, ...], int]:
     """Returns an autoscaler's kinds of worker, and how many workers it may have altogether.
 
     Args:
@@ -40,7 +40,7 @@ def node_types(config: dict[str, Any]) -> tuple[tuple[NodeType, ...], int]:
     for name, kind in (config.get("available_node_types") or {}).items():
         count = min(most, int(kind.get("max_workers", 0 if name == head else most)))
         if count:
-            types.append(NodeType(name, Machine.of(kind.get("resources") or {}), count))
+            types.append(AutoscaledNodeType(name, NodeCapacity.of(kind.get("resources") or {}), count))
     return tuple(types), most
 
 

@@ -7,50 +7,50 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tune.errors import ClusterError
-from tune.study.spec import Resources
+from tune.study.spec_sections import Resources
 
 _EPSILON = 1e-6
-MOST = 10_000
+UNLIMITED_TRIALS = 10_000
 """Trials at once, more than any cluster here holds."""
 
 
 @dataclass(frozen=True)
-class Machine:
+class NodeCapacity:
     """What Ray may hand out on one node."""
 
     cpus: float = 0.0
     gpus: float = 0.0
 
     @classmethod
-    def of(cls, resources: Mapping[str, float]) -> Machine:
+    def of(cls, resources: Mapping[str, float]) -> NodeCapacity:
         """Takes resources as Ray counts them."""
         return cls(float(resources.get("CPU", 0.0)), float(resources.get("GPU", 0.0)))
 
 
 @dataclass(frozen=True)
-class NodeType:
+class AutoscaledNodeType:
     """A kind of node that the autoscaler may start."""
 
     name: str
-    machine: Machine
-    most: int
+    capacity: NodeCapacity
+    max_nodes: int
 
 
 @dataclass(frozen=True)
-class Room:
+class ClusterCapacity:
     """The nodes that are there, and those that may come.
 
     Attributes:
         nodes: the living nodes.
-        lasting: those of them that are no worker of the autoscaler's: its head.
-        types: what the autoscaler may start; empty for a cluster that does not grow.
-        most: workers of all types together.
+        permanent_nodes: those of them that are no worker of the autoscaler's: its head.
+        node_types: what the autoscaler may start; empty for a cluster that does not grow.
+        max_workers: workers of all types together.
     """
 
-    nodes: tuple[Machine, ...]
-    lasting: tuple[Machine, ...] = ()
-    types: tuple[NodeType, ...] = ()
-    most: int = 0
+    nodes: tuple[NodeCapacity, ...]
+    permanent_nodes: tuple[NodeCapacity, ...] = ()
+    node_types: tuple[AutoscaledNodeType, ...] = ()
+    max_workers: int = 0
 
     @property
     def cpus(self) -> float:
@@ -63,12 +63,15 @@ class Room:
         return sum(node.gpus for node in self.nodes)
 
     @property
-    def may_grow_to(self) -> int:
+    def max_nodes(self) -> int:
         """Nodes when the autoscaler has started all it may."""
-        return max(len(self.nodes), len(self.lasting) + min(self.most, sum(t.most for t in self.types)))
+        return max(
+            len(self.nodes),
+            len(self.permanent_nodes) + min(self.max_workers, sum(t.max_nodes for t in self.node_types)),
+        )
 
 
-def trials_at_once(wanted: Resources, room: Room, limit: int = MOST) -> int:
+def trials_at_once(resources: Resources, capacity: ClusterCapacity, limit: int = UNLIMITED_TRIALS) -> int:
     """Returns how many trials fit at the same time, with the nodes that may still come.
 
     Args:
@@ -79,32 +82,37 @@ def trials_at_once(wanted: Resources, room: Room, limit: int = MOST) -> int:
     Raises:
         ClusterError: not one trial fits, on any node or kind of node.
     """
-    fits = max(_fits(wanted, room.nodes, limit), _fits(wanted, _grown(wanted, room), limit))
+    fits = max(
+        _count_trials(resources, capacity.nodes, limit),
+        _count_trials(resources, _largest_cluster(resources, capacity), limit),
+    )
     if not fits:
-        raise ClusterError(_why_none(wanted, room))
+        raise ClusterError(_no_fit_reason(resources, capacity))
     return fits
 
 
-def fits_now(wanted: Resources, room: Room) -> bool:
+def fits_now(resources: Resources, capacity: ClusterCapacity) -> bool:
     """Says whether a trial can start without waiting for a new node."""
-    return _fits(wanted, room.nodes, 1) > 0
+    return _count_trials(resources, capacity.nodes, 1) > 0
 
 
-def _grown(wanted: Resources, room: Room) -> list[Machine]:
+def _largest_cluster(resources: Resources, capacity: ClusterCapacity) -> list[NodeCapacity]:
     """Returns the cluster at its largest: the kinds of node that hold most trials first, as many as may be."""
-    nodes, left = list(room.lasting), room.most
-    for kind in sorted(room.types, key=lambda t: _fits(wanted, [t.machine], MOST), reverse=True):
-        count = min(kind.most, left, MOST)
-        nodes += [kind.machine] * count
+    nodes, left = list(capacity.permanent_nodes), capacity.max_workers
+    for kind in sorted(
+        capacity.node_types, key=lambda t: _count_trials(resources, [t.capacity], UNLIMITED_TRIALS), reverse=True
+    ):
+        count = min(kind.max_nodes, left, UNLIMITED_TRIALS)
+        nodes += [kind.capacity] * count
         left -= count
     return nodes
 
 
-def _fits(wanted: Resources, nodes: Iterable[Machine], limit: int) -> int:
+def _count_trials(resources: Resources, nodes: Iterable[NodeCapacity], limit: int) -> int:
     """Places one trial after another: whole on one node if one has room, else its feed workers where they fit."""
-    free = [[node.cpus, float(_gpu_shares(wanted.gpus_per_trial, node.gpus))] for node in nodes]
-    alone, whole = wanted.cpus_per_trial, wanted.cpus_per_trial + wanted.feed_workers
-    gpu = 1.0 if wanted.gpus_per_trial else 0.0
+    free = [[node.cpus, float(_gpu_shares(resources.gpus_per_trial, node.gpus))] for node in nodes]
+    alone, whole = resources.cpus_per_trial, resources.cpus_per_trial + resources.feed_workers
+    gpu = 1.0 if resources.gpus_per_trial else 0.0
     for placed in range(limit):
         able = [node for node in free if node[0] >= alone - _EPSILON and node[1] >= gpu]
         if not able:
@@ -112,7 +120,7 @@ def _fits(wanted: Resources, nodes: Iterable[Machine], limit: int) -> int:
         home = next((node for node in able if node[0] >= whole - _EPSILON), max(able))
         home[0] -= alone
         home[1] -= gpu
-        for _ in range(wanted.feed_workers):
+        for _ in range(resources.feed_workers):
             host = home if home[0] >= 1 - _EPSILON else max(free)
             if host[0] < 1 - _EPSILON:
                 return placed
@@ -130,32 +138,33 @@ def _gpu_shares(each: float, gpus: float) -> int:
     return whole * math.floor(1 / each + _EPSILON) + math.floor((gpus - whole) / each + _EPSILON)
 
 
-def _why_none(wanted: Resources, room: Room) -> str:
-    kinds = [kind.machine for kind in room.types if kind.most and room.most]
-    machines: Sequence[Machine] = [*room.nodes, *kinds]
+def _no_fit_reason(resources: Resources, capacity: ClusterCapacity) -> str:
+    kinds = [kind.capacity for kind in capacity.node_types if kind.max_nodes and capacity.max_workers]
+    machines: Sequence[NodeCapacity] = [*capacity.nodes, *kinds]
     one = "node or kind of node that may be started" if kinds else "node"
     gpus, cpus = max((m.gpus for m in machines), default=0.0), max((m.cpus for m in machines), default=0.0)
-    if wanted.gpus_per_trial > gpus + _EPSILON:
-        found = f"Ray found {room.gpus:g} GPUs"
-        if room.gpus >= wanted.gpus_per_trial or kinds:
+    if resources.gpus_per_trial > gpus + _EPSILON:
+        found = f"Ray found {capacity.gpus:g} GPUs"
+        if capacity.gpus >= resources.gpus_per_trial or kinds:
             found += f", at most {gpus:g} on one {one}"
         return (
-            f"resources.gpus_per_trial={wanted.gpus_per_trial:g} and {found}. "
-            "Mend the driver (emotune doctor), or train on the processor: --set resources.gpus_per_trial=0"
+            f"resources.gpus_per_trial={resources.gpus_per_trial:g} and {found}. "
+            "Fix the driver (emotune doctor), or train on the processor: --set resources.gpus_per_trial=0"
         )
-    if wanted.cpus_per_trial > cpus + _EPSILON:
+    if resources.cpus_per_trial > cpus + _EPSILON:
         return (
-            f"resources.cpus_per_trial={wanted.cpus_per_trial:g}: a trial takes {wanted.cpus_per_trial:g} CPUs of one "
-            f"node and Ray has {cpus:g}, on the largest {one}. Lower resources.cpus_per_trial"
+            f"resources.cpus_per_trial={resources.cpus_per_trial:g}: a trial takes {resources.cpus_per_trial:g} CPUs "
+            f"of one node and Ray has {cpus:g}, on the largest {one}. Lower resources.cpus_per_trial"
         )
-    if wanted.gpus_per_trial and not any(
-        _fits(wanted.model_copy(update={"feed_workers": 0}), [m], 1) for m in machines
+    if resources.gpus_per_trial and not any(
+        _count_trials(resources.model_copy(update={"feed_workers": 0}), [m], 1) for m in machines
     ):
         return (
-            f"resources.gpus_per_trial={wanted.gpus_per_trial:g} with cpus_per_trial={wanted.cpus_per_trial:g}: no "
-            f"{one} has both. Lower one of them"
+            f"resources.gpus_per_trial={resources.gpus_per_trial:g} with cpus_per_trial={resources.cpus_per_trial:g}: "
+            f"no {one} has both. Lower one of them"
         )
+    with_feed = resources.cpus_per_trial + resources.feed_workers
     return (
-        f"resources.feed_workers={wanted.feed_workers}: a trial takes {wanted.cpus_per_trial + wanted.feed_workers:g} "
-        f"CPUs with its feed workers and Ray has {room.cpus:g}. Lower resources.feed_workers"
+        f"resources.feed_workers={resources.feed_workers}: a trial takes {with_feed:g} "
+        f"CPUs with its feed workers and Ray has {capacity.cpus:g}. Lower resources.feed_workers"
     )

@@ -12,14 +12,14 @@ from rich.table import Table
 
 from trainables.dataset.node_cache import info_in
 from trainables.places import Place, is_bucket
-from tune.nodes.inspection import NodeReport, look
-from tune.nodes.output_redirect import quiet_terminal
-from tune.nodes.problems import Needs, Problem, problems
+from tune.nodes.inspection import NodeReport, inspect_nodes
+from tune.nodes.output_redirect import redirect_output
+from tune.nodes.problems import Needs, NodeProblem, find_problems
 
 _SHOWN = {"ray": "Ray", "emotune": "emotune", "tensorflow": "TensorFlow", "keras": "Keras"}
 
 
-def examine(address: str | None, storage: str | None, data: str | None) -> tuple[list[NodeReport], list[Problem]]:
+def examine(address: str | None, storage: str | None, data: str | None) -> tuple[list[NodeReport], list[NodeProblem]]:
     """Asks every node of a cluster, or this machine.
 
     Args:
@@ -39,11 +39,11 @@ def examine(address: str | None, storage: str | None, data: str | None) -> tuple
     if data and is_bucket(data):
         info_in(Place(data))
     folder = str(Path(data).resolve()) if data and not is_bucket(data) else ""
-    with tempfile.TemporaryDirectory() as scratch, quiet_terminal(Path(scratch) / "ray.log") as terminal:
+    with tempfile.TemporaryDirectory() as scratch, redirect_output(Path(scratch) / "ray.log") as terminal:
         print("asking every node; TensorFlow's import takes a while", file=terminal, flush=True)
         with joined_ray(address):
-            reports = look(where, folder, tensorflow=True)
-    return reports, problems(reports, Needs(storage=where, data=folder))
+            reports = inspect_nodes(where, folder, tensorflow=True)
+    return reports, find_problems(reports, Needs(storage=where, data=folder))
 
 
 def node_table(reports: Sequence[NodeReport]) -> Table:
@@ -59,7 +59,7 @@ def node_table(reports: Sequence[NodeReport]) -> Table:
     return table
 
 
-def print_report(reports: Sequence[NodeReport], found: Sequence[Problem]) -> None:
+def print_report(reports: Sequence[NodeReport], found: Sequence[NodeProblem]) -> None:
     """Prints the table, the GPUs' names, and a line for each problem."""
     console = Console(soft_wrap=True)
     console.print(node_table(reports))
@@ -67,15 +67,15 @@ def print_report(reports: Sequence[NodeReport], found: Sequence[Problem]) -> Non
         for name, memory_mib in report.gpus_driver:
             console.print(f"{report.address}: {name}, {memory_mib:.0f} MiB", highlight=False)
     for problem in found:
-        kind = "problem" if problem.stops else "warning"
-        console.print(f"{kind}: {problem.words}", highlight=False, markup=False)
+        kind = "problem" if problem.is_fatal else "warning"
+        console.print(f"{kind}: {problem.message}", highlight=False, markup=False)
     if not found:
         console.print("nothing is wrong")
 
 
-def exit_code(found: Sequence[Problem]) -> int:
+def doctor_exit_code(found: Sequence[NodeProblem]) -> int:
     """Returns 2 where a problem would stop studies, else 0."""
-    return 2 if any(problem.stops for problem in found) else 0
+    return 2 if any(problem.is_fatal for problem in found) else 0
 
 
 def _cells(report: NodeReport) -> list[str]:

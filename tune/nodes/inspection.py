@@ -49,9 +49,9 @@ class NodeReport:
     python: str = ""
     packages: Mapping[str, str] = field(default_factory=dict)
     gpus_driver: tuple[tuple[str, float], ...] = ()
-    driver_words: str = ""
+    driver_message: str = ""
     gpus_tensorflow: int | None = None
-    tensorflow_words: str = ""
+    tensorflow_message: str = ""
     temporary: str = ""
     temporary_free_mib: float = 0.0
     storage_free_mib: float | None = None
@@ -61,7 +61,7 @@ class NodeReport:
     clock_skew_s: float | None = None
 
 
-def look(
+def inspect_nodes(
     storage: str = "", data: str = "", *, tensorflow: bool = False, answer_s: float = ANSWER_S
 ) -> list[NodeReport]:
     """Returns a report of every living node, the head first.
@@ -77,22 +77,22 @@ def look(
     if tensorflow:
         answer_s += _TENSORFLOW_S
     first = here or nodes[0]["NodeID"]
-    with _token(first, first == here, storage) as name, _by_value():
+    with _storage_token(first, first == here, storage) as name, _pickle_module_by_value():
         question = ((storage, name), data, tensorflow)
-        asked = {n["NodeID"]: _ask(n["NodeID"], machine.describe, *question) for n in nodes if n["NodeID"] != here}
-        answers: dict[str, Any] = {here: machine.describe(*question)} if here else {}
+        asked = {n["NodeID"]: _ask(n["NodeID"], machine.probe_node, *question) for n in nodes if n["NodeID"] != here}
+        answers: dict[str, Any] = {here: machine.probe_node(*question)} if here else {}
         deadline = time.monotonic() + answer_s
         for node, reference in asked.items():
             answers[node] = _answer(reference, deadline - time.monotonic())
-        skews = {node: _skew(node) for node in asked if not isinstance(answers[node], str)}
+        skews = {node: _clock_skew(node) for node in asked if not isinstance(answers[node], str)}
     return [_report(node, here, answers[node["NodeID"]], skews.get(node["NodeID"])) for node in nodes]
 
 
-def look_here(storage: str, data: str) -> NodeReport:
+def inspect_this_node(storage: str, data: str) -> NodeReport:
     """Returns the report of the only node, this one: no task, no token."""
     [node] = [n for n in ray.nodes() if n["Alive"]]
-    with _token(node["NodeID"], True, storage) as name:
-        return _report(node, node["NodeID"], machine.describe((storage, name), data, False), None)
+    with _storage_token(node["NodeID"], True, storage) as name:
+        return _report(node, node["NodeID"], machine.probe_node((storage, name), data, False), None)
 
 
 def own_node() -> str:
@@ -102,14 +102,14 @@ def own_node() -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
-def call(node: str, function: Callable[..., Any], *arguments: Any, answer_s: float = ANSWER_S) -> Any:
+def call_on_node(node: str, function: Callable[..., Any], *arguments: Any, answer_s: float = ANSWER_S) -> Any:
     """Runs a function of `trainables.node_probe` on a node; returns its value, or a string that says why not."""
-    with _by_value():
+    with _pickle_module_by_value():
         return _answer(_ask(node, function, *arguments), answer_s)
 
 
 @contextmanager
-def _by_value() -> Iterator[None]:
+def _pickle_module_by_value() -> Iterator[None]:
     """Sends the module itself: a node without emotune, or with another one, must be able to say so."""
     ray.cloudpickle.register_pickle_by_value(machine)
     try:
@@ -119,7 +119,7 @@ def _by_value() -> Iterator[None]:
 
 
 @contextmanager
-def _token(node: str, here: bool, storage: str) -> Iterator[str]:
+def _storage_token(node: str, here: bool, storage: str) -> Iterator[str]:
     """Leaves a file in the storage for as long as the nodes are asked; makes the folder for that time if need be."""
     name = f".emotune-{uuid.uuid4().hex[:12]}"
     if not storage:
@@ -127,7 +127,7 @@ def _token(node: str, here: bool, storage: str) -> Iterator[str]:
         return
 
     def run(function: Callable[..., Any]) -> Any:
-        return function(storage, name) if here else call(node, function, storage, name)
+        return function(storage, name) if here else call_on_node(node, function, storage, name)
 
     folder = Path(storage)
     missing = [p for p in (folder, *folder.parents) if not p.exists()] if here and "://" not in storage else []
@@ -167,7 +167,7 @@ def _answer(reference: Any, wait_s: float) -> Any:
         return " ".join((str(cause).strip().splitlines() or [type(cause).__name__])[0].split())
 
 
-def _skew(node: str) -> float | None:
+def _clock_skew(node: str) -> float | None:
     """Returns a node's clock minus ours; its process is warm by now, so the way there takes milliseconds."""
     sent = time.time()
     told = _answer(_ask(node, machine.clock), 10.0)

@@ -16,11 +16,11 @@ import ray
 from tune.errors import ClusterError, EmotuneError
 from tune.nodes.process_start import ProcessStart, ray_start_limit
 from tune.nodes.ray_options import joining_options, ray_folder, set_environment, starting_options
-from tune.nodes.signals import handled
+from tune.nodes.signals import handle_signals
 from tune.study.spec import StudySpec
 
 _LOCAL = "local"
-_KNOCK_S = 5.0
+_PORT_CHECK_S = 5.0
 _CONNECT_TRIES = 3
 
 
@@ -42,10 +42,10 @@ def joined_ray(address: str | None = None) -> Iterator[None]:
         return
     # Without an address Ray would join whatever was started last on this machine, for minutes even if that is gone.
     address = address or os.environ.get("RAY_ADDRESS") or _LOCAL
-    _knock(address)
+    _check_port_open(address)
     try:
         try:
-            with _interrupts_held(), ray_start_limit() if address == _LOCAL else _patience(_CONNECT_TRIES):
+            with _delay_interrupts(), ray_start_limit() if address == _LOCAL else _connect_timeout(_CONNECT_TRIES):
                 ray.init(address=address, **(starting_options() if address == _LOCAL else joining_options(address)))
                 ray.nodes()  # makes the rest of its client
         except EmotuneError:
@@ -53,16 +53,16 @@ def joined_ray(address: str | None = None) -> Iterator[None]:
         except Exception as error:  # Ray raises whatever its parts raise
             if address == _LOCAL:
                 raise ClusterError(
-                    f"Ray must be able to start on this machine. Received: {_reason(str(error))}. See its logs in "
+                    f"Ray must be able to start on this machine. Received: {_reason_line(str(error))}. See its logs in "
                     f"{ray_folder()}/ray/session_latest/logs, and free memory and disk: emotune doctor"
                 ) from error
-            raise _unreachable(address, _reason(str(error))) from None
+            raise _unreachable(address, _reason_line(str(error))) from None
         yield
     finally:
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
+def _check_port_open(address: str) -> None:
     """Finds out in seconds whether anything listens at an address; Ray 2.60 takes minutes to give up."""
     if address in ("auto", _LOCAL):
         return
@@ -72,7 +72,7 @@ def _knock(address: str) -> None:
             f"the address of a cluster is HOST:6379, ray://HOST:10001 or auto. Received: {address}. Give one of these"
         )
     try:
-        socket.create_connection((named[1].strip("[]"), int(named[2])), timeout=_KNOCK_S).close()
+        socket.create_connection((named[1].strip("[]"), int(named[2])), timeout=_PORT_CHECK_S).close()
     except OSError as error:
         raise _unreachable(address, error.strerror or str(error)) from None
 
@@ -84,7 +84,7 @@ def _unreachable(address: str, reason: str) -> ClusterError:
     )
 
 
-def _reason(words: str) -> str:
+def _reason_line(words: str) -> str:
     """Returns the one line of Ray's words that says what is wrong."""
     if "Authentication token" in words or "Unauthenticated" in words:
         return "its token is not the one here (`ray get-auth-token`, or RAY_AUTH_TOKEN)"
@@ -95,7 +95,7 @@ def _reason(words: str) -> str:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
+def _delay_interrupts() -> Iterator[None]:
     """Holds a first Ctrl-C or SIGTERM back to the block's end; a second one ends the process.
 
     Broken off while it makes its client, Ray 2.60 waits for a thread of its own for ever, deaf to every signal.
@@ -111,14 +111,14 @@ def _interrupts_held() -> Iterator[None]:
             signal.raise_signal(number)
         held.append(number)
 
-    with handled(hold):
+    with handle_signals(hold):
         yield
     if held:
         signal.raise_signal(held[0])
 
 
 @contextmanager
-def _patience(tries: int) -> Iterator[None]:
+def _connect_timeout(tries: int) -> Iterator[None]:
     """Lets Ray try that often to reach a head, a second apart, instead of 20 times."""
     name = "RAY_gcs_server_port_wait_time_s"
     if name in os.environ:
@@ -155,10 +155,12 @@ def trial_process(spec: StudySpec, say: Callable[[str], None] = lambda line: Non
     Raises:
         ClusterError: it does not start.
     """
-    wanted = spec.resources
+    resources = spec.resources
     process: Any = (
         ray.remote(_Process)
-        .options(num_cpus=wanted.cpus_per_trial, num_gpus=wanted.gpus_per_trial, max_restarts=3, max_task_retries=3)
+        .options(
+            num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial, max_restarts=3, max_task_retries=3
+        )
         .remote()
     )
 

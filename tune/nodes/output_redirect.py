@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 
-class _ClosablePipe(io.FileIO):
+class _PipeSafeFile(io.FileIO):
     """Standard output or error whose reader may leave, as `head` does: the rest goes nowhere, and nobody stumbles."""
 
     def write(self, content: Any, /) -> int:
@@ -25,7 +25,7 @@ class _ClosablePipe(io.FileIO):
             return super().write(content)
 
 
-def closable(descriptor: int, like: TextIO, *, closefd: bool = False) -> TextIO:
+def pipe_safe_stream(descriptor: int, like: TextIO, *, closefd: bool = False) -> TextIO:
     """Returns a text stream for a file descriptor that survives the end of its reader.
 
     Args:
@@ -33,14 +33,14 @@ def closable(descriptor: int, like: TextIO, *, closefd: bool = False) -> TextIO:
         like: the stream whose encoding and buffering it takes.
         closefd: whether closing the stream closes the descriptor.
     """
-    buffer = io.BufferedWriter(_ClosablePipe(descriptor, "w", closefd=closefd))
+    buffer = io.BufferedWriter(_PipeSafeFile(descriptor, "w", closefd=closefd))
     return io.TextIOWrapper(buffer, like.encoding, like.errors, line_buffering=like.isatty(), write_through=False)
 
 
 def survive_closed_pipes() -> None:
     """Lets this process print on when the reader of its output has left (`emotune run ... | head`)."""
-    sys.stdout = closable(1, sys.stdout)
-    sys.stderr = closable(2, sys.stderr)
+    sys.stdout = pipe_safe_stream(1, sys.stdout)
+    sys.stderr = pipe_safe_stream(2, sys.stderr)
 
 
 _outside: list[tuple[TextIO, TextIO]] = []
@@ -48,7 +48,7 @@ _outside: list[tuple[TextIO, TextIO]] = []
 
 
 @contextmanager
-def quiet_terminal(log: Path) -> Iterator[TextIO]:
+def redirect_output(log: Path) -> Iterator[TextIO]:
     """Sends standard output and error of this process to a file, C++ code's too; yields the real standard output.
 
     Where `sys.stdout` is no file descriptor 1 (a notebook's cell, a test's capture), that object is the real one, and
@@ -60,15 +60,15 @@ def quiet_terminal(log: Path) -> Iterator[TextIO]:
     sys.stdout.flush()
     sys.stderr.flush()
     streams = sys.stdout, sys.stderr
-    terminal_out, terminal_err = os.dup(1), os.dup(2)
-    if _writes_to(sys.stdout, 1):
-        terminal = closable(os.dup(terminal_out), sys.stdout, closefd=True)
-    else:
-        terminal = sys.stdout
-        # Never closed: loggers that are made meanwhile, as Ray's, keep them.
-        sys.stdout, sys.stderr = closable(1, streams[0]), closable(2, streams[1])
-        _turn_rays_log(streams[1], sys.stderr)
     with log.open("ab") as file:
+        terminal_out, terminal_err = os.dup(1), os.dup(2)
+        if _writes_to(sys.stdout, 1):
+            terminal = pipe_safe_stream(os.dup(terminal_out), sys.stdout, closefd=True)
+        else:
+            terminal = sys.stdout
+            # Never closed: loggers that are made meanwhile, as Ray's, keep them.
+            sys.stdout, sys.stderr = pipe_safe_stream(1, streams[0]), pipe_safe_stream(2, streams[1])
+            _turn_rays_log(streams[1], sys.stderr)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         _outside.append((sys.stdout, terminal))
@@ -91,7 +91,7 @@ def quiet_terminal(log: Path) -> Iterator[TextIO]:
 
 @contextmanager
 def heard_outside() -> Iterator[None]:
-    """Lets what the block prints by way of `sys.stdout` through to where it would go without `quiet_terminal`."""
+    """Lets what the block prints by way of `sys.stdout` through to where it would go without `redirect_output`."""
     if _outside and sys.stdout is _outside[-1][0]:  # else a live table stands there, which prints above itself
         with redirect_stdout(_outside[-1][1]):
             yield

@@ -6,13 +6,13 @@ from trainables.dataset.reader import Dataset
 from trainables.models.size import checkpoint_mib
 from trainables.places import is_bucket
 from tune.errors import ClusterError
-from tune.nodes.capacity import Room
-from tune.nodes.inspection import look, look_here, own_node
-from tune.nodes.problems import Needs, problems
+from tune.nodes.capacity import ClusterCapacity
+from tune.nodes.inspection import inspect_nodes, inspect_this_node, own_node
+from tune.nodes.problems import Needs, find_problems
 from tune.study.studies import Study
 
 
-def check_nodes(study: Study, dataset: Dataset, room: Room) -> list[str]:
+def check_nodes(study: Study, dataset: Dataset, capacity: ClusterCapacity) -> list[str]:
     """Asks all nodes for what this study needs of them.
 
     Args:
@@ -37,10 +37,10 @@ def check_nodes(study: Study, dataset: Dataset, room: Room) -> list[str]:
         count_gpus_only=not spec.resources.check_gpus,
         checkpoint_mib=checkpoint_mib(spec.trial_config(spec.space.defaults()), info.channels, len(info.classes)),
     )
-    alone = len(room.nodes) == 1 and own_node()
-    found = problems([look_here(storage, data)] if alone else look(storage, data), needs)
-    stopping = [problem.words for problem in found if problem.stops]
+    alone = len(capacity.nodes) == 1 and own_node()
+    found = find_problems([inspect_this_node(storage, data)] if alone else inspect_nodes(storage, data), needs)
+    stopping = [problem.message for problem in found if problem.is_fatal]
     if stopping:
         more = f" ({len(stopping) - 1} more: emotune doctor)" if len(stopping) > 1 else ""
         raise ClusterError(stopping[0] + more)
-    return [f"warning: {problem.words}" for problem in found]
+    return [f"warning: {problem.message}" for problem in found]

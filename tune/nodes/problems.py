@@ -1,4 +1,4 @@
-"""What is wrong with the nodes of a cluster, and what mends it: one line a problem. Pure; asks nobody."""
+"""What is wrong with the nodes of a cluster, and what fixes it: one line a problem. Pure; asks nobody."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SKEW_S = 5.0
 
 
 @dataclass(frozen=True)
-class Problem:
-    """One line with rule, value and remedy; `stops` says whether a study cannot start so."""
+class NodeProblem:
+    """One line with rule, value and remedy; `is_fatal` says whether a study cannot start so."""
 
-    words: str
-    stops: bool = True
+    message: str
+    is_fatal: bool = True
 
 
 @dataclass(frozen=True)
@@ -44,20 +44,22 @@ class Needs:
     checkpoint_mib: float = DISK_MIB
 
 
-def problems(reports: Sequence[NodeReport], needs: Needs) -> list[Problem]:
+def find_problems(reports: Sequence[NodeReport], needs: Needs) -> list[NodeProblem]:
     """Returns what is wrong, what stops a study first."""
     answered = [report for report in reports if not report.silent]
     found = [
-        Problem(f"node {r.address} is part of the cluster and {r.silent}. Restart it, or take it out of the cluster")
+        NodeProblem(
+            f"node {r.address} is part of the cluster and {r.silent}. Restart it, or take it out of the cluster"
+        )
         for r in reports
         if r.silent
     ]
     for check in (_versions, _gpus, _disk, _storage, _data, _clock):
         found += check(answered, needs)
-    return sorted(found, key=lambda problem: not problem.stops)
+    return sorted(found, key=lambda problem: not problem.is_fatal)
 
 
-def _versions(reports: Sequence[NodeReport], needs: Needs) -> Iterator[Problem]:
+def _versions(reports: Sequence[NodeReport], needs: Needs) -> Iterator[NodeProblem]:
     if not reports:
         return
     first = next((r for r in reports if r.here), reports[0])
@@ -65,7 +67,7 @@ def _versions(reports: Sequence[NodeReport], needs: Needs) -> Iterator[Problem]:
         for name in ("Python", "ray", "emotune"):
             mine, theirs = _version(first, name), _version(report, name)
             if mine != theirs:
-                yield Problem(
+                yield NodeProblem(
                     f"{name} must be the same on all nodes. Received: {mine or 'none'} on {first.address}, "
                     f"{theirs or 'none'} on {report.address}. Install one version on both"
                 )
@@ -75,22 +77,22 @@ def _version(report: NodeReport, name: str) -> str:
     return report.python if name == "Python" else report.packages.get(name, "")
 
 
-def _storage(reports: Sequence[NodeReport], needs: Needs) -> Iterator[Problem]:
+def _storage(reports: Sequence[NodeReport], needs: Needs) -> Iterator[NodeProblem]:
     written = any(report.storage_shared for report in reports)
     for report in reports:
         if report.storage_shared is False and (written or not report.storage_refused):
-            yield Problem(
+            yield NodeProblem(
                 f"storage must be one that all nodes share. Received: {needs.storage}, where {report.address} does not "
                 "see what another node has written. Mount one folder (NFS) on all nodes, or use a bucket"
             )
         elif report.storage_refused:
-            yield Problem(
+            yield NodeProblem(
                 f"storage must be writable on every node. Received: {needs.storage}, on {report.address}: "
-                f"{report.storage_refused}. Mend its permissions, or name another storage"
+                f"{report.storage_refused}. Fix its permissions, or name another storage"
             )
 
 
-def _data(reports: Sequence[NodeReport], needs: Needs) -> Iterator[Problem]:
+def _data(reports: Sequence[NodeReport], needs: Needs) -> Iterator[NodeProblem]:
     if not needs.data:
         return
     expected = needs.fingerprint or next((r.fingerprint for r in reports if r.fingerprint), "")
@@ -98,84 +100,84 @@ def _data(reports: Sequence[NodeReport], needs: Needs) -> Iterator[Problem]:
         if not (report.cpus or report.here):
             continue  # runs no trial
         if not report.fingerprint:
-            yield Problem(
+            yield NodeProblem(
                 f"data must be a folder that every node sees. Received: {needs.data}, which is not on "
                 f"{report.address}. Put it on storage that all nodes share, or copy it there"
             )
         elif report.fingerprint != expected:
-            yield Problem(
+            yield NodeProblem(
                 f"data must be the same on every node. Received: {needs.data} with fingerprint {report.fingerprint} "
                 f"on {report.address} and {expected} elsewhere. Copy the right one there"
             )
 
 
-def _gpus(reports: Sequence[NodeReport], needs: Needs) -> Iterator[Problem]:
+def _gpus(reports: Sequence[NodeReport], needs: Needs) -> Iterator[NodeProblem]:
     wanted = needs.gpus_per_trial
     if wanted == 0:
         return
     for report in reports:
         seen, address = len(report.gpus_driver), report.address
-        if report.driver_words and not needs.count_gpus_only:
-            yield Problem(
-                f"{address}: {report.driver_words}. Install the driver anew, or reboot; `nvidia-smi` must work",
-                stops=wanted is None or report.gpus_ray > 0,
+        if report.driver_message and not needs.count_gpus_only:
+            yield NodeProblem(
+                f"{address}: {report.driver_message}. Install the driver anew, or reboot; `nvidia-smi` must work",
+                is_fatal=wanted is None or report.gpus_ray > 0,
             )
         elif report.gpus_ray > seen and not needs.count_gpus_only:
-            yield Problem(
-                f"Ray counts {report.gpus_ray:g} GPUs on {address} and the driver sees {seen}. Mend the driver, or "
+            yield NodeProblem(
+                f"Ray counts {report.gpus_ray:g} GPUs on {address} and the driver sees {seen}. Fix the driver, or "
                 "start that node without --num-gpus; where GPUs are counted on purpose: "
                 "--set resources.check_gpus=false"
             )
         elif report.gpus_ray < seen:
-            yield Problem(
+            yield NodeProblem(
                 f"{address} has {seen} GPUs and Ray hands out {report.gpus_ray:g} of them. Restart Ray there without "
                 "--num-gpus and without CUDA_VISIBLE_DEVICES",
-                stops=False,
+                is_fatal=False,
             )
         for name, memory_mib in report.gpus_driver if wanted and wanted < 1 else ():
             if memory_limit_mib(memory_mib, wanted or 0.0) < LEAST_MIB:
-                yield Problem(
+                yield NodeProblem(
                     f"resources.gpus_per_trial={wanted:g} of {name} with {memory_mib:.0f} MiB on {address} leaves less "
                     f"than {LEAST_MIB} MiB beside CUDA's own {CONTEXT_MIB}. Raise it"
                 )
         if report.gpus_tensorflow is None:
-            if report.tensorflow_words:
-                yield Problem(
-                    f"TensorFlow does not start on {address}: {report.tensorflow_words}. Install emotune anew"
+            if report.tensorflow_message:
+                yield NodeProblem(
+                    f"TensorFlow does not start on {address}: {report.tensorflow_message}. Install emotune anew"
                 )
         elif report.gpus_tensorflow < seen:
-            yield Problem(
+            yield NodeProblem(
                 f"the driver sees {seen} GPUs on {address} and TensorFlow {report.gpus_tensorflow}"
-                + (f": {report.tensorflow_words}. Unset it there" if report.tensorflow_words else "")
-                + ("" if report.tensorflow_words else ". Install TensorFlow's CUDA libraries: make setup EXTRAS=gpu")
+                + (f": {report.tensorflow_message}. Unset it there" if report.tensorflow_message else "")
+                + ("" if report.tensorflow_message else ". Install TensorFlow's CUDA libraries: make setup EXTRAS=gpu")
             )
-    if wanted is None and reports and not any(r.gpus_driver or r.gpus_ray or r.driver_words for r in reports):
-        yield Problem("no node has a GPU: trials train on the processor, which takes much longer", stops=False)
+    if wanted is None and reports and not any(r.gpus_driver or r.gpus_ray or r.driver_message for r in reports):
+        yield NodeProblem("no node has a GPU: trials train on the processor, which takes much longer", is_fatal=False)
 
 
-def _disk(reports: Sequence[NodeReport], needs: Needs) -> Iterator[Problem]:
+def _disk(reports: Sequence[NodeReport], needs: Needs) -> Iterator[NodeProblem]:
     for report in reports:
         free, least = report.storage_free_mib, needs.checkpoint_mib
         if free is not None and free < least:
             what = "one checkpoint of this study takes" if needs.gpus_per_trial is not None else "a study needs"
-            yield Problem(
+            yield NodeProblem(
                 f"the disk of {needs.storage} is almost full on {report.address}. Received: {free:.1f} MiB free, and "
                 f"{what} about {least:.1f}. Free some, or name another storage"
             )
         if report.temporary_free_mib < DISK_MIB:
-            yield Problem(
+            yield NodeProblem(
                 f"the disk of {report.temporary} is almost full on {report.address}: "
                 f"{report.temporary_free_mib:.0f} MiB free, and Ray keeps logs and objects there. Free some",
-                stops=False,
+                is_fatal=False,
             )
 
 
-def _clock(reports: Sequence[NodeReport], needs: Needs) -> Iterator[Problem]:
+def _clock(reports: Sequence[NodeReport], needs: Needs) -> Iterator[NodeProblem]:
     for report in reports:
         skew_s = report.clock_skew_s or 0.0
         if abs(skew_s) > SKEW_S:
-            yield Problem(
+            yield NodeProblem(
                 f"the clock of {report.address} is {abs(skew_s):.0f} s {'ahead' if skew_s > 0 else 'behind'}. Let NTP "
                 "set the clocks: buckets refuse requests that are minutes off",
-                stops=False,
+                is_fatal=False,
             )

@@ -15,17 +15,17 @@ import psutil
 import ray
 
 from tune.errors import ClusterError
-from tune.nodes.autoscaler import find_room
+from tune.nodes.autoscaler import find_capacity
 from tune.nodes.capacity import fits_now
 from tune.nodes.ray_options import ray_folder
-from tune.nodes.signals import end_process, tell
+from tune.nodes.signals import end_this_process, print_to_terminal
 from tune.study.spec import StudySpec
 
-SAY_AFTER_S = 60.0
+REPORT_AFTER_S = 60.0
 RAY_START_LIMIT_S = 180.0
 """Seconds that Ray itself has to start on this machine; it takes about three."""
 
-_TURN_S = 0.5
+_POLL_S = 0.5
 _TAIL_BYTES = 64 * 2**10
 _RAYS_PREFIX = re.compile(r"^\[[^]]+\] (\(\w+\) )?\S+\.cc:\d+: ")
 
@@ -41,11 +41,11 @@ class ProcessStart:
         self._since: float | None = None
         self._said = False
 
-    def started(self) -> None:
+    def note_started(self) -> None:
         """Notes that a process is up, or that none is waited for."""
         self._since, self._said = None, False
 
-    def waiting(self) -> str:
+    def check_waiting(self) -> str:
         """Notes that none is up; returns why to give up, or "" to wait on.
 
         Waiting for a node that is still to join is no fault.
@@ -53,20 +53,20 @@ class ProcessStart:
         now = time.monotonic()
         self._since = now if self._since is None else self._since
         waited_s = now - self._since
-        if waited_s < self._limit_s and (self._said or waited_s < SAY_AFTER_S):
+        if waited_s < self._limit_s and (self._said or waited_s < REPORT_AFTER_S):
             return ""
-        if not fits_now(self._resources, find_room()):
-            self.started()
+        if not fits_now(self._resources, find_capacity()):
+            self.note_started()
             return ""
         if waited_s >= self._limit_s:
             return (
                 f"a trial's process must start within {self._limit_s:.0f} s on a node that has room. Received: none "
-                f"has. {ray_words()}. Fix that, or raise faults.start_limit_s if the machine is only slow"
+                f"has. {ray_log_summary()}. Fix that, or raise faults.start_limit_s if the machine is only slow"
             )
         self._said = True
         self._say(
             f"no trial process has started for {waited_s:.0f} s; the study ends after {self._limit_s:.0f} s "
-            f"(faults.start_limit_s). {ray_words()}"
+            f"(faults.start_limit_s). {ray_log_summary()}"
         )
         return ""
 
@@ -76,10 +76,10 @@ class ProcessStart:
         Raises:
             ClusterError: there is none within the limit.
         """
-        while not ray.wait([reference], timeout=_TURN_S)[0]:
-            if reason := self.waiting():
+        while not ray.wait([reference], timeout=_POLL_S)[0]:
+            if reason := self.check_waiting():
                 raise ClusterError(reason)
-        self.started()
+        self.note_started()
 
 
 @contextmanager
@@ -87,17 +87,17 @@ def ray_start_limit() -> Iterator[None]:
     """Ends this process with exit code 2 if the block, which starts Ray, takes too long: inside it nothing else can."""
 
     def say() -> None:
-        tell(f"Ray has not started on this machine in {SAY_AFTER_S:.0f} s. {'; '.join(_starting())}")
+        print_to_terminal(f"Ray has not started on this machine in {REPORT_AFTER_S:.0f} s. {'; '.join(_starting())}")
 
     def give_up() -> None:
-        end_process(
+        end_this_process(
             f"error: Ray must start on this machine within {RAY_START_LIMIT_S:.0f} s. Received: it has not. "
             f"{'; '.join(_starting())}; Ray's logs: {ray_folder()}/ray/session_latest/logs. Free memory and disk, and "
             "check that Python",
             2,
         )
 
-    timers = [Timer(SAY_AFTER_S, say), Timer(RAY_START_LIMIT_S, give_up)]
+    timers = [Timer(REPORT_AFTER_S, say), Timer(RAY_START_LIMIT_S, give_up)]
     for timer in timers:
         timer.daemon = True
         timer.start()
@@ -108,7 +108,7 @@ def ray_start_limit() -> Iterator[None]:
             timer.cancel()
 
 
-def ray_words() -> str:
+def ray_log_summary() -> str:
     """Returns what Ray's logs on this machine say of processes that do not start, in one line, and where they lie."""
     node: Any = getattr(ray._private.worker, "_global_node", None)
     if node is None:

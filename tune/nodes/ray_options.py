@@ -53,7 +53,7 @@ def joining_options(address: str) -> dict[str, Any]:
     """Returns `ray.init`'s options for joining a cluster."""
     if address.startswith("ray://"):
         return dict(_OPTIONS)  # Ray's client sends no folder of ours along
-    return {**_OPTIONS, "job_config": _OwnPath()}
+    return {**_OPTIONS, "job_config": _JobConfigWithoutCurrentFolder()}
 
 
 def starting_options() -> dict[str, Any]:
@@ -62,23 +62,23 @@ def starting_options() -> dict[str, Any]:
     Raises:
         ClusterError: There is no folder that Ray could keep its sockets in.
     """
-    options = {**_OPTIONS, "job_config": _OwnPath(), "_temp_dir": f"{ray_folder()}/ray"}
+    options = {**_OPTIONS, "job_config": _JobConfigWithoutCurrentFolder(), "_temp_dir": f"{ray_folder()}/ray"}
     quoted = shlex.quote(sys.executable)
     if quoted != sys.executable:  # Ray 2.60 puts it into a bash command as it is
         options["runtime_env"] = {"py_executable": quoted}
     return options
 
 
-class _OwnPath(JobConfig):
+class _JobConfigWithoutCurrentFolder(JobConfig):
     """Keeps the current folder off the path of Ray's workers: a `keras.py` or `tune.py` there would be imported."""
 
     def _get_proto_job_config(self) -> Any:
         shipped = self._runtime_env_has_working_dir()  # type: ignore[no-untyped-call]
-        self._py_driver_sys_path = [] if shipped else worker_path()
+        self._py_driver_sys_path = [] if shipped else worker_import_path()
         return super()._get_proto_job_config()  # type: ignore[no-untyped-call]
 
 
-def worker_path() -> list[str]:
+def worker_import_path() -> list[str]:
     """Returns the folder of this very emotune where a fresh Python would import another one or none."""
     own = Path(__file__).parents[1] / "__init__.py"
     try:

@@ -43,7 +43,7 @@ def obey_signals() -> None:
     threading.Thread(target=_keep_limit, args=(reader,), name="interrupt-limit", daemon=True).start()
 
 
-def before_forced_end(action: Callable[[], str]) -> None:
+def before_forced_exit(action: Callable[[], str]) -> None:
     """Sets what is called if the limit has to end the process; it returns the line that is printed then."""
     global _before_end
     _before_end = action
@@ -53,25 +53,25 @@ def _keep_limit(reader: int) -> None:
     while os.read(reader, 1)[0] not in SIGNALS:
         pass
     time.sleep(LIMIT_S)
-    end_process("", INTERRUPTED)
+    end_this_process("", INTERRUPTED)
 
 
-def tell(words: str) -> None:
+def print_to_terminal(words: str) -> None:
     """Writes a line to the terminal, from any thread, wherever standard error goes by now."""
     with suppress(OSError):
         os.write(_terminal, f"{words}\n".encode())
 
 
-def end_process(words: str, code: int) -> NoReturn:
+def end_this_process(words: str, code: int) -> NoReturn:
     """Ends this process and all that it has started, whatever its main thread is doing.
 
     Args:
-        words: the line to print, "" for what `before_forced_end` was given.
+        words: the line to print, "" for what `before_forced_exit` was given.
         code: the exit code.
     """
     with suppress(Exception):
         told = _before_end()
-        tell(words or told)
+        print_to_terminal(words or told)
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             child.kill()
@@ -79,7 +79,7 @@ def end_process(words: str, code: int) -> NoReturn:
 
 
 @contextmanager
-def handled(on_signal: Callable[[int, Any], None]) -> Iterator[None]:
+def handle_signals(on_signal: Callable[[int, Any], None]) -> Iterator[None]:
     """Calls a function for each of the signals that is not ignored, then gives all back.
 
     In any other thread than the main one it does nothing: Python hands signals to the main thread alone.

@@ -23,7 +23,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 from search_spaces import CategoricalParameter, SearchSpace, Value
 from tune.report.event_files import EventFile, has_events, image, read_events, scalar
 from tune.report.figures import confusion_figure
-from tune.study.study_state import run_name
+from tune.study.trial_record import run_name
 
 Status = Literal["SUCCESS", "FAILURE"]
 

@@ -16,7 +16,8 @@ import numpy as np
 from scipy import stats
 
 from tune.study.spec import StudySpec
-from tune.study.study_state import SEED_STRIDE, StudyRecord
+from tune.study.study_state import StudyState
+from tune.study.trial_record import SEED_STRIDE
 
 CONFIDENCE = 0.95
 
@@ -24,7 +25,7 @@ Verdict = Literal["better", "luck", "default", "unknown"]
 
 
 @dataclass(frozen=True)
-class Repeated:
+class RepeatedScores:
     """One configuration's repeated scores: mean, spread (standard deviation), 95 % interval of the mean."""
 
     trial: int
@@ -51,7 +52,7 @@ class Findings:
     """
 
     winner: int
-    repeated: tuple[Repeated, ...]
+    repeated: tuple[RepeatedScores, ...]
     search_best: tuple[int, float]
     luck: float
     luck_interval: tuple[float, float]
@@ -59,31 +60,31 @@ class Findings:
     gain_interval: tuple[float, float] | None
     verdict: Verdict
 
-    def plain(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Returns it for JSON."""
         return asdict(self)
 
 
-def candidates(spec: StudySpec, record: StudyRecord) -> list[int]:
+def confirmation_candidates(spec: StudySpec, state: StudyState) -> list[int]:
     """Returns the trials to train again: the search's best, different ones, and trial 0, the default configuration."""
-    ranked = record.ranked(spec.objective, spec.mode)
+    ranked = state.ranked(spec.objective, spec.mode)
     different: dict[str, int] = {}
     for trial in ranked:
         different.setdefault(repr(sorted(trial.values.items())), trial.number)
     chosen = list(different.values())[: spec.confirm.top]
-    return [*chosen, 0] if chosen and 0 not in chosen and 0 in record.trials else chosen
+    return [*chosen, 0] if chosen and 0 not in chosen and 0 in state.trials else chosen
 
 
-def numbers(spec: StudySpec, trials: Sequence[int]) -> list[int]:
+def confirmation_numbers(spec: StudySpec, trials: Sequence[int]) -> list[int]:
     """Returns the numbers of the confirmations: every trial with the first seed, then with the second..."""
     return [trial + seed * SEED_STRIDE for seed in range(1, spec.confirm.seeds + 1) for trial in trials]
 
 
-def scores(spec: StudySpec, record: StudyRecord, trials: Sequence[int]) -> dict[int, list[float]]:
+def confirmation_scores(spec: StudySpec, state: StudyState, trials: Sequence[int]) -> dict[int, list[float]]:
     """Returns the best epochs' scores of each configuration's repeated trainings, failed ones left out."""
     found: dict[int, list[float]] = {trial: [] for trial in trials}
-    for number in numbers(spec, trials):
-        run = record.confirmations.get(number)
+    for number in confirmation_numbers(spec, trials):
+        run = state.confirmations.get(number)
         value = None if run is None or run.state != "complete" else run.best_value(spec.objective, spec.mode)
         if value is not None:
             found[number % SEED_STRIDE].append(value)
@@ -116,7 +117,9 @@ def judge(
     rows = []
     for trial, values in samples.items():
         mean, half = float(values.mean()), t * pooled / math.sqrt(len(values))
-        row = Repeated(trial, tuple(map(float, values)), mean, float(values.std(ddof=1)), (mean - half, mean + half))
+        row = RepeatedScores(
+            trial, tuple(map(float, values)), mean, float(values.std(ddof=1)), (mean - half, mean + half)
+        )
         rows.append(row)
     rows.sort(key=lambda row: (-sign * row.mean, row.trial))
     by_trial, winner = {row.trial: row for row in rows}, rows[0]

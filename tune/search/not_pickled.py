@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 
-class Unsaved:
+class NotPickled:
     """Pickles as an empty shell and is never copied: Ray 2.60 pickles searchers, schedulers and callbacks into files
     that only `Tuner.restore` reads, and that is never used here; the journal holds the study."""
 

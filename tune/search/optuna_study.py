@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from tune.errors import StudyError
 from tune.study.spec import StudySpec
-from tune.study.study_state import TrialRecord, TrialState
+from tune.study.trial_record import TrialRecord, TrialState
 
 _BEGAN = "emotune_began"
 _CONNECT_S = 10
@@ -62,17 +62,17 @@ def rebuild_optuna_study(
     records = sorted(trials, key=lambda trial: trial.number)
     sampler = make_sampler(spec.seed, spec.startup_trials, len(records))
     if spec.optuna_storage:
-        storage = _emptied(spec, began)
+        storage = _emptied_storage(spec, began)
         study = optuna.create_study(storage=storage, study_name=study_name(spec), direction=_direction(spec))
         study.set_user_attr(_BEGAN, began)
         for record in records:
-            study.add_trial(_frozen(record, spec))
+            study.add_trial(_frozen_trial(record, spec))
         return optuna.load_study(storage=storage, study_name=study_name(spec), sampler=sampler)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
     study = optuna.create_study(storage=_file_storage(fresh), study_name=study_name(spec), direction=_direction(spec))
     for record in records:
-        study.add_trial(_frozen(record, spec))
+        study.add_trial(_frozen_trial(record, spec))
     fresh.replace(path)
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # a killed session of an earlier version's
     return optuna.load_study(study_name=study_name(spec), storage=_file_storage(path), sampler=sampler)
@@ -107,14 +107,14 @@ def check_storage(spec: StudySpec, began: float) -> None:
         StudyError: as in `rebuild_optuna_study`.
     """
     if spec.optuna_storage:
-        _own_study(connected(spec.optuna_storage), spec, began)
+        _holds_this_study(connect_storage(spec.optuna_storage), spec, began)
 
 
 def _direction(spec: StudySpec) -> Literal["maximize", "minimize"]:
     return "maximize" if spec.mode == "max" else "minimize"
 
 
-def connected(url: str) -> RDBStorage:
+def connect_storage(url: str) -> RDBStorage:
     """Opens a PostgreSQL database for Optuna; its tables are made where there are none.
 
     Raises:
@@ -139,7 +139,7 @@ def connected(url: str) -> RDBStorage:
         ) from None
 
 
-def _own_study(storage: RDBStorage, spec: StudySpec, began: float) -> bool:
+def _holds_this_study(storage: RDBStorage, spec: StudySpec, began: float) -> bool:
     """Says whether the database has this study; refuses another's of that name."""
     name = study_name(spec)
     if name not in optuna.get_all_study_names(storage):
@@ -152,14 +152,14 @@ def _own_study(storage: RDBStorage, spec: StudySpec, began: float) -> bool:
     return True
 
 
-def _emptied(spec: StudySpec, began: float) -> RDBStorage:
-    storage = connected(spec.optuna_storage or "")
-    if _own_study(storage, spec, began):
+def _emptied_storage(spec: StudySpec, began: float) -> RDBStorage:
+    storage = connect_storage(spec.optuna_storage or "")
+    if _holds_this_study(storage, spec, began):
         optuna.delete_study(storage=storage, study_name=study_name(spec))
     return storage
 
 
-def _frozen(record: TrialRecord, spec: StudySpec) -> optuna.trial.FrozenTrial:
+def _frozen_trial(record: TrialRecord, spec: StudySpec) -> optuna.trial.FrozenTrial:
     values = {
         epoch: float(metrics[spec.objective])
         for epoch, metrics in sorted(record.epochs.items())
@@ -169,7 +169,7 @@ def _frozen(record: TrialRecord, spec: StudySpec) -> optuna.trial.FrozenTrial:
     value = record.best_value(spec.objective, spec.mode) if state == OptunaState.COMPLETE else None
     if state == OptunaState.PRUNED and values:
         value = values[max(values)]
-    params = spec.as_wanted(record.values)
+    params = spec.coerce_values(record.values)
     try:
         return optuna.trial.create_trial(
             state=state,

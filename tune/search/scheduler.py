@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tune.search.not_pickled import Unsaved
-from tune.study.study_state import RungDecision
+from tune.search.not_pickled import NotPickled
+from tune.study.trial_record import RungDecision
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -68,7 +68,7 @@ class Rungs:
         return rung[trial]
 
 
-class Asha(Unsaved, FIFOScheduler):
+class AshaScheduler(NotPickled, FIFOScheduler):
     """Ray Tune's face of `Rungs`; time is the epoch that the trial reports, not Ray's iteration count."""
 
     def __init__(

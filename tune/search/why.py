@@ -1,4 +1,4 @@
-"""Tells in plain words why a trial ended where it did, and whether the rungs judged well. Pure: record in, text out."""
+"""Tells in plain words why a trial ended where it did, and whether the rungs judged well. Pure: state in, text out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from scipy import stats
 
 from tune.errors import StudyError
 from tune.study.spec import StudySpec
-from tune.study.study_state import RungDecision, StudyRecord, run_words
+from tune.study.study_state import StudyState
+from tune.study.trial_record import RungDecision, run_label
 
 MIN_PAIRS = 4
 """Trials that must have passed a rung and reached the end before a rank correlation says anything."""
@@ -36,7 +37,7 @@ class RungReport:
     correlation: float | None
 
 
-def rung_reports(spec: StudySpec, record: StudyRecord) -> list[RungReport]:
+def rung_reports(spec: StudySpec, state: StudyState) -> list[RungReport]:
     """Returns a report for each rung.
 
     The trials that a rung stopped have no final score, so the correlation is over those that it let pass: it is
@@ -44,11 +45,11 @@ def rung_reports(spec: StudySpec, record: StudyRecord) -> list[RungReport]:
     """
     reports = []
     for epoch in spec.asha.rungs:
-        decisions = [d for trial in record.trials.values() for d in trial.rungs if d.epoch == epoch]
+        decisions = [d for trial in state.trials.values() for d in trial.rungs if d.epoch == epoch]
         pairs = [
             (decision.value, final)
             for decision in decisions
-            if (trial := record.trials[decision.trial]).state == "complete"
+            if (trial := state.trials[decision.trial]).state == "complete"
             and (final := trial.best_value(spec.objective, spec.mode)) is not None
         ]
         correlation = None
@@ -59,20 +60,20 @@ def rung_reports(spec: StudySpec, record: StudyRecord) -> list[RungReport]:
     return reports
 
 
-def why_trial(spec: StudySpec, record: StudyRecord, number: int) -> list[str]:
+def why_trial(spec: StudySpec, state: StudyState, number: int) -> list[str]:
     """Returns the story of one trial, a line for each thing that decided over it.
 
     Raises:
         StudyError: there is no such trial.
     """
-    known = {**record.trials, **record.confirmations}
+    known = {**state.trials, **state.confirmations}
     if number not in known:
         raise StudyError(
-            f"the study has no trial {number}. Received: {number}, with trials 0 to {max(record.trials, default=-1)}"
+            f"the study has no trial {number}. Received: {number}, with trials 0 to {max(state.trials, default=-1)}"
         )
     trial = known[number]
-    lines = [f"{run_words(number)} is {trial.state} after {_epochs(max(trial.epochs, default=0))}"]
-    lines += [f"held up after {_epochs(f.epoch)} ({f.kind.replace('_', ' ')}): {f.reason}" for f in trial.faults]
+    lines = [f"{run_label(number)} is {trial.state} after {_epochs_text(max(trial.epochs, default=0))}"]
+    lines += [f"held up after {_epochs_text(f.epoch)} ({f.kind.replace('_', ' ')}): {f.reason}" for f in trial.faults]
     lines += [_rung_line(decision, spec.mode) for decision in trial.rungs]
     if trial.state not in ("running", "waiting"):
         lines.append(f"ended: {trial.reason}")
@@ -80,7 +81,7 @@ def why_trial(spec: StudySpec, record: StudyRecord, number: int) -> list[str]:
     if best is not None:
         value = trial.epochs[best][spec.objective]
         lines.append(f"its score is {spec.objective} {value:.4f}, of epoch {best}, the best by its inner validation")
-    place = [t.number for t in record.ranked(spec.objective, spec.mode)]
+    place = [t.number for t in state.ranked(spec.objective, spec.mode)]
     if number in place:
         lines.append(
             f"that is place {place.index(number) + 1} of {len(place)}; trials that ran to their end come first"
@@ -88,9 +89,9 @@ def why_trial(spec: StudySpec, record: StudyRecord, number: int) -> list[str]:
     return lines
 
 
-def why_study(spec: StudySpec, record: StudyRecord) -> list[str]:
+def why_study(spec: StudySpec, state: StudyState) -> list[str]:
     """Returns how well each rung foretold the final scores, and whether the grace period was too short."""
-    reports = rung_reports(spec, record)
+    reports = rung_reports(spec, state)
     if not reports:
         return [f"no rungs: asha.grace_epochs={spec.asha.grace_epochs} is where a trial ends"]
     lines = []
@@ -128,5 +129,5 @@ def _rung_line(decision: RungDecision, mode: str) -> str:
     )
 
 
-def _epochs(n: int) -> str:
+def _epochs_text(n: int) -> str:
     return f"{n} epoch{'' if n == 1 else 's'}"

@@ -9,19 +9,21 @@ from typing import Any
 from trainables.config import TrialContext
 from trainables.dataset.node_cache import open_data
 from trainables.dataset.reader import Dataset
-from trainables.places import Place, local_folder, written_folder
-from tune.export.atomic_folder import check_destination
-from tune.search.confirmation import numbers
+from trainables.local_copies import local_folder, written_folder
+from trainables.places import Place
+from tune.export.destination import check_destination
+from tune.search.confirmation import confirmation_numbers
 from tune.session.create_or_resume import check_data
 from tune.session.study_data import open_study_data, trial_context
 from tune.study.best_run import run_to_export
-from tune.study.bucket_study import EXPORT_FOLDER, bring_export
-from tune.study.journal import Ledger
-from tune.study.studies import Study, opened_ledger
-from tune.study.study_state import SEED_STRIDE, StudyRecord, TrialRecord, is_final_fit
+from tune.study.bucket_study import EXPORT_FOLDER, download_export
+from tune.study.journal import Journal
+from tune.study.studies import Study, opened_journal
+from tune.study.study_state import StudyState
+from tune.study.trial_record import SEED_STRIDE, TrialRecord, is_final_fit
 
 
-def export_study(study: Study, dataset: Dataset, ledger: Ledger) -> Path | None:
+def export_study(study: Study, dataset: Dataset, journal: Journal) -> Path | None:
     """Exports a study's best trial into the study's folder; returns that folder, None when no trial has a checkpoint.
 
     A process like a trial's does it, so that a GPU is used where trials use one.
@@ -32,17 +34,17 @@ def export_study(study: Study, dataset: Dataset, ledger: Ledger) -> Path | None:
     """
     from tune.nodes.join import trial_process
 
-    if study.best_run(ledger.record) is None:
+    if study.best_run(journal.state) is None:
         return None
-    best = run_to_export(study, ledger.record)
+    best = run_to_export(study, journal.state)
     context = trial_context(study.spec, dataset)
     with trial_process(study.spec) as call:
-        _open_sealed_test(study, context, ledger, best, call)
+        _open_sealed_test(study, context, journal, best, call)
         study_yaml = study.study_file.read_text(encoding="utf-8")
-        call(export_run, study, study_yaml, ledger.record, best, context, study.place.at(EXPORT_FOLDER))
+        call(export_run, study, study_yaml, journal.state, best, context, study.place.at(EXPORT_FOLDER))
     if study.bucket:
-        bring_export(study.bucket, study.directory)
-    ledger.append("export", path=str(study.export.relative_to(study.directory)))
+        download_export(study.bucket, study.directory)
+    journal.append("export", path=str(study.export.relative_to(study.directory)))
     return study.export
 
 
@@ -61,40 +63,42 @@ def export_to(study: Study, destination: str, trial: int | None = None) -> None:
     from tune.export.export import EXPORT_FILES, EXPORT_PARTS
 
     check_destination(Place(destination), EXPORT_FILES, EXPORT_PARTS)
-    run_to_export(study, study.record(), trial)  # before anything is opened
+    run_to_export(study, study.state(), trial)  # before anything is opened
     dataset = open_study_data(study.spec)
     context = trial_context(study.spec, dataset)
-    with opened_ledger(study) as ledger:
-        check_data(study, ledger.record, dataset.info.fingerprint)
-        chosen = run_to_export(study, ledger.record, trial)
-        if study.settled(ledger.record):
-            _open_sealed_test(study, context, ledger, chosen, lambda function, *arguments: function(*arguments))
+    with opened_journal(study) as journal:
+        check_data(study, journal.state, dataset.info.fingerprint)
+        chosen = run_to_export(study, journal.state, trial)
+        if study.settled(journal.state):
+            _open_sealed_test(study, context, journal, chosen, lambda function, *arguments: function(*arguments))
         study_yaml = study.study_file.read_text(encoding="utf-8")
-        export_run(study, study_yaml, ledger.record, chosen, context, destination)
+        export_run(study, study_yaml, journal.state, chosen, context, destination)
 
 
 def _open_sealed_test(
-    study: Study, context: TrialContext, ledger: Ledger, chosen: tuple[TrialRecord, str], call: Callable[..., Any]
+    study: Study, context: TrialContext, journal: Journal, chosen: tuple[TrialRecord, str], call: Callable[..., Any]
 ) -> None:
     """Scores the run that is exported, and its sister runs, on the test split, unless the journal has that already."""
     run, checkpoint = chosen
-    if checkpoint in ledger.record.sealed:
+    if checkpoint in journal.state.sealed:
         return
     refitted = is_final_fit(run.number)
-    checkpoints = [study.place.at(name) for name in (checkpoint, *_sisters(study, ledger.record, run))]
+    checkpoints = [study.place.at(name) for name in (checkpoint, *_other_seeds(study, journal.state, run))]
     metrics = call(score_sealed, checkpoints, context, refitted)
     if metrics is not None:
-        opening = len(ledger.record.sealed) + 1
-        ledger.append("sealed", checkpoint=checkpoint, metrics={**metrics, "opening": opening})
+        opening = len(journal.state.sealed) + 1
+        journal.append("sealed", checkpoint=checkpoint, metrics={**metrics, "opening": opening})
 
 
-def _sisters(study: Study, record: StudyRecord, run: TrialRecord) -> list[str]:
+def _other_seeds(study: Study, state: StudyState, run: TrialRecord) -> list[str]:
     """Returns the checkpoints of the same configuration's other confirmations."""
     spec, seed = study.spec, run.number // SEED_STRIDE
     if not seed:
         return []
     others = (
-        record.confirmations.get(number) for number in numbers(spec, [run.number % SEED_STRIDE]) if number != run.number
+        state.confirmations.get(number)
+        for number in confirmation_numbers(spec, [run.number % SEED_STRIDE])
+        if number != run.number
     )
     found = (study.checkpoint(other) for other in others if other is not None)
     return [checkpoint for checkpoint in found if checkpoint is not None]
@@ -129,7 +133,7 @@ def score_sealed(checkpoints: Sequence[str], context: TrialContext, refitted: bo
 def export_run(
     study: Study,
     study_yaml: str,
-    record: StudyRecord,
+    state: StudyState,
     chosen: tuple[TrialRecord, str],
     context: TrialContext,
     destination: str,
@@ -139,7 +143,7 @@ def export_run(
     Args:
         study: the study; its folder may be another machine's.
         study_yaml: its resolved study file's text.
-        record: what the journal adds up to.
+        state: what the journal adds up to.
         chosen: the run and its checkpoint in the study's place.
         context: what its trials are told.
         destination: a folder, or a bucket's address.
@@ -163,12 +167,12 @@ def export_run(
             target,
             study_yaml=study_yaml,
             selection={name: value for name, value in metrics.items() if name.startswith("selection_")},
-            confirmation=record.confirmed if _is_winners(record, trial) else None,
-            sealed=record.sealed.get(checkpoint),
+            confirmation=state.confirmed if _belongs_to_winner(state, trial) else None,
+            sealed=state.sealed.get(checkpoint),
         )
 
 
-def _is_winners(record: StudyRecord, run: TrialRecord) -> bool:
+def _belongs_to_winner(state: StudyState, run: TrialRecord) -> bool:
     """Says whether a confirmation, if there was one, was about this run's configuration, or had no winner."""
-    winner = (record.confirmed or {}).get("winner")
+    winner = (state.confirmed or {}).get("winner")
     return winner is None or run.number % SEED_STRIDE == winner

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from search_spaces import WRITTEN
 from trainables.places import Place, is_bucket
 from tune.errors import StudyError
-from tune.study.bucket_study import pull, working_folder
+from tune.study.bucket_study import download_study, working_folder
 from tune.study.spec import StudySpec
 from tune.study.studies import Study, read_spec
-from tune.study.study_state import StudyRecord
+from tune.study.study_state import StudyState
 from tune.study.yaml_source import write_yaml
 
 _CHANGEABLE = frozenset("trials time budget confirm faults resources storage optuna_storage data preemption".split())
@@ -32,18 +32,18 @@ def open_or_create(spec: StudySpec, fingerprint: str) -> Study:
         StudyError: a study of that name exists and differs in what its scores mean, or the folder is something else or
             cannot be written.
     """
-    study = study_of(spec)
+    study = locate_study(spec)
     check_folder(study, fingerprint)
     made = [folder for folder in (study.directory, *study.directory.parents) if not folder.exists()]
     try:
         study.directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _no_storage(study.directory, error) from None
-    _write(study)
-    return replace(study, made=tuple(made))
+        raise _storage_error(study.directory, error) from None
+    _write_study_file(study)
+    return replace(study, created_folders=tuple(made))
 
 
-def study_of(spec: StudySpec) -> Study:
+def locate_study(spec: StudySpec) -> Study:
     """Returns the study that a study file describes, begun or not, with what its bucket knows of it.
 
     Raises:
@@ -53,7 +53,7 @@ def study_of(spec: StudySpec) -> Study:
         return Study(Path(spec.storage) / spec.name, spec)
     place = Place(spec.storage).child(spec.name)
     study = Study(working_folder(place), spec, place)
-    pull(place, study.directory)
+    download_study(place, study.directory)
     return study
 
 
@@ -73,16 +73,16 @@ def check_folder(study: Study, fingerprint: str) -> None:
                 f"{directory} is no study. Give the study another name or storage, or move that folder away"
             )
     except OSError as error:
-        raise _no_storage(directory, error) from None
+        raise _storage_error(directory, error) from None
     if study.study_file.exists():
-        record = study.record()
-        changed = _changes(read_spec(study.study_file), spec) if record.trials else []
+        state = study.state()
+        changed = _incompatible_changes(read_spec(study.study_file), spec) if state.trials else []
         if changed:
             raise StudyError(
                 f"study {spec.name!r} exists in {study.name} with another {'; '.join(changed)}. "
                 f"Choose another name (--set name=...), or go on with it as it is: emotune resume {study.shell_name}"
             )
-        check_data(study, record, fingerprint)
+        check_data(study, state, fingerprint)
     _check_optuna(study)
 
 
@@ -90,10 +90,10 @@ def _check_optuna(study: Study) -> None:
     if study.spec.optuna_storage:
         from tune.search.optuna_study import check_storage
 
-        check_storage(study.spec, study.record().began)
+        check_storage(study.spec, study.state().began)
 
 
-def _no_storage(directory: Path, error: OSError) -> StudyError:
+def _storage_error(directory: Path, error: OSError) -> StudyError:
     return StudyError(
         f"storage must be a folder that can be written. Received: {directory}: {error.strerror}. Name another"
     )
@@ -111,34 +111,34 @@ def reopen(study: Study, fingerprint: str, *, trials: int | None, time: str | No
     except ValidationError as error:
         first = error.errors()[0]
         raise StudyError(f"--{first['loc'][0]}: {first['msg']}. Received: {first['input']!r}") from None
-    reopened, record = replace(study, spec=spec), study.record()
-    check_data(study, record, fingerprint)
+    reopened, state = replace(study, spec=spec), study.state()
+    check_data(study, state, fingerprint)
     _check_optuna(reopened)
-    if trials is not None and trials < len(record.trials):
-        raise StudyError(f"--trials must be at least the {len(record.trials)} that the study has. Received: {trials}")
-    if time is not None and spec.time is not None and spec.time <= record.search_s:
+    if trials is not None and trials < len(state.trials):
+        raise StudyError(f"--trials must be at least the {len(state.trials)} that the study has. Received: {trials}")
+    if time is not None and spec.time is not None and spec.time <= state.search_s:
         raise StudyError(
-            f"--time counts from the study's beginning and must be above the {record.search_s:.0f} s used so far. "
+            f"--time counts from the study's beginning and must be above the {state.search_s:.0f} s used so far. "
             f"Received: {time}. Give more"
         )
-    _write(reopened)
+    _write_study_file(reopened)
     return reopened
 
 
-def check_data(study: Study, record: StudyRecord, fingerprint: str) -> None:
+def check_data(study: Study, state: StudyState, fingerprint: str) -> None:
     """Refuses a data set that is not the one the study was begun on.
 
     Raises:
         StudyError: the fingerprints differ.
     """
-    if record.fingerprint and record.fingerprint != fingerprint:
+    if state.fingerprint and state.fingerprint != fingerprint:
         raise StudyError(
-            f"study {study.spec.name!r} was begun on a data set with fingerprint {record.fingerprint}. "
+            f"study {study.spec.name!r} was begun on a data set with fingerprint {state.fingerprint}. "
             f"Received: {fingerprint} in {study.spec.data}. Put the first one back, or choose another name"
         )
 
 
-def _write(study: Study) -> None:
+def _write_study_file(study: Study) -> None:
     plain = dict(study.spec.model_dump(mode="json"))
     if study.spec.data != "synthetic" and not is_bucket(study.spec.data):
         plain["data"] = str(Path(study.spec.data).resolve())  # so that the study can be resumed from anywhere
@@ -150,15 +150,15 @@ def _write(study: Study) -> None:
         ) from None
 
 
-def _changes(old: StudySpec, new: StudySpec) -> list[str]:
+def _incompatible_changes(old: StudySpec, new: StudySpec) -> list[str]:
     """Returns what makes new scores incomparable with old ones, or old trials no part of the new space."""
     fixed = _CHANGEABLE | {"space"}
     names = [name for name in StudySpec.model_fields if name not in fixed and getattr(old, name) != getattr(new, name)]
-    breaks = old.space.breaks(new.space)
+    breaks = old.space.incompatible_changes(new.space)
     return [*([", ".join(names)] if names else []), *([f"space ({', '.join(breaks)})"] if breaks else [])]
 
 
-def remove_unbegun(study: Study, *, ours: bool = False) -> None:
+def remove_unstarted_study(study: Study, *, ours: bool = False) -> None:
     """Removes what a study that was refused before its first session has written, and the folders made for it.
 
     Args:
@@ -166,9 +166,9 @@ def remove_unbegun(study: Study, *, ours: bool = False) -> None:
         ours: this process has its journal open.
     """
     with suppress(OSError, StudyError):
-        if (study.running and not ours) or study.record().sessions:
+        if (study.running and not ours) or study.state().sessions:
             return
         for path in (study.journal, study.ray_log, study.study_file):
             path.unlink(missing_ok=True)
-        for folder in study.made:
+        for folder in study.created_folders:
             folder.rmdir()

@@ -60,11 +60,11 @@ class EventStream:
         Neither a reader that has gone nor a function that raises stops the study; the latter is not called again.
         """
         if self._call is not None:
-            self._tell(self._call, _finite(event))
+            self._tell(self._call, _without_nan(event))
         if self._file is None:
             return
         try:
-            self._file.write(json.dumps(_finite(event), separators=(",", ":")) + "\n")
+            self._file.write(json.dumps(_without_nan(event), separators=(",", ":")) + "\n")
             self._file.flush()
         except OSError:
             self._file = None
@@ -82,7 +82,7 @@ class EventStream:
                     flush=True,
                 )
 
-    def past(self, journal: Path) -> None:
+    def write_history(self, journal: Path) -> None:
         """On standard output, tells a study's earlier events first: who reads it may know nothing of the study."""
         if self._tells_past:
             lines = journal.read_bytes().splitlines()
@@ -90,7 +90,7 @@ class EventStream:
             for line in lines:
                 self.write(json.loads(line))
 
-    def ended(self, ended_by: str, exit_code: int, export: Path | None) -> None:
+    def set_exit(self, ended_by: str, exit_code: int, export: Path | None) -> None:
         """Notes what the `exit` line will say."""
         self._exit = {"ended_by": ended_by, "exit_code": exit_code, "export": None if export is None else str(export)}
 
@@ -111,9 +111,9 @@ class EventStream:
             self._file.close()
 
 
-def _finite(content: Any) -> Any:
+def _without_nan(content: Any) -> Any:
     if isinstance(content, Mapping):
-        return {key: _finite(value) for key, value in content.items()}
+        return {key: _without_nan(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
+        return [_without_nan(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -9,23 +9,14 @@ from typing import TextIO
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from search_spaces import Value
 from tune.session.notebook_cell import NotebookCell
+from tune.session.trial_table import trial_table
 from tune.study.spec import StudySpec
-from tune.study.study_state import TrialRecord, rank, run_words
+from tune.study.trial_record import TrialRecord, rank, run_label
 
 _REFRESH_S = 0.5
 _ROWS = 16
-_COLOURS = {
-    "complete": "green",
-    "cut": "green",
-    "pruned": "yellow",
-    "failed": "red",
-    "running": "cyan",
-    "waiting": "dim",
-}
 
 
 class LiveStudy:
@@ -91,7 +82,7 @@ class LiveStudy:
         best = ""
         if ranked:
             value = ranked[0].best_value(self._spec.objective, self._spec.mode)
-            best = f"best {self._spec.objective} {value:.4f} ({run_words(ranked[0].number)})"
+            best = f"best {self._spec.objective} {value:.4f} ({run_label(ranked[0].number)})"
         self._progress.update(self._task, completed=ended, best=best)
         return Group(trial_table(self._visible(), self._spec), self._progress)
 
@@ -102,28 +93,3 @@ class LiveStudy:
         others = [t for t in trials if t.state != "running"]
         room = max(0, min(_ROWS, self._console.height - 8) - len(running))
         return sorted([*running, *others[-room:]] if room else running, key=lambda t: t.number)
-
-
-def trial_table(trials: list[TrialRecord], spec: StudySpec) -> Table:
-    """Returns a table of trials: number, parameters, epoch, rung, score, state."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("trial", "parameters", "epoch", "rung", "score", "state"):
-        table.add_column(name, justify="left" if name in ("parameters", "state") else "right", overflow="fold")
-    for trial in trials:
-        value = trial.best_value(spec.objective, spec.mode)
-        table.add_row(
-            run_words(trial.number).removeprefix("trial "),
-            short_parameters(trial.values),
-            f"{max(trial.epochs, default=0)}/{spec.asha.max_epochs}",
-            str(trial.rungs[-1].epoch) if trial.rungs else "-",
-            "-" if value is None else f"{value:.4f}",
-            f"[{_COLOURS[trial.state]}]{trial.state}[/]" + (f" ({trial.restarts} restarts)" if trial.restarts else ""),
-        )
-    return table
-
-
-def short_parameters(values: Mapping[str, Value]) -> str:
-    """Returns `learning_rate 0.00052 batch_size 32 ...`, floats with three digits."""
-    return " ".join(
-        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
-    )

@@ -8,7 +8,7 @@ import numpy as np
 
 from trainables.training.calibration import Speed
 from tune.errors import ClusterError
-from tune.nodes.capacity import Room, trials_at_once
+from tune.nodes.capacity import ClusterCapacity, trials_at_once
 from tune.study.spec import StudySpec
 
 _SIMULATED_STUDIES, _SIMULATED_TRIALS = 20, 100
@@ -22,7 +22,7 @@ class Plan:
         cpus: processor cores that Ray may hand out.
         gpus: GPUs that Ray found.
         nodes: machines in the cluster.
-        may_grow_to: machines when the autoscaler has started all it may.
+        max_nodes: machines when the autoscaler has started all it may.
         at_once: trials that run at the same time.
         speed: measured on the default configuration, None when calibration is off.
     """
@@ -30,7 +30,7 @@ class Plan:
     cpus: float
     gpus: float
     nodes: int
-    may_grow_to: int
+    max_nodes: int
     at_once: int
     trials: int
     expected_epochs: float
@@ -44,7 +44,7 @@ class Plan:
         return self.expected_epochs * self.speed.epoch_s / self.at_once
 
 
-def make_plan(spec: StudySpec, room: Room, trials: int, speed: Speed | None) -> Plan:
+def make_plan(spec: StudySpec, capacity: ClusterCapacity, trials: int, speed: Speed | None) -> Plan:
     """Works out how many trials fit at once; on a cluster that grows, when it has: so it grows in one step.
 
     Args:
@@ -57,19 +57,19 @@ def make_plan(spec: StudySpec, room: Room, trials: int, speed: Speed | None) -> 
         ClusterError: not one trial fits.
     """
     limit = min(spec.resources.max_concurrent or max(trials, 1), max(trials, 1))
-    at_once = trials_at_once(spec.resources, room, limit)
-    _check_workers(spec, room)
+    at_once = trials_at_once(spec.resources, capacity, limit)
+    _check_workers(spec, capacity)
     epochs = expected_epochs(spec, trials)
-    return Plan(room.cpus, room.gpus, len(room.nodes), room.may_grow_to, at_once, trials, epochs, speed)
+    return Plan(capacity.cpus, capacity.gpus, len(capacity.nodes), capacity.max_nodes, at_once, trials, epochs, speed)
 
 
-def _check_workers(spec: StudySpec, room: Room) -> None:
-    workers, wanted = spec.confirm.workers, spec.resources
+def _check_workers(spec: StudySpec, capacity: ClusterCapacity) -> None:
+    workers, resources = spec.confirm.workers, spec.resources
     if workers == 1 or not spec.confirm.top:
         return
-    fits = trials_at_once(wanted, room, workers)
+    fits = trials_at_once(resources, capacity, workers)
     if fits < workers:
-        each = f"{wanted.cpus_per_trial + wanted.feed_workers:g} CPUs and {wanted.gpus_per_trial:g} GPUs"
+        each = f"{resources.cpus_per_trial + resources.feed_workers:g} CPUs and {resources.gpus_per_trial:g} GPUs"
         raise ClusterError(
             f"confirm.workers={workers}: each takes what a trial takes, {each}, and Ray has room for {fits} at once. "
             "Lower it, or add machines"

@@ -22,6 +22,6 @@ class ForgivingActorManager(RayActorManager):
         super()._actor_task_failed(tracked_actor_task, exception)
 
 
-def install() -> None:
+def use_forgiving_actor_manager() -> None:
     """Makes Tune's controller use it; tests/test_fault_table.py fails when a Ray version moves things."""
     tune_controller.RayActorManager = ForgivingActorManager  # type: ignore[attr-defined]

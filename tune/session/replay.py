@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from trainables.dataset.reader import Dataset
-from trainables.places import written_folder
+from trainables.local_copies import written_folder
 from tune.errors import StudyError
 from tune.search.trial_queue import micro_batches
 from tune.session.study_data import trial_context
 from tune.study.provenance import differences, provenance
-from tune.study.studies import Study, opened_ledger
-from tune.study.study_state import CHECKPOINT_FILES, StudyRecord, TrialRecord, is_final_fit
+from tune.study.studies import Study, opened_journal
+from tune.study.study_state import StudyState
+from tune.study.trial_record import CHECKPOINT_FILES, TrialRecord, is_final_fit
 
 _NOT_COMPARED = ("images_per_s", "wait_s", "epoch_s", "process_memory_mib", "process", "node_ip")
 """What is measured on the machine and differs every time."""
@@ -64,10 +65,10 @@ def replay_trial(
     import ray
 
     from tune.nodes.join import joined_ray, trial_process
-    from tune.nodes.output_redirect import quiet_terminal
+    from tune.nodes.output_redirect import redirect_output
 
-    record = study.record()
-    trial = _find(record, number)
+    state = study.state()
+    trial = _find(state, number)
     known = sorted(trial.epochs)
     wanted = len(known) if epochs is None else min(epochs, len(known))
     config = {
@@ -79,8 +80,8 @@ def replay_trial(
         "refit_epochs": len(known) if is_final_fit(number) else None,
     }
     lost = _lost_checkpoint(study, trial, wanted) if restore else None
-    taken = opened_ledger(study) if lost else nullcontext()  # nobody else writes there meanwhile
-    with taken, quiet_terminal(study.ray_log), joined_ray(), trial_process(study.spec) as call:
+    taken = opened_journal(study) if lost else nullcontext()  # nobody else writes there meanwhile
+    with taken, redirect_output(study.ray_log), joined_ray(), trial_process(study.spec) as call:
         found = call(train_again, config, wanted, lost and lost[0])
         now = provenance(study.directory, ray.cluster_resources())
         different = {
@@ -88,13 +89,13 @@ def replay_trial(
         }
         restored = study.place.at(lost[1]) if lost and not different else ""
         if lost:
-            call(_put_back, restored)
-    then = record.provenance.get(trial.session, {})
+            call(_restore_checkpoint, restored)
+    then = state.provenance.get(trial.session, {})
     return Replay(number, wanted, tuple(differences(then, now)), different, restored if lost else None)
 
 
 def train_again(config: dict[str, Any], epochs: int, kept: int | None = None) -> list[dict[str, Any]]:
-    """Returns what a trial reports for each of its first epochs; the checkpoint of one may be kept for `_put_back`."""
+    """Returns what a trial reports for each of its first epochs; one checkpoint is kept for `_restore_checkpoint`."""
     from trainables.training.classifier import Classifier
 
     classifier, reports = Classifier(config), []
@@ -113,7 +114,7 @@ def _kept_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"emotune-replay-{os.getpid()}"
 
 
-def _put_back(destination: str) -> None:
+def _restore_checkpoint(destination: str) -> None:
     """Puts the checkpoint that `train_again` kept in this process where it was; without a destination, drops it."""
     try:
         if destination:
@@ -145,11 +146,11 @@ def _lost_checkpoint(study: Study, trial: TrialRecord, epochs: int) -> tuple[int
     return epoch, folder
 
 
-def _find(record: StudyRecord, number: int) -> TrialRecord:
-    trial = {**record.trials, **record.confirmations}.get(number)
+def _find(state: StudyState, number: int) -> TrialRecord:
+    trial = {**state.trials, **state.confirmations}.get(number)
     if trial is None:
         raise StudyError(
-            f"the study has no trial {number}. Received: {number}, with trials 0 to {max(record.trials, default=-1)}"
+            f"the study has no trial {number}. Received: {number}, with trials 0 to {max(state.trials, default=-1)}"
         )
     if not trial.epochs:
         raise StudyError(f"trial {number} reported no epoch, so there is nothing to compare. Name another")

@@ -9,13 +9,14 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from trainables.places import Place
-from tune.session.live_display import short_parameters
 from tune.session.plan import Plan
+from tune.session.trial_table import short_parameters
 from tune.study.bucket_study import EXPORT_FOLDER
 from tune.study.budget import BUDGETS
 from tune.study.spec import StudySpec
 from tune.study.studies import Study
-from tune.study.study_state import REFIT_SEED, SEED_STRIDE, StudyRecord, run_words
+from tune.study.study_state import StudyState
+from tune.study.trial_record import REFIT_SEED, SEED_STRIDE, run_label
 
 if TYPE_CHECKING:
     from trainables.dataset.reader import Dataset
@@ -31,7 +32,7 @@ def duration(seconds: float) -> str:
 
 def plan_lines(study: Study, dataset: Dataset, plan: Plan) -> str:
     """Returns what a study will do: machine, GPUs or the warning that there is none, trials at once, time."""
-    spec, wanted = study.spec, study.spec.resources
+    spec, resources = study.spec, study.spec.resources
     counts = dataset.info.counts
     lines = [
         f"study     {spec.name}: {plan.trials} trials of at most {spec.asha.max_epochs} epochs, "
@@ -40,17 +41,19 @@ def plan_lines(study: Study, dataset: Dataset, plan: Plan) -> str:
         f"{sum(counts['test'].values())} test images, {len(dataset.info.classes)} classes",
         f"machine   {platform.node()}: {plan.cpus:g} CPUs, {plan.gpus:g} GPUs, "
         f"{plan.nodes} node{'s' * (plan.nodes > 1)}"
-        + (f", may grow to {plan.may_grow_to}" if plan.may_grow_to > plan.nodes else ""),
+        + (f", may grow to {plan.max_nodes}" if plan.max_nodes > plan.nodes else ""),
     ]
-    if not plan.gpus and not wanted.gpus_per_trial:
+    if not plan.gpus and not resources.gpus_per_trial:
         lines.append("warning   no GPU was found: trials train on the processor, which takes much longer")
-    elif plan.gpus and not wanted.gpus_per_trial:
+    elif plan.gpus and not resources.gpus_per_trial:
         lines.append(
             f"warning   {plan.gpus:g} GPUs are there and the study uses none: --set resources.gpus_per_trial=0.25"
         )
-    per_trial = f"{wanted.cpus_per_trial:g} CPU" + (f", {wanted.gpus_per_trial:g} GPU" if wanted.gpus_per_trial else "")
-    if wanted.feed_workers:
-        per_trial += f", {wanted.feed_workers} feed workers"
+    per_trial = f"{resources.cpus_per_trial:g} CPU" + (
+        f", {resources.gpus_per_trial:g} GPU" if resources.gpus_per_trial else ""
+    )
+    if resources.feed_workers:
+        per_trial += f", {resources.feed_workers} feed workers"
     lines.append(f"at once   {plan.at_once} trials ({per_trial} each)")
     if plan.speed is not None and plan.expected_s is not None:
         lines.append(
@@ -69,12 +72,12 @@ def plan_lines(study: Study, dataset: Dataset, plan: Plan) -> str:
 
 def outcome_lines(study: Study, ended_by: str) -> str:
     """Returns how a session that was not interrupted ended, and what to do next; it has left an export."""
-    record = study.record()
+    state = study.state()
     lines = [
-        f"{BUDGETS.get(ended_by, 'finished')}: {len(record.trials)} trials ({states(record)}) in "
-        f"{duration(record.search_s)}; {spent_words(study.spec, record)}",
-        best_line(study, record),
-        *confirmation_lines(study, record),
+        f"{BUDGETS.get(ended_by, 'finished')}: {len(state.trials)} trials ({trial_counts(state)}) in "
+        f"{duration(state.search_s)}; {spent_text(study.spec, state)}",
+        best_line(study, state),
+        *confirmation_lines(study, state),
         export_lines(study.place.child(EXPORT_FOLDER)),
         f"results      {study.name if study.bucket else study.directory.resolve().as_uri()}",
         f"compare      tensorboard --logdir {shlex.quote(str(study.tensorboard))}",
@@ -83,9 +86,9 @@ def outcome_lines(study: Study, ended_by: str) -> str:
     return "\n".join(lines)
 
 
-def spent_words(spec: StudySpec, record: StudyRecord) -> str:
+def spent_text(spec: StudySpec, state: StudyState) -> str:
     """Returns `98 epochs, 1.2 GPU hours, cost 3.40`, as far as they are counted."""
-    spent = record.spent(record.last_event)
+    spent = state.spent(state.last_event)
     words = [f"{spent.epochs} epochs"]
     if spent.gpu_hours:
         words.append(f"{spent.gpu_hours:.2f} GPU hours")
@@ -94,9 +97,9 @@ def spent_words(spec: StudySpec, record: StudyRecord) -> str:
     return ", ".join(words)
 
 
-def confirmation_lines(study: Study, record: StudyRecord) -> list[str]:
+def confirmation_lines(study: Study, state: StudyState) -> list[str]:
     """Returns what training the best again has shown: mean, spread, interval, and how much was luck."""
-    found, spec = record.confirmed, study.spec
+    found, spec = state.confirmed, study.spec
     if found is None:
         return []
     if found["winner"] is None:
@@ -128,7 +131,7 @@ def confirmation_lines(study: Study, record: StudyRecord) -> list[str]:
         }[found["verdict"]]
     )
     if spec.confirm.refit:
-        fit = record.confirmations.get(found["winner"] + REFIT_SEED * SEED_STRIDE)
+        fit = state.confirmations.get(found["winner"] + REFIT_SEED * SEED_STRIDE)
         lines.append(
             "final fit    the winner, on all training images; that model is exported"
             if fit is not None and fit.state == "complete"
@@ -144,22 +147,22 @@ def interrupted_line(study: Study) -> str:
     return f"interrupted; everything is kept. Go on with: emotune resume {study.shell_name}"
 
 
-def states(record: StudyRecord) -> str:
+def trial_counts(state: StudyState) -> str:
     """Returns `7 complete, 12 pruned, 1 failed`."""
     order = ("complete", "cut", "pruned", "failed", "running", "waiting")
-    counts = {state: sum(t.state == state for t in record.trials.values()) for state in order}
-    return ", ".join(f"{n} {state}" for state, n in counts.items() if n) or "none"
+    counts = {name: sum(t.state == name for t in state.trials.values()) for name in order}
+    return ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "none"
 
 
-def best_line(study: Study, record: StudyRecord) -> str:
+def best_line(study: Study, state: StudyState) -> str:
     """Returns the best trial: number, score, epoch, parameters."""
-    run, ranked, spec = study.best_run(record), study.ranked(record), study.spec
+    run, ranked, spec = study.best_run(state), study.ranked(state), study.spec
     if not ranked:
         return "best         none yet"
-    best = record.trials[run.number % SEED_STRIDE] if run else ranked[0]
+    best = state.trials[run.number % SEED_STRIDE] if run else ranked[0]
     gone = ""
-    if run and study.is_gone(run):
-        gone = f"; {'its' if run is best else run_words(run.number) + chr(39) + 's'} checkpoint is gone"
+    if run and study.is_checkpoint_missing(run):
+        gone = f"; {'its' if run is best else run_label(run.number) + chr(39) + 's'} checkpoint is gone"
     return (
         f"best         trial {best.number}: {spec.objective} {best.best_value(spec.objective, spec.mode):.4f} "
         f"in epoch {best.best_epoch(spec.objective, spec.mode)}; {short_parameters(best.values)}{gone}"

@@ -13,11 +13,11 @@ from ray.util.queue import Queue
 from trainables.training.data_parallel import free_address, join_workers
 
 
-class Courier(ControllerCallback, WorkerGroupCallback, ReportCallback):
+class DriverNotifier(ControllerCallback, WorkerGroupCallback, ReportCallback):
     """Brings what happens in Ray Train's controller to the driver."""
 
-    def __init__(self, post: Queue, trial_id: str) -> None:
-        self._post = post
+    def __init__(self, messages: Queue, trial_id: str) -> None:
+        self._messages = messages
         self._trial_id = trial_id
 
     def after_controller_start(self, train_run_context: Any) -> None:
@@ -30,17 +30,17 @@ class Courier(ControllerCallback, WorkerGroupCallback, ReportCallback):
 
     def after_worker_group_training_start(self, worker_group: Any) -> None:
         """The workers have begun."""
-        self._send("begun")
+        self._send("started")
 
     def after_report(self, training_report: Any, metrics: list[dict[str, Any]]) -> None:
         """All workers have ended an epoch, and its checkpoint is complete."""
         self._send("epoch", metrics[0], training_report.checkpoint)
 
     def _send(self, kind: str, *content: Any) -> None:
-        self._post.put((self._trial_id, kind, content))
+        self._messages.put((self._trial_id, kind, content))
 
 
-class _Introduction(Backend):
+class _WorkerRendezvous(Backend):
     """Tells each worker where the others are, before it loads TensorFlow."""
 
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
@@ -64,4 +64,4 @@ class TensorFlowWorkers(BackendConfig):
     @property
     def backend_cls(self) -> type[Backend]:
         """What starts them."""
-        return _Introduction
+        return _WorkerRendezvous

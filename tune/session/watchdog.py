@@ -12,9 +12,9 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2.api.exceptions import PreemptionError
 
-from trainables.training.fault_kinds import TrialFault, named
+from trainables.training.fault_kinds import TrialFault, classify_error
 from tune.study.spec import StudySpec
-from tune.study.study_state import StudyRecord
+from tune.study.study_state import StudyState
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -22,43 +22,43 @@ if TYPE_CHECKING:
 _WATCH_EVERY_S = 1.0
 
 
-def fault_of(error: BaseException | None) -> TrialFault:
+def classify_ray_error(error: BaseException | None) -> TrialFault:
     """Returns what an error that Ray kept for a trial means; None when it could not keep any."""
     if isinstance(error, RayTaskError):
-        return named(error.cause) if error.cause is not None else named(error)
+        return classify_error(error.cause) if error.cause is not None else classify_error(error)
     text = str(error)
     if "low on memory" in text:
         return TrialFault("host_memory", "the machine ran out of memory and Ray ended the trial's process")
-    if isinstance(error, RayActorError) and _lost_its_node(error, text):
+    if isinstance(error, RayActorError) and _is_node_loss(error, text):
         return TrialFault("preempted", "its machine was lost")
     if isinstance(error, RayActorError) and error.actor_init_failed:
         return TrialFault("exception", [line.strip() for line in text.splitlines() if line.strip()][-1][:300])
     return TrialFault("process_died", "its process died")
 
 
-def fault_of_workers(error: BaseException) -> TrialFault:
+def classify_workers_error(error: BaseException) -> TrialFault:
     """Returns what an error of Ray Train means: what became of the worker that broke off first, not of the others."""
     if isinstance(error, PreemptionError):
         return TrialFault("preempted", "a worker's machine was lost")
     if isinstance(error, ControllerError):
         error = error.controller_failure
     if not isinstance(error, WorkerGroupError):
-        return fault_of(error) if isinstance(error, RayError) else named(error)
-    faults = [_fault_of_worker(failure) for failure in error.worker_failures.values()]
+        return classify_ray_error(error) if isinstance(error, RayError) else classify_error(error)
+    faults = [_classify_worker_failure(failure) for failure in error.worker_failures.values()]
     return next((fault for fault in faults if fault.kind != "process_died"), faults[0])
 
 
-def _fault_of_worker(error: BaseException) -> TrialFault:
+def _classify_worker_failure(error: BaseException) -> TrialFault:
     error = getattr(error, "health_check_failure", error)
     error = getattr(error, "_base_exc", error)  # Ray 2.60 wraps what a worker raised, to keep its traceback
-    return fault_of(error) if isinstance(error, RayError) else named(error)
+    return classify_ray_error(error) if isinstance(error, RayError) else classify_error(error)
 
 
-def _lost_its_node(error: RayActorError, text: str) -> bool:
+def _is_node_loss(error: RayActorError, text: str) -> bool:
     return error.preempted or text.startswith("NodeDiedError") or "node has died" in text or "node is dead" in text
 
 
-def end_process(trial: Trial) -> bool:
+def kill_trial_process(trial: Trial) -> bool:
     """Ends the process of a Ray trial; False while it has none."""
     actor = trial.temporary_state.ray_actor
     if actor is not None:
@@ -72,51 +72,51 @@ class Watchdog:
     def __init__(
         self,
         spec: StudySpec,
-        record: StudyRecord,
+        state: StudyState,
         expected_epoch_s: float | None,
-        end: Callable[[Any], bool] = end_process,
+        kill: Callable[[Any], bool] = kill_trial_process,
     ) -> None:
-        """Takes the study, its record, the time that calibration found for an epoch, and what ends a trial."""
-        self._end = end
+        """Takes the study, its state, the time that calibration found for an epoch, and what ends a trial."""
+        self._kill = kill
         self._factor, self._floor_s = spec.faults.silence_factor, spec.faults.silence_min_s
-        self._record = record
+        self._state = state
         self._expected_epoch_s = expected_epoch_s
-        self._heard: dict[str, float] = {}
-        self._looked = 0.0
+        self._last_report: dict[str, float] = {}
+        self._last_check = 0.0
         self._hung: dict[str, TrialFault] = {}
 
-    def heard(self, trial: Trial) -> None:
+    def note_report(self, trial: Trial) -> None:
         """Notes that a trial began or reported."""
-        self._heard[trial.trial_id] = time.monotonic()
+        self._last_report[trial.trial_id] = time.monotonic()
 
-    def gone(self, trial: Trial) -> TrialFault | None:
+    def forget(self, trial: Trial) -> TrialFault | None:
         """Forgets a trial; returns its fault if it was ended here."""
-        self._heard.pop(trial.trial_id, None)
+        self._last_report.pop(trial.trial_id, None)
         return self._hung.pop(trial.trial_id, None)
 
-    def look(self, trials: Iterable[Trial]) -> None:
+    def check(self, trials: Iterable[Trial]) -> None:
         """Ends what hangs; Ray then reports that the process died."""
         now = time.monotonic()
-        if now - self._looked < _WATCH_EVERY_S:
+        if now - self._last_check < _WATCH_EVERY_S:
             return
-        self._looked = now
+        self._last_check = now
         for trial in trials:
-            since = self._heard.get(trial.trial_id)
+            since = self._last_report.get(trial.trial_id)
             limit_s = self.limit_s(int(trial.config["trial"])) if "trial" in trial.config else None
-            if since is None or limit_s is None or now - since < limit_s or not self._end(trial):
+            if since is None or limit_s is None or now - since < limit_s or not self._kill(trial):
                 continue
             self._hung[trial.trial_id] = TrialFault("hung", f"no report for {now - since:.0f} s, its process was ended")
-            self._heard.pop(trial.trial_id)
+            self._last_report.pop(trial.trial_id)
 
-    def end_all(self, trials: Iterable[Trial]) -> None:
+    def kill_all(self, trials: Iterable[Trial]) -> None:
         """Ends the processes of all trials that still run."""
         for trial in trials:
-            if trial.trial_id in self._heard and self._end(trial):
-                self._heard.pop(trial.trial_id)
+            if trial.trial_id in self._last_report and self._kill(trial):
+                self._last_report.pop(trial.trial_id)
 
     def limit_s(self, number: int) -> float | None:
         """Returns the silence that a trial is allowed, None while nobody knows how long an epoch takes."""
-        own = [metrics["epoch_s"] for metrics in self._record.run(number).epochs.values()]
-        others = (m["epoch_s"] for t in self._record.trials.values() for m in t.epochs.values())
+        own = [metrics["epoch_s"] for metrics in self._state.run(number).epochs.values()]
+        others = (m["epoch_s"] for t in self._state.trials.values() for m in t.epochs.values())
         usual = statistics.median(own) if own else max(others, default=self._expected_epoch_s)
         return None if usual is None else max(self._floor_s, self._factor * usual)

@@ -108,7 +108,7 @@ class CsvSource:
         if len(values) != self._pixels:
             raise SourceError(
                 f"Every row must have as many pixels as the first, {self._pixels}. "
-                f"Received: {len(values)} in {item.path}; mend or remove the row."
+                f"Received: {len(values)} in {item.path}; fix or remove the row."
             )
         try:
             pixels = bytes(map(int, values))

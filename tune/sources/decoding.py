@@ -25,12 +25,12 @@ _FORMATS: Final = [name for name in _KNOWN.split() if name in Image.OPEN]
 _PILLOW_FIRST: Final = ("GIF",)  # OpenCV 4.14 reads a gray one as colour
 
 
-class Unreadable(ValueError):
+class UnreadableImage(ValueError):
     """One image cannot be decoded; the import lists and skips it."""
 
 
 @contextmanager
-def quiet_decoders() -> Iterator[None]:
+def silence_decoders() -> Iterator[None]:
     """Keeps the decoders' own remarks on broken images out of the terminal: the import lists them itself."""
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
@@ -52,7 +52,7 @@ def decode(data: bytes, path: str) -> Pixels:
         uint8, (height, width, 1) gray or (height, width, 3) RGB, 0-255.
 
     Raises:
-        Unreadable: no decoder can read it.
+        UnreadableImage: no decoder can read it.
         SourceError: the header declares more than `MAX_MEGAPIXELS`; nothing of that size is decoded.
     """
     try:
@@ -61,7 +61,7 @@ def decode(data: bytes, path: str) -> Pixels:
     except Image.DecompressionBombError:
         width, height, kind = 1 << 20, 1 << 20, None
     except Exception as error:
-        raise Unreadable("not an image") from error
+        raise UnreadableImage("not an image") from error
     if width * height > MAX_MEGAPIXELS * 1_000_000:
         raise SourceError(
             f"An image must have at most {MAX_MEGAPIXELS} megapixels. "
@@ -73,7 +73,7 @@ def decode(data: bytes, path: str) -> Pixels:
             decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
     if decoded is None:
         return _with_pillow(data)
-    image = _eight_bits(decoded)
+    image = _as_uint8(decoded)
     return image[..., None] if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
@@ -88,14 +88,14 @@ def _with_pillow(data: bytes) -> Pixels:
             else:
                 values = np.asarray(upright.convert("L" if mode in ("1", "L", "LA", "La") else "RGB"))
     except Exception as error:
-        raise Unreadable("damaged") from error
-    image = _eight_bits(values)
+        raise UnreadableImage("damaged") from error
+    image = _as_uint8(values)
     if palette and image.ndim == 3 and (image == image[..., :1]).all():
         image = image[..., 0]  # a palette of grays
     return image[..., None] if image.ndim == 2 else image
 
 
-def fit(image: Pixels, store_size_px: int | None, channels: int | None, path: str) -> Pixels:
+def resize(image: Pixels, store_size_px: int | None, channels: int | None, path: str) -> Pixels:
     """Brings an image to the stored size (both sides, whatever its shape was) and number of channels.
 
     Raises:
@@ -118,9 +118,9 @@ def fit(image: Pixels, store_size_px: int | None, channels: int | None, path: st
     return image
 
 
-def _eight_bits(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+def _as_uint8(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     if image.dtype == np.uint16:
         return np.asarray((image.astype(np.uint32) + 128) // 257, np.uint8)
     if image.dtype != np.uint8:
-        raise Unreadable(f"{image.dtype} pixels; 8 and 16 bits are read")
+        raise UnreadableImage(f"{image.dtype} pixels; 8 and 16 bits are read")
     return image

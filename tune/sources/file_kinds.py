@@ -41,7 +41,7 @@ _BEGINNINGS: Final = re.compile(
 BEGINNING_BYTES: Final = 32
 
 
-class Kind(Enum):
+class FileKind(Enum):
     """What a file is: `DOUBTFUL` has no known suffix and does not begin like an image, but may still be decoded."""
 
     IMAGE = "image"
@@ -53,7 +53,7 @@ def is_image(path: str) -> bool:
     return _hidden(path) is None and _suffix(path) in IMAGE_SUFFIXES
 
 
-def kind_of(path: str, beginning: Callable[[], bytes]) -> Kind | str:
+def file_kind(path: str, beginning: Callable[[], bytes]) -> FileKind | str:
     """Says what a file is.
 
     Args:
@@ -68,14 +68,14 @@ def kind_of(path: str, beginning: Callable[[], bytes]) -> Kind | str:
         return passed_over
     suffix = _suffix(path)
     if suffix in IMAGE_SUFFIXES or _BEGINNINGS.match(beginning()):
-        return Kind.IMAGE
+        return FileKind.IMAGE
     name = path.rpartition("/")[2]
     if name.casefold() in _OTHER_NAMES:
         return name.strip()
-    return suffix if suffix in _OTHER_SUFFIXES else Kind.DOUBTFUL
+    return suffix if suffix in _OTHER_SUFFIXES else FileKind.DOUBTFUL
 
 
-def hidden_folder(path: str) -> str | None:
+def hidden_parent(path: str) -> str | None:
     """Returns the part of a path down to the first folder that is hidden or that a system made for itself, if any."""
     parts = path.split("/")[:-1]
     for depth, part in enumerate(parts, start=1):
@@ -85,13 +85,13 @@ def hidden_folder(path: str) -> str | None:
 
 
 def folder_label(folder: str) -> str:
-    """Returns under which name a folder found by `hidden_folder` is counted."""
+    """Returns under which name a folder found by `hidden_parent` is counted."""
     name = folder.rpartition("/")[2]
     return name if name in _OTHER_FOLDERS else "hidden folders"
 
 
 def _hidden(path: str) -> str | None:
-    folder, name = hidden_folder(path), path.rpartition("/")[2]
+    folder, name = hidden_parent(path), path.rpartition("/")[2]
     if folder is not None:
         return folder_label(folder)
     return name if name == ".DS_Store" else "hidden" if name.startswith(".") else None

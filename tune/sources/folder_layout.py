@@ -13,7 +13,7 @@ from typing import Final
 from trainables.dataset.reader import TEST, TRAIN, LeftOut, SkippedImage
 from tune.errors import SourceError, nearest
 from tune.sources.file_kinds import is_image
-from tune.sources.folder_tree import FolderTree, shown
+from tune.sources.folder_tree import FolderTree, shortened_list
 from tune.sources.split_folders import find_splits
 from tune.sources.split_names import CLASS, LEAVE_OUT, SPLIT_KINDS, SplitDecisions, is_plain_split, joined_name
 
@@ -44,7 +44,7 @@ class Layout:
     notes: tuple[str, ...] = ()
 
 
-def arrange(
+def assign_classes_and_splits(
     paths: Iterable[str],
     source: str,
     *,
@@ -76,7 +76,7 @@ def arrange(
             raise SourceError(f"Names must be printable UTF-8. Received: {path!r} in {source}; rename it.")
     if doubtful is None:
         doubtful = frozenset(path for path in found if not is_image(path))
-    return _Arrangement(FolderTree(found, doubtful), source, decisions or SplitDecisions()).layout()
+    return _Assignment(FolderTree(found, doubtful), source, decisions or SplitDecisions()).layout()
 
 
 def no_images(source: str, passed_over: Mapping[str, int] | None = None) -> SourceError:
@@ -89,8 +89,8 @@ def no_images(source: str, passed_over: Mapping[str, int] | None = None) -> Sour
     )
 
 
-class _Arrangement:
-    """The work of `arrange`, when it is known which folders are splits."""
+class _Assignment:
+    """The work of `assign_classes_and_splits`, when it is known which folders are splits."""
 
     def __init__(self, tree: FolderTree, source: str, decisions: SplitDecisions) -> None:
         self.tree, self.source, self.decisions = tree, source, decisions
@@ -132,7 +132,7 @@ class _Arrangement:
     def _note_splits(self, splits: Mapping[str, str], note: str | None) -> None:
         if any(folder.casefold() != kind for folder, kind in splits.items()):
             by_kind = {kind: sorted(name for name in splits if splits[name] == kind) for kind in SPLIT_KINDS}
-            told = "; ".join(f"{kind} in {shown(folders)}" for kind, folders in by_kind.items() if folders)
+            told = "; ".join(f"{kind} in {shortened_list(folders)}" for kind, folders in by_kind.items() if folders)
             self.notes.append(f"folders taken for splits: {told}")
         if note:
             self.notes.append(note)
@@ -147,15 +147,17 @@ class _Arrangement:
         if len(called) == len(tops) > 1:
             raise SourceError(
                 f"Split folders must hold class folders, {called[0]}/<class>/. Received: {self.source}, where "
-                f"{shown(called)} hold images directly; sort them into classes, or pass --split '*={CLASS}'."
+                f"{shortened_list(called)} hold images directly; sort them into classes, or pass --split '*={CLASS}'."
             )
         if called:
             self.notes.append(
-                f"{shown(called)} with images directly inside: taken for a class; "
+                f"{shortened_list(called)} with images directly inside: taken for a class; "
                 f"--split {called[0]}={LEAVE_OUT} leaves it out"
             )
         if nested := sorted(tree.folders_of_folders()):
-            self.notes.append(f"{shown(nested)} with folders inside: taken for one class each, with all images in it")
+            self.notes.append(
+                f"{shortened_list(nested)} with folders inside: taken for one class each, with all images in it"
+            )
         items = [Item(file.path, joined_name(file.top), None) for file in tree.files if file.top in tops]
         tree.files = [file for file in tree.files if file.top not in tops]
         tree.leave_out(tree.files, "outside <class>/")

@@ -10,9 +10,9 @@ from pathlib import Path
 from stat import S_ISREG
 
 from trainables.dataset.reader import LeftOut, Pixels, SkippedImage
-from tune.sources.decoding import Unreadable, decode
-from tune.sources.file_kinds import BEGINNING_BYTES, Kind, folder_label, hidden_folder, kind_of
-from tune.sources.folder_layout import Item, arrange, no_images
+from tune.sources.decoding import UnreadableImage, decode
+from tune.sources.file_kinds import BEGINNING_BYTES, FileKind, file_kind, folder_label, hidden_parent
+from tune.sources.folder_layout import Item, assign_classes_and_splits, no_images
 from tune.sources.split_names import SplitDecisions
 
 
@@ -22,13 +22,13 @@ class FoundFile:
 
     path: str
     real: str
-    kind: Kind
+    kind: FileKind
     is_link: bool
     stamp: str
 
 
 @dataclass
-class Walk:
+class FolderListing:
     """What a folder tree holds: files that are or may be images, tables, what is passed over, links to inside."""
 
     files: list[FoundFile] = field(default_factory=list)
@@ -40,18 +40,20 @@ class Walk:
 class FolderSource:
     """Images in a folder tree; links are followed, each folder and each image once, where it really is."""
 
-    def __init__(self, path: Path, walk: Walk, decisions: SplitDecisions) -> None:
+    def __init__(self, path: Path, listing: FolderListing, decisions: SplitDecisions) -> None:
         """Arranges the images that were found."""
-        self.passed_over = dict(walk.passed_over + Counter(".csv" for _ in walk.tables))
-        if not walk.files:
+        self.passed_over = dict(listing.passed_over + Counter(".csv" for _ in listing.tables))
+        if not listing.files:
             raise no_images(str(path), self.passed_over)
-        doubtful = frozenset(file.path for file in walk.files if file.kind is Kind.DOUBTFUL)
-        layout = arrange((file.path for file in walk.files), str(path), doubtful=doubtful, decisions=decisions)
+        doubtful = frozenset(file.path for file in listing.files if file.kind is FileKind.DOUBTFUL)
+        layout = assign_classes_and_splits(
+            (file.path for file in listing.files), str(path), doubtful=doubtful, decisions=decisions
+        )
         self.name = path.resolve().name
-        self._items, linked = _each_once(layout.items, walk.files)
+        self._items, linked = _without_linked_copies(layout.items, listing.files)
         self.classes = tuple(sorted({item.class_name for item in self._items}))
         self.skipped, self.notes = tuple(_with_targets(layout.skipped, path)), layout.notes
-        self.left_out = (*layout.left_out, *walk.links, *linked)
+        self.left_out = (*layout.left_out, *listing.links, *linked)
         self.expected_images = len(self._items)
         self._path = path
 
@@ -65,17 +67,17 @@ class FolderSource:
         try:
             data = file.read_bytes()
         except OSError as error:
-            raise Unreadable(_dangling(file) or str(error.strerror or error)) from error
+            raise UnreadableImage(_broken_link(file) or str(error.strerror or error)) from error
         return decode(data, item.path)
 
 
-def walk_folder(path: Path) -> Walk:
+def list_folder(path: Path) -> FolderListing:
     """Looks at every file below a folder; what is linked comes last, so that real folders go by their own names.
 
     Raises:
         OSError: a folder cannot be read.
     """
-    found = Walk()
+    found = FolderListing()
     seen: dict[str, str] = {}
     folders, links = [""], list[str]()
     while folders or links:
@@ -92,7 +94,7 @@ def walk_folder(path: Path) -> Walk:
             relative = f"{inside}/{entry.name}" if inside else entry.name
             if not _is_folder(entry):
                 _add(found, path, relative, real, entry)
-            elif hidden_folder(f"{relative}/.") is not None:
+            elif hidden_parent(f"{relative}/.") is not None:
                 found.passed_over[folder_label(relative)] += 1
             else:
                 (links if entry.is_symlink() else folders).append(relative)
@@ -108,7 +110,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _add(found: Walk, path: Path, relative: str, real_folder: str, entry: os.DirEntry[str]) -> None:
+def _add(found: FolderListing, path: Path, relative: str, real_folder: str, entry: os.DirEntry[str]) -> None:
     full, is_link = str(path / relative), entry.is_symlink()
     try:
         stat, broken = os.stat(full), False
@@ -125,18 +127,18 @@ def _add(found: Walk, path: Path, relative: str, real_folder: str, entry: os.Dir
         except OSError:
             return b""
 
-    kind = kind_of(relative, beginning)
+    kind = file_kind(relative, beginning)
     real = os.path.realpath(full) if is_link and not broken else f"{real_folder}/{entry.name}"
     stamp = f"{stat.st_size} {stat.st_mtime_ns}"
-    if isinstance(kind, Kind):
+    if isinstance(kind, FileKind):
         found.files.append(FoundFile(relative, real, kind, is_link, stamp))
     elif kind == ".csv":
-        found.tables.append(FoundFile(relative, real, Kind.DOUBTFUL, is_link, stamp))
+        found.tables.append(FoundFile(relative, real, FileKind.DOUBTFUL, is_link, stamp))
     else:
         found.passed_over[kind] += 1
 
 
-def _dangling(file: Path) -> str | None:
+def _broken_link(file: Path) -> str | None:
     """Says where a link to nothing leads."""
     if not file.is_symlink() or os.path.exists(file):
         return None
@@ -145,11 +147,11 @@ def _dangling(file: Path) -> str | None:
 
 def _with_targets(skipped: Iterable[SkippedImage], path: Path) -> Iterator[SkippedImage]:
     for image in skipped:
-        dangling = _dangling(path / image.path)
+        dangling = _broken_link(path / image.path)
         yield image if dangling is None else SkippedImage(path=image.path, reason=dangling)
 
 
-def _each_once(items: tuple[Item, ...], files: list[FoundFile]) -> tuple[tuple[Item, ...], list[LeftOut]]:
+def _without_linked_copies(items: tuple[Item, ...], files: list[FoundFile]) -> tuple[tuple[Item, ...], list[LeftOut]]:
     """Drops links to images that are read where they really are, and counts them by their folders."""
     by_path = {file.path: file for file in files}
     real = {by_path[item.path].real for item in items if not by_path[item.path].is_link}

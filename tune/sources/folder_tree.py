@@ -79,7 +79,7 @@ class FolderTree:
         found: dict[str, set[str]] = defaultdict(set)
         for file in self.sure:
             if file.nested and nested[file.top] > direct[file.top]:
-                found[file.top].add(alike(file.parts[1]))
+                found[file.top].add(comparable_name(file.parts[1]))
         return dict(found)
 
     def twins(self, among: Iterable[str]) -> list[str]:
@@ -88,14 +88,14 @@ class FolderTree:
         for depth in (2, None):
             inner: dict[str, set[str]] = defaultdict(set)
             for file in files:
-                inner[file.top].add(alike("/".join(file.parts[1 : depth or -1])))
+                inner[file.top].add(comparable_name("/".join(file.parts[1 : depth or -1])))
             shared = Counter(name for names in inner.values() for name in names)
             found = sorted(top for top, names in inner.items() if any(shared[name] > 1 for name in names))
             if len({name for top in found for name in inner[top]}) > 1:
                 return found
         return []
 
-    def take_off(self, depth: int, tops: Iterable[str]) -> None:
+    def remove_level(self, depth: int, tops: Iterable[str]) -> None:
         """Takes the folder at a depth off the paths below some topmost folders."""
         wanted = set(tops)
         self.files = [
@@ -119,19 +119,19 @@ class FolderTree:
 
     def leave_out_copies(self, classes: Mapping[str, Sequence[TreeFile]], reason: str, inside: str) -> None:
         """Leaves out folders among the classes that hold the other classes once more, in folders of their own."""
-        names = {alike(name) for name in classes}
+        names = {comparable_name(name) for name in classes}
         for name, files in classes.items():
-            folders = {alike(file.parts[-2]) for file in files if file.sure}
-            if len(folders) > 1 and folders <= names - {alike(name)}:
+            folders = {comparable_name(file.parts[-2]) for file in files if file.sure}
+            if len(folders) > 1 and folders <= names - {comparable_name(name)}:
                 self.leave_out(files, reason, f"{inside}{name}")
 
 
-def alike(name: str) -> str:
+def comparable_name(name: str) -> str:
     """One spelling of names that differ in case or in how their letters are composed."""
     return joined_name(name).casefold()
 
 
-def shown(names: Sequence[str]) -> str:
+def shortened_list(names: Sequence[str]) -> str:
     """The first few folders in one phrase."""
     few = [f"{name}/" for name in names[:_SHOWN_NAMES]]
     if len(names) > _SHOWN_NAMES:

@@ -15,11 +15,11 @@ from typing import Final, Protocol
 from trainables.dataset.reader import LeftOut, Pixels, SkippedImage
 from tune.errors import SourceError
 from tune.sources.csv_source import CsvSource
-from tune.sources.file_kinds import Kind
+from tune.sources.file_kinds import FileKind
 from tune.sources.folder_layout import Item
-from tune.sources.folder_source import FolderSource, walk_folder
+from tune.sources.folder_source import FolderSource, list_folder
 from tune.sources.split_names import SplitDecisions
-from tune.sources.zip_source import MAX_CSV_BYTES, MAX_IMAGE_FILE_BYTES, ZipSource, check_sizes, look_into_zip
+from tune.sources.zip_source import MAX_CSV_BYTES, MAX_IMAGE_FILE_BYTES, ZipSource, check_sizes, list_zip
 
 _ZIP_DIRECTORY_BYTES: Final = 64 << 20
 
@@ -42,7 +42,7 @@ class Source(Protocol):
         """The images, in an order that every import repeats."""
 
     def pixels(self, item: Item) -> Pixels:
-        """Decodes one image (several threads may ask): uint8, (height, width, 1 or 3). Raises Unreadable."""
+        """Decodes one image (several threads may ask): uint8, (height, width, 1 or 3). Raises UnreadableImage."""
 
 
 def open_source(path: Path, decisions: SplitDecisions | None = None) -> Source:
@@ -77,7 +77,7 @@ def fingerprint_source(path: Path) -> str:
     digest = hashlib.blake2b(digest_size=16)
     with _readable(path):
         if path.is_dir():
-            walk = walk_folder(path)
+            walk = list_folder(path)
             for found in sorted([*walk.files, *walk.tables], key=lambda found: found.path):
                 digest.update(f"{found.path}\n{found.stamp}\n".encode("utf-8", "surrogateescape"))
         elif path.suffix.lower() == ".csv":
@@ -106,8 +106,8 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _open_folder(path: Path, decisions: SplitDecisions) -> Source:
-    walk = walk_folder(path)
-    if len(walk.tables) != 1 or any(file.kind is Kind.IMAGE for file in walk.files):
+    walk = list_folder(path)
+    if len(walk.tables) != 1 or any(file.kind is FileKind.IMAGE for file in walk.files):
         return FolderSource(path, walk, decisions)
     table = path / walk.tables[0].path
     passed_over = walk.passed_over + _suffixes(file.path for file in walk.files)
@@ -115,7 +115,7 @@ def _open_folder(path: Path, decisions: SplitDecisions) -> Source:
 
 
 def _open_zip(path: Path, decisions: SplitDecisions) -> Source:
-    content = look_into_zip(path)
+    content = list_zip(path)
     if len(content.tables) != 1 or content.images.keys() - content.doubtful:
         check_sizes(content.images, MAX_IMAGE_FILE_BYTES, path)
         return ZipSource(path, content, decisions)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tune.errors import SourceError
-from tune.sources.folder_tree import FolderTree, shown
+from tune.sources.folder_tree import FolderTree, shortened_list
 from tune.sources.split_names import (
     CLASS,
     LEAVE_OUT,
@@ -48,7 +48,7 @@ class _Search:
         self.decided: dict[str, str] = {}
 
     def splits(self) -> SplitFolders:
-        self._look_through()
+        self._remove_wrapping_folders()
         tree, inner = self.tree, self.tree.folders_of_folders()
         self.decided = {top: decision for top in tree.tops() if (decision := self._decision(top)) is not None}
         if inside := self._splits_in_classes(inner):
@@ -56,7 +56,7 @@ class _Search:
         splits = self._named_splits(inner)
         if splits:
             self._check_none_is_missed(splits, inner)
-            self._look_through_splits(splits)
+            self._remove_folders_inside_splits(splits)
             for split in splits:
                 self._leave_out_copies(split)
         else:
@@ -68,7 +68,7 @@ class _Search:
 
     # --- folders around everything -----------------------------------------------------------------------------------
 
-    def _look_through(self) -> None:
+    def _remove_wrapping_folders(self) -> None:
         """Takes off single folders around everything, and leaves out what the user leaves out."""
         tree, known = self.tree, set()
         while True:
@@ -81,14 +81,14 @@ class _Search:
             if any(self.decisions.of(top, prefix=tree.prefix, patterns=False) for top in tops):
                 break
             if len(tops) > 1 and self._each_holds_another_split(tops, inner):
-                tree.take_off(0, tops)
+                tree.remove_level(0, tops)
                 continue
             if len(tops) != 1 or not inner:
                 break
             if is_plain_split(tops[0]) and not any(is_plain_split(name) for _, name in inner):
                 break
             tree.leave_out([file for file in tree.files if file.top != tops[0]], f"outside {tree.prefix}{tops[0]}/")
-            tree.take_off(0, tops)
+            tree.remove_level(0, tops)
             tree.prefix += f"{tops[0]}/"
         self.decisions.check_used(known, self.source)
 
@@ -98,14 +98,14 @@ class _Search:
         deep = all(len(file.parts) > 3 for file in self.tree.sure)
         return deep and len(tops) == len(inner) == len(names) and all(map(is_plain_split, names))
 
-    def _look_through_splits(self, splits: Mapping[str, str]) -> None:
+    def _remove_folders_inside_splits(self, splits: Mapping[str, str]) -> None:
         """Takes off the single folder in each split: `train/images/happy`, `train/train/happy`."""
         while True:
             files = [file for file in self.tree.sure if file.top in splits]
             inner = {(file.top, file.parts[1]) for file in files}
             if any(len(file.parts) < 4 for file in files) or len(inner) != len({top for top, _ in inner}):
                 return
-            self.tree.take_off(1, splits)
+            self.tree.remove_level(1, splits)
 
     def _leave_out_copies(self, split: str) -> None:
         """Leaves out a tree that stands once more one level deeper, among the classes."""
@@ -129,23 +129,23 @@ class _Search:
         if trees := [top for top in holding if top in deep]:
             others = sorted({file.top for file in self.tree.sure} - {trees[0]})
             raise SourceError(
-                f"A source must hold one tree of splits. Received: {self.source} with splits in {shown(trees)}"
-                f"{'' if len(trees) > 1 else f', beside {shown(others)}'}; import one of its folders, or leave the "
-                f"others out with --split {others[0]}={LEAVE_OUT}."
+                f"A source must hold one tree of splits. Received: {self.source} with splits in {shortened_list(trees)}"
+                f"{'' if len(trees) > 1 else f', beside {shortened_list(others)}'}; import one of its folders, or "
+                f"leave the others out with --split {others[0]}={LEAVE_OUT}."
             )
         if len(holding) < 2 or len(holding) < len(inner):
             return {}
-        return _named(file.parts[1] for file in files)
+        return _joined_names(file.parts[1] for file in files)
 
     def _named_splits(self, inner: Mapping[str, set[str]]) -> dict[str, str]:
         """Returns the folders that are called like splits, or that the user decided to be splits."""
         tree, decided = self.tree, self.decided
         splits = {top: decision for top, decision in decided.items() if decision in SPLIT_KINDS}
-        splits |= _named(
+        splits |= _joined_names(
             {file.top for file in tree.sure if file.nested and file.top not in decided and is_plain_split(file.top)}
         )
         open_tops = [top for top in inner if top not in decided and top not in splits]
-        for top, kind in (glued_splits(open_tops) or _named(open_tops)).items():
+        for top, kind in (glued_splits(open_tops) or _joined_names(open_tops)).items():
             if any(inner[top] & names for other, names in inner.items() if other != top):
                 splits[top] = kind
             elif not splits and len(tree.tops()) > 1:
@@ -153,7 +153,8 @@ class _Search:
         if splits and (classes := sorted(top for top, decision in decided.items() if decision == CLASS)):
             raise SourceError(
                 f"Folders must all be splits, or all be classes. Received: {self.source} with "
-                f"{shown(sorted(splits))} as splits and {shown(classes)} as classes; decide with --split."
+                f"{shortened_list(sorted(splits))} as splits and {shortened_list(classes)} as classes; "
+                "decide with --split."
             )
         return splits
 
@@ -168,7 +169,7 @@ class _Search:
             if top not in splits and top not in self.decided and names & classes and not all(map(is_plain_split, names))
         )
         if missing and may_be:
-            which = f"hold{'s' if len(may_be) == 1 else ''} the classes of {shown(sorted(splits))}"
+            which = f"hold{'s' if len(may_be) == 1 else ''} the classes of {shortened_list(sorted(splits))}"
             raise self._undecided(may_be, f"{which} and may be the {missing} split")
 
     def _check_classes(self) -> None:
@@ -180,12 +181,12 @@ class _Search:
 
     def _undecided(self, tops: list[str], why: str) -> SourceError:
         return SourceError(
-            f"Folders must be plainly splits or plainly classes. Received: {self.source}, where {shown(tops)} {why}; "
-            f"decide with --split {tops[0]}={'|'.join(SPLIT_KINDS)} (once for each folder), or --split '*={CLASS}' if "
-            "they are classes."
+            f"Folders must be plainly splits or plainly classes. Received: {self.source}, where {shortened_list(tops)} "
+            f"{why}; decide with --split {tops[0]}={'|'.join(SPLIT_KINDS)} (once for each folder), or --split "
+            f"'*={CLASS}' if they are classes."
         )
 
 
-def _named(names: Iterable[str]) -> dict[str, str]:
+def _joined_names(names: Iterable[str]) -> dict[str, str]:
     """What the names say that have a split in them."""
     return {name: named.kind for name in names if (named := split_named(name)) is not None}

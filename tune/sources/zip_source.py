@@ -15,9 +15,9 @@ from typing import Final
 
 from trainables.dataset.reader import LeftOut, Pixels
 from tune.errors import SourceError
-from tune.sources.decoding import Unreadable, decode
-from tune.sources.file_kinds import BEGINNING_BYTES, Kind, folder_label, hidden_folder, kind_of
-from tune.sources.folder_layout import Item, arrange, no_images
+from tune.sources.decoding import UnreadableImage, decode
+from tune.sources.file_kinds import BEGINNING_BYTES, FileKind, file_kind, folder_label, hidden_parent
+from tune.sources.folder_layout import Item, assign_classes_and_splits, no_images
 from tune.sources.split_names import SplitDecisions
 
 MAX_IMAGE_FILE_BYTES: Final = 256 << 20
@@ -29,7 +29,7 @@ _BROKEN: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError,
 
 
 @dataclass
-class ZipContent:
+class ZipListing:
     """What a zip holds: entries that are or may be images, tables, what is passed over, links."""
 
     archive: zipfile.ZipFile
@@ -43,12 +43,14 @@ class ZipContent:
 class ZipSource:
     """Images in a zip, read where they lie."""
 
-    def __init__(self, path: Path, content: ZipContent, decisions: SplitDecisions) -> None:
+    def __init__(self, path: Path, content: ZipListing, decisions: SplitDecisions) -> None:
         """Arranges the images that were found."""
         self.passed_over = dict(content.passed_over + Counter(".csv" for _ in content.tables))
         if not content.images:
             raise no_images(str(path), self.passed_over)
-        layout = arrange(content.images, str(path), doubtful=frozenset(content.doubtful), decisions=decisions)
+        layout = assign_classes_and_splits(
+            content.images, str(path), doubtful=frozenset(content.doubtful), decisions=decisions
+        )
         self.name = path.name
         self.classes, self.skipped, self.notes = layout.classes, layout.skipped, layout.notes
         self.left_out = (*layout.left_out, *content.links)
@@ -65,18 +67,18 @@ class ZipSource:
         try:
             data = self._archive.read(self._entries[item.path])
         except _BROKEN as error:
-            raise Unreadable(f"zip entry: {error}") from error
+            raise UnreadableImage(f"zip entry: {error}") from error
         return decode(data, item.path)
 
 
-def look_into_zip(path: Path) -> ZipContent:
+def list_zip(path: Path) -> ZipListing:
     """Looks at every entry of a zip; decompresses the first bytes of those whose names do not say what they are.
 
     Raises:
         SourceError: the file is no zip, or a name leads out of it.
     """
     try:
-        content = ZipContent(zipfile.ZipFile(path))
+        content = ZipListing(zipfile.ZipFile(path))
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise SourceError(f"A source must be a readable zip, folder or CSV. Received: {path}: {error}.") from error
     hidden: set[str] = set()
@@ -84,16 +86,16 @@ def look_into_zip(path: Path) -> ZipContent:
         name = _checked_name(entry, path)
         if name.endswith("/"):
             continue
-        if (folder := hidden_folder(name)) is not None:
+        if (folder := hidden_parent(name)) is not None:
             hidden.add(folder)
             continue
         if S_ISLNK(entry.external_attr >> 16):
             content.links.append(LeftOut(path=name, images=0, reason="a link; links in a zip are not followed"))
             continue
-        kind = kind_of(name, partial(_beginning, content.archive, entry))
-        if isinstance(kind, Kind):
+        kind = file_kind(name, partial(_beginning, content.archive, entry))
+        if isinstance(kind, FileKind):
             content.images[name] = entry
-            content.doubtful |= {name} if kind is Kind.DOUBTFUL else set()
+            content.doubtful |= {name} if kind is FileKind.DOUBTFUL else set()
         elif kind == ".csv":
             content.tables[name] = entry
         else:

@@ -25,13 +25,14 @@ from typing import Any
 import psutil
 
 from trainables.errors import PlaceError
-from trainables.places import Place, StoredFile, cache_folder, local_folder
+from trainables.local_copies import cache_folder, local_folder
+from trainables.places import Place, StoredFile
 from tune.errors import StudyError
-from tune.study.journal import JOURNAL_FILE, is_taken
+from tune.study.journal import JOURNAL_FILE, is_locked
 
 CHECKPOINTS_FOLDER, EXPORT_FOLDER = "trials", "export"
 _LEASE_FILE, _CLOCK_FILE = ".lease.json", ".clock"
-_EVERY_S, _LEASE_EVERY_S, _LEASE_S, _LAST_TRIES_S, _SETTLE_S = 2.0, 10.0, 60.0, 60.0, 1.0
+_COPY_EVERY_S, _LEASE_EVERY_S, _LEASE_EXPIRES_S, _LAST_TRIES_S, _SETTLE_S = 2.0, 10.0, 60.0, 60.0, 1.0
 
 
 def working_folder(place: Place) -> Path:
@@ -40,12 +41,12 @@ def working_folder(place: Place) -> Path:
     return cache_folder() / "studies" / digest / place.last_part
 
 
-def being_begun(place: Place) -> bool:
+def is_being_created(place: Place) -> bool:
     """Says whether a driver has taken a place in a bucket, whose study file is not there yet."""
     return place.exists(_LEASE_FILE)
 
 
-def pull(place: Place, folder: Path) -> None:
+def download_study(place: Place, folder: Path) -> None:
     """Brings the working folder up to what the bucket has; leaves it alone while a driver of this machine has it.
 
     The longer of two journals is kept when one begins with the other. When another machine has gone on from an earlier
@@ -55,7 +56,7 @@ def pull(place: Place, folder: Path) -> None:
         PlaceError: the bucket cannot be reached.
     """
     journal = folder / JOURNAL_FILE
-    if journal.exists() and is_taken(journal):
+    if journal.exists() and is_locked(journal):
         return
     theirs = place.read(JOURNAL_FILE) or b""
     ours = journal.read_bytes() if journal.exists() else b""
@@ -78,7 +79,7 @@ def pull(place: Place, folder: Path) -> None:
         temporary.replace(journal)
 
 
-def bring_export(place: Place, folder: Path) -> None:
+def download_export(place: Place, folder: Path) -> None:
     """Copies a study's export from the bucket into its working folder, in place of an earlier one."""
     with local_folder(place.at(EXPORT_FOLDER)) as export:
         target = folder / EXPORT_FOLDER
@@ -106,8 +107,8 @@ class Mirror:
         self._token = secrets.token_hex(8)
         self._copied: dict[str, tuple[int, int]] = {}
         self._changed, self._closing = Event(), False
-        self._lost = ""
-        self._thread = Thread(target=self._work, name="bucket", daemon=True)
+        self._taken_over_by = ""
+        self._thread = Thread(target=self._run, name="bucket", daemon=True)
 
     def open(self) -> None:
         """Takes the study for this driver and begins to copy.
@@ -116,23 +117,23 @@ class Mirror:
             StudyError: another driver has it.
             PlaceError: the bucket cannot be reached or written.
         """
-        self._refuse_another()
-        self._sign()
+        self._refuse_other_driver()
+        self._write_lease()
         time.sleep(_SETTLE_S)  # one that looked before this signature was there has put its own over it by now
-        self._refuse_another()
-        pull(self._place, self._folder)
+        self._refuse_other_driver()
+        download_study(self._place, self._folder)
         self._thread.start()
 
-    def _refuse_another(self) -> None:
+    def _refuse_other_driver(self) -> None:
         holder = self._holder()
         if holder:
             raise StudyError(
                 f"study {self._place.name} is being run by {holder}. Watch it: emotune show "
-                f"{shlex.quote(self._place.name)}; or stop that process; it counts as gone {_LEASE_S:.0f} s after its "
-                "last sign of life"
+                f"{shlex.quote(self._place.name)}; or stop that process; it counts as gone {_LEASE_EXPIRES_S:.0f} s "
+                "after its last sign of life"
             )
 
-    def noticed(self, event: Mapping[str, Any]) -> None:
+    def on_event(self, event: Mapping[str, Any]) -> None:
         """Copies soon: an event was journalled."""
         self._changed.set()
 
@@ -146,7 +147,7 @@ class Mirror:
         self._changed.set()
         self._thread.join()
         until = time.monotonic() + _LAST_TRIES_S
-        while not self._lost:
+        while not self._taken_over_by:
             try:
                 self._copy()
                 self._place.delete(_LEASE_FILE)
@@ -157,24 +158,24 @@ class Mirror:
                         f"the study is whole in {self._folder}, but not its copy in the bucket: {error}. Then: "
                         f"emotune resume {shlex.quote(self._place.name)}, on this machine"
                     ) from None
-                time.sleep(_EVERY_S)
+                time.sleep(_COPY_EVERY_S)
         raise StudyError(
-            f"study {self._place.name} was taken over by {self._lost} while this driver could not reach the bucket. "
-            f"What this one did since is kept in {self._folder}"
+            f"study {self._place.name} was taken over by {self._taken_over_by} while this driver could not reach the "
+            f"bucket. What this one did since is kept in {self._folder}"
         )
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         signed = time.monotonic()
         while not self._closing:
-            self._changed.wait(_EVERY_S)
+            self._changed.wait(_COPY_EVERY_S)
             self._changed.clear()
             with suppress(PlaceError):  # tried again in a moment; the last copy, in `close`, is not optional
                 if time.monotonic() - signed > _LEASE_EVERY_S:
-                    self._lost = self._holder()
-                    if self._lost:
+                    self._taken_over_by = self._holder()
+                    if self._taken_over_by:
                         os.kill(os.getpid(), signal.SIGINT)  # running trials save themselves; `close` says why
                         return
-                    self._sign()
+                    self._write_lease()
                     signed = time.monotonic()
                 self._copy()
 
@@ -197,8 +198,13 @@ class Mirror:
             self._place.delete(name)
             del self._copied[name]
 
-    def _sign(self) -> None:
-        lease = {"token": self._token, "host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid())}
+    def _write_lease(self) -> None:
+        lease = {
+            "token": self._token,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "began": _process_start_time(os.getpid()),
+        }
         self._place.write(_LEASE_FILE, json.dumps(lease).encode())
 
     def _holder(self) -> str:
@@ -211,11 +217,11 @@ class Mirror:
             token, host, pid, began = lease["token"], lease["host"], int(lease["pid"]), lease["began"]
         except (ValueError, LookupError, TypeError):
             return ""
-        if token == self._token or (host == socket.gethostname() and _began(pid) != began):
+        if token == self._token or (host == socket.gethostname() and _process_start_time(pid) != began):
             return ""  # our own, or that of a process of this machine that has ended
         self._place.write(_CLOCK_FILE, b"")  # the bucket's own clock on both sides
-        now, then = self._place.time_of(_CLOCK_FILE), self._place.time_of(_LEASE_FILE)
-        return f"process {pid} on {host}" if now is None or then is None or now - then < _LEASE_S else ""
+        now, then = self._place.modified_at(_CLOCK_FILE), self._place.modified_at(_LEASE_FILE)
+        return f"process {pid} on {host}" if now is None or then is None or now - then < _LEASE_EXPIRES_S else ""
 
 
 def _is_copied(name: str) -> bool:
@@ -223,7 +229,7 @@ def _is_copied(name: str) -> bool:
     return parts[0] not in (CHECKPOINTS_FOLDER, EXPORT_FOLDER) and not any(part.startswith(".") for part in parts)
 
 
-def _began(pid: int) -> float | None:
+def _process_start_time(pid: int) -> float | None:
     """Returns when a process of this machine was started, None when there is none of that number."""
     try:
         return float(psutil.Process(pid).create_time())

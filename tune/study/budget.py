@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tune.study.spec import StudySpec
-from tune.study.study_state import StudyRecord
+from tune.study.study_state import StudyState
 
 BUDGETS = {
     "time": "its time was over",
@@ -16,6 +16,9 @@ BUDGETS = {
 }
 """What can end a search early, and the words for it."""
 
+CONSUMED = ("gpu_hours", "epochs", "cost")
+"""Budgets of what confirmations use up as well, so that there are none once one of these is spent."""
+
 _EXIT_CODES = {"finished": 0, "target": 4, "interrupted": 130, "disk_full": 2}
 BUDGET_SPENT = 3
 
@@ -25,16 +28,16 @@ def exit_code(ended_by: str) -> int:
     return _EXIT_CODES.get(ended_by, BUDGET_SPENT)
 
 
-def fired(spec: StudySpec, record: StudyRecord, now: float, searched_s: float) -> str:
+def exhausted_budget(spec: StudySpec, state: StudyState, now: float, searched_s: float) -> str:
     """Returns the first budget that is spent, or "" while there is none.
 
     Args:
         spec: the study.
-        record: what has happened.
+        state: what has happened.
         now: seconds since 1970.
         searched_s: wall time of the search, all sessions together.
     """
-    spent, budget = record.spent(now), spec.budget
+    spent, budget = state.spent(now), spec.budget
     used = {
         "time": (searched_s, spec.time),
         "gpu_hours": (spent.gpu_hours, budget.gpu_hours),
@@ -44,26 +47,26 @@ def fired(spec: StudySpec, record: StudyRecord, now: float, searched_s: float) -
     for name, (value, limit) in used.items():
         if limit is not None and value >= limit:
             return name
-    if budget.target is not None and is_met(spec, record):
+    if budget.target is not None and target_is_met(spec, state):
         return "target"
-    if budget.stagnation is not None and stagnant_for(spec, record) >= budget.stagnation:
+    if budget.stagnation is not None and stagnant_trials(spec, state) >= budget.stagnation:
         return "stagnation"
     return ""
 
 
-def is_met(spec: StudySpec, record: StudyRecord) -> bool:
+def target_is_met(spec: StudySpec, state: StudyState) -> bool:
     """Says whether a trial's best epoch has reached the target."""
     sign, target = (1 if spec.mode == "max" else -1), spec.budget.target
-    values = (trial.best_value(spec.objective, spec.mode) for trial in record.trials.values())
+    values = (trial.best_value(spec.objective, spec.mode) for trial in state.trials.values())
     return target is not None and any(value is not None and sign * value >= sign * target for value in values)
 
 
-def stagnant_for(spec: StudySpec, record: StudyRecord) -> int:
+def stagnant_trials(spec: StudySpec, state: StudyState) -> int:
     """Returns how many trials have ended since the one with the best score so far, the failed ones among them."""
     sign = 1 if spec.mode == "max" else -1
     best, since = None, 0
-    for number in record.ended:
-        value = record.trials[number].best_value(spec.objective, spec.mode)
+    for number in state.ended:
+        value = state.trials[number].best_value(spec.objective, spec.mode)
         since += 1
         if value is not None and (best is None or sign * value > best):
             best, since = sign * value, 0

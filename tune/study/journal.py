@@ -1,6 +1,6 @@
 """The study's one source of truth: a journal of events on disk, locked by one driver. Knows no event's meaning.
 
-Every line of `journal.jsonl` is one event; replaying them gives the same `StudyRecord` that the driver held in memory.
+Every line of `journal.jsonl` is one event; replaying them gives the same `StudyState` that the driver held in memory.
 Optuna's file, ASHA's rungs and TensorBoard's logs can all be made again from it.
 """
 
@@ -19,13 +19,13 @@ import psutil
 
 from trainables.places import Place
 from tune.errors import StudyError
-from tune.study.study_state import StudyRecord
+from tune.study.study_state import StudyState
 
 JOURNAL_FILE = "journal.jsonl"
 
 
-class Ledger:
-    """The journal, open for appending, and the record it adds up to.
+class Journal:
+    """The journal, open for appending, and the state it adds up to.
 
     Attributes:
         path: the file.
@@ -57,7 +57,7 @@ class Ledger:
                 f"Watch it: emotune show {shlex.quote(str(path.parent))}; or stop that process first"
             ) from None
         try:
-            self.record, whole = replay(path)
+            self.state, whole = replay(path)
         except StudyError:
             self._file.close()
             raise
@@ -66,7 +66,7 @@ class Ledger:
         self.listeners: list[Callable[[Mapping[str, Any]], None]] = []
 
     def append(self, kind: str, /, **fields: Any) -> None:
-        """Writes one event through to the disk, then adds it to the record and passes it to the listeners.
+        """Writes one event through to the disk, then adds it to the state and passes it to the listeners.
 
         Raises:
             OSError: it cannot be written; the journal ends with the event before.
@@ -82,7 +82,7 @@ class Ledger:
             os.ftruncate(self._file.fileno(), self._whole)
             raise
         self._whole += len(line)
-        self.record.apply(event)
+        self.state.apply(event)
         for listener in self.listeners:
             listener(event)
 
@@ -91,30 +91,30 @@ class Ledger:
         self._file.close()
 
 
-def replay(path: Path) -> tuple[StudyRecord, int]:
-    """Returns the record that a journal adds up to, and the bytes that its complete lines take.
+def replay(path: Path) -> tuple[StudyState, int]:
+    """Returns the state that a journal adds up to, and the bytes that its complete lines take.
 
     A last line without its end, torn by a crash, is left out.
 
     Raises:
         StudyError: a complete line is no event.
     """
-    record, whole = StudyRecord(), 0
+    state, whole = StudyState(), 0
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
         if not line.endswith(b"\n"):
             break
         try:
-            record.apply(json.loads(line))
+            state.apply(json.loads(line))
         except (ValueError, LookupError, TypeError, AttributeError):
             raise StudyError(
                 f"{path}, line {number} is damaged, or of another version of emotune. "
                 "Restore the file from a copy, or use the version that wrote it"
             ) from None
         whole += len(line)
-    return record, whole
+    return state, whole
 
 
-def is_taken(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Says whether a process has a journal open for writing."""
     with path.open("rb") as file:
         try:

@@ -36,7 +36,7 @@ def explain(
     first = error.errors()[0]
     found = first.get("ctx", {}).get("error")
     located = isinstance(found, LocatedError)
-    location = found.location if isinstance(found, LocatedError) else _named(first["loc"])
+    location = found.location if isinstance(found, LocatedError) else _location_text(first["loc"])
     line = line_of(path, location)
     place = source_of(location, overrides, values) or (f"{path}, line {line}" if line else str(path))
     name = ".".join(str(part) for part in location)
@@ -69,7 +69,7 @@ def explain(
     return f"{text} ({place}){more}"
 
 
-def _named(location: Sequence[int | str]) -> Location:
+def _location_text(location: Sequence[int | str]) -> Location:
     """Drops what pydantic adds to a location: union tags and the names of types."""
     tags = {"float", "int", "categorical", "bool", "str", "constrained-str"}
     return tuple(

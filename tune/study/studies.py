@@ -11,13 +11,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from search_spaces import WRITTEN
-from trainables.config import chooser_of
+from trainables.config import validation_metric_of
 from trainables.places import Place, is_bucket
 from tune.errors import StudyError, nearest
-from tune.study.bucket_study import EXPORT_FOLDER, Mirror, being_begun, pull, working_folder
-from tune.study.journal import JOURNAL_FILE, Ledger, is_taken, replay
+from tune.study.bucket_study import EXPORT_FOLDER, Mirror, download_study, is_being_created, working_folder
+from tune.study.journal import JOURNAL_FILE, Journal, is_locked, replay
 from tune.study.spec import StudySpec
-from tune.study.study_state import CHECKPOINT_FILES, SEED_STRIDE, StudyRecord, TrialRecord, is_final_fit
+from tune.study.study_state import StudyState
+from tune.study.trial_record import CHECKPOINT_FILES, SEED_STRIDE, TrialRecord, is_final_fit
 from tune.study.yaml_source import read_yaml
 from tune.yaml_values import WrittenLoader
 
@@ -31,13 +32,13 @@ class Study:
     Attributes:
         directory: its folder; for one in a bucket, this machine's working folder of it.
         bucket: where it lives, if that is a bucket.
-        made: the folders that were made for it, the innermost first; removed if it is refused before it begins.
+        created_folders: the folders made for it, the innermost first; removed if it is refused before it begins.
     """
 
     directory: Path
     spec: StudySpec
     bucket: Place | None = None
-    made: tuple[Path, ...] = ()
+    created_folders: tuple[Path, ...] = ()
 
     @property
     def place(self) -> Place:
@@ -87,40 +88,40 @@ class Study:
     @property
     def running(self) -> bool:
         """Whether a process has the study now."""
-        return self.journal.exists() and is_taken(self.journal)
+        return self.journal.exists() and is_locked(self.journal)
 
-    def record(self) -> StudyRecord:
+    def state(self) -> StudyState:
         """Replays the journal.
 
         Raises:
             StudyError: it is damaged.
         """
-        return replay(self.journal)[0] if self.journal.exists() else StudyRecord()
+        return replay(self.journal)[0] if self.journal.exists() else StudyState()
 
-    def ranked(self, record: StudyRecord) -> list[TrialRecord]:
+    def ranked(self, state: StudyState) -> list[TrialRecord]:
         """Returns the trials that have a score, best first."""
-        return record.ranked(self.spec.objective, self.spec.mode)
+        return state.ranked(self.spec.objective, self.spec.mode)
 
-    def ranking(self, record: StudyRecord) -> list[TrialRecord]:
+    def ranking(self, state: StudyState) -> list[TrialRecord]:
         """Returns all that can be exported, best first, whether or not the checkpoints are still there.
 
         After a confirmation the winner's runs come first: its final fit, then the repetitions, the one that its inner
         validation found best before the others. Then the search's trials.
         """
-        return [*self._winners_runs(record), *self.ranked(record)]
+        return [*self._winners_runs(state), *self.ranked(state)]
 
-    def best_run(self, record: StudyRecord) -> TrialRecord | None:
+    def best_run(self, state: StudyState) -> TrialRecord | None:
         """Returns the run to export, None while there is none: by its score alone, wherever its checkpoint is.
 
         One that was interrupted before its best epoch was saved does not count: it trains that epoch again.
         """
         return next(
-            (run for run in self.ranking(record) if run.state == "complete" or self.journalled_checkpoint(run)), None
+            (run for run in self.ranking(state) if run.state == "complete" or self.journalled_checkpoint(run)), None
         )
 
-    def best(self, record: StudyRecord) -> tuple[TrialRecord, str] | None:
+    def best(self, state: StudyState) -> tuple[TrialRecord, str] | None:
         """Returns the best run and its checkpoint in the study's place; None while there is none, or it is gone."""
-        run = self.best_run(record)
+        run = self.best_run(state)
         checkpoint = None if run is None else self.checkpoint(run)
         return None if run is None or checkpoint is None else (run, checkpoint)
 
@@ -137,14 +138,14 @@ class Study:
         whole = folder is not None and all(self.place.exists(f"{folder}/{name}") for name in CHECKPOINT_FILES)
         return folder if whole else None
 
-    def is_gone(self, run: TrialRecord) -> bool:
+    def is_checkpoint_missing(self, run: TrialRecord) -> bool:
         """Says whether the checkpoint that a run is exported from was written and is no longer there, or not whole."""
         return self.journalled_checkpoint(run) is not None and self.checkpoint(run) is None
 
-    def _winners_runs(self, record: StudyRecord) -> list[TrialRecord]:
-        winner = (record.confirmed or {}).get("winner")
-        runs = [run for run in record.confirmations.values() if run.number % SEED_STRIDE == winner]
-        sign, chooser = (1 if self.spec.mode == "max" else -1), chooser_of(self.spec.objective)
+    def _winners_runs(self, state: StudyState) -> list[TrialRecord]:
+        winner = (state.confirmed or {}).get("winner")
+        runs = [run for run in state.confirmations.values() if run.number % SEED_STRIDE == winner]
+        sign, chooser = (1 if self.spec.mode == "max" else -1), validation_metric_of(self.spec.objective)
 
         def key(run: TrialRecord) -> tuple[bool, float]:
             epoch = run.best_epoch(self.spec.objective, self.spec.mode)
@@ -153,9 +154,9 @@ class Study:
 
         return sorted((run for run in runs if run.state == "complete"), key=key, reverse=True)
 
-    def settled(self, record: StudyRecord) -> bool:
+    def settled(self, state: StudyState) -> bool:
         """Says whether search and confirmation are over, so that the sealed test may be opened."""
-        return record.finished and (not self.spec.confirm.top or record.confirmed is not None)
+        return state.finished and (not self.spec.confirm.top or state.confirmed is not None)
 
 
 def load_study_folder(directory: Path) -> Study:
@@ -194,7 +195,7 @@ def read_spec(path: Path) -> StudySpec:
         ) from None
 
 
-def load_study_place(place: Place) -> Study:
+def load_bucket_study(place: Place) -> Study:
     """Loads a study from a bucket, by way of its working folder on this machine.
 
     Raises:
@@ -202,9 +203,9 @@ def load_study_place(place: Place) -> Study:
         PlaceError: the bucket cannot be reached.
     """
     folder = working_folder(place)
-    pull(place, folder)
+    download_study(place, folder)
     if not (folder / _STUDY_FILE).is_file():
-        if being_begun(place):
+        if is_being_created(place):
             raise StudyError(
                 f"{place.name} was taken by a driver that has written nothing there yet. Try again in some seconds; if "
                 "that driver is gone, begin it anew: emotune run STUDY.yaml"
@@ -215,13 +216,13 @@ def load_study_place(place: Place) -> Study:
 
 def load_study(place: Place) -> Study:
     """Loads a study from wherever it is."""
-    return load_study_place(place) if place.remote else load_study_folder(Path(place.name))
+    return load_bucket_study(place) if place.remote else load_study_folder(Path(place.name))
 
 
 def find_study(name: str, storage: str) -> Study:
     """Loads a study by its folder, its address in a bucket, its study file, or its name in the storage."""
     if is_bucket(name):
-        return load_study_place(Place(name))
+        return load_bucket_study(Place(name))
     path = Path(name)
     if path.name == _STUDY_FILE and not path.is_dir():
         path = path.parent
@@ -240,7 +241,7 @@ def list_studies(storage: str) -> list[Place]:
 
 
 @contextmanager
-def opened_ledger(study: Study) -> Iterator[Ledger]:
+def opened_journal(study: Study) -> Iterator[Journal]:
     """Takes a study for this process, and keeps its bucket in step with it.
 
     Raises:
@@ -248,14 +249,14 @@ def opened_ledger(study: Study) -> Iterator[Ledger]:
         PlaceError: its bucket cannot be reached.
     """
     if study.bucket is None:
-        with closing(Ledger(study.journal)) as ledger:
-            yield ledger
+        with closing(Journal(study.journal)) as journal:
+            yield journal
         return
     mirror = Mirror(study.directory, study.bucket)
     mirror.open()
     try:
-        with closing(Ledger(study.journal, study.bucket)) as ledger:
-            ledger.listeners.append(mirror.noticed)
-            yield ledger
+        with closing(Journal(study.journal, study.bucket)) as journal:
+            journal.listeners.append(mirror.on_event)
+            yield journal
     finally:
         mirror.close()

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from search_spaces import CategoricalParameter, SearchSpace, Value
 from search_spaces.parameters import AnyParameter
-from trainables.config import TrialConfig, kind_of
+from trainables.config import TrialConfig, parameter_kind
 from tune.errors import nearest
-from tune.yaml_values import number
+from tune.yaml_values import parse_number
 
 _CHOICES = {"boolean": "{type: categorical, choices: [true, false], default: true}", "text": "type: categorical"}
 
@@ -25,17 +25,17 @@ class LocatedError(ValueError):
         self.location = location
 
 
-def as_wanted(name: str, value: Any) -> Any:
+def coerce_value(name: str, value: Any) -> Any:
     """Returns a value as its parameter wants it: text that reads as a number is one, and 32.0 is 32 for an integer.
 
     Anything else is returned as it is; `check_parameters` refuses what does not fit.
     """
-    kind = kind_of(name) if name in TrialConfig.model_fields else "text"
+    kind = parameter_kind(name) if name in TrialConfig.model_fields else "text"
     if kind not in ("integer", "number"):
         return value
     if isinstance(value, str):
         try:
-            found = number(value)
+            found = parse_number(value)
         except ValueError:
             found = None
         value = value if found is None else found
@@ -44,32 +44,34 @@ def as_wanted(name: str, value: Any) -> Any:
     return value
 
 
-def space_as_wanted(space: Any) -> Any:
+def coerce_space(space: Any) -> Any:
     """Returns the raw mapping of a search space with its values as their parameters want them."""
     if not isinstance(space, Mapping):
         return space
-    return {name: _parameter_as_wanted(str(name), raw) for name, raw in space.items()}
+    return {name: _coerce_parameter(str(name), raw) for name, raw in space.items()}
 
 
-def _parameter_as_wanted(name: str, raw: Any) -> Any:
+def _coerce_parameter(name: str, raw: Any) -> Any:
     if not isinstance(raw, Mapping):
         return raw
     wanted = dict(raw)
     for key in ("low", "high", "step", "default"):
         # the ends of a float range stay what they are: `type: float` where an integer is wanted is told as that
         if key in wanted and (wanted.get("type") != "float" or isinstance(wanted[key], str)):
-            wanted[key] = as_wanted(name, wanted[key])
+            wanted[key] = coerce_value(name, wanted[key])
     if isinstance(wanted.get("choices"), list):
-        wanted["choices"] = [as_wanted(name, choice) for choice in wanted["choices"]]
+        wanted["choices"] = [coerce_value(name, choice) for choice in wanted["choices"]]
     if isinstance(wanted.get("when"), Mapping):
         wanted["when"] = {
-            other: [as_wanted(str(other), v) for v in values] if isinstance(values, list) else as_wanted(other, values)
+            other: [coerce_value(str(other), v) for v in values]
+            if isinstance(values, list)
+            else coerce_value(other, values)
             for other, values in wanted["when"].items()
         }
     return wanted
 
 
-def fixed_as_wanted(fixed: Any) -> Any:
+def coerce_fixed(fixed: Any) -> Any:
     """Returns the raw mapping of fixed parameters with its values as they are wanted.
 
     Raises:
@@ -92,7 +94,7 @@ def fixed_as_wanted(fixed: Any) -> Any:
             raise LocatedError(
                 ("fixed", name), f"fixed.{name}: must be one value. Received: none. Write one, or remove it"
             )
-    return {name: as_wanted(str(name), value) for name, value in fixed.items()}
+    return {name: coerce_value(str(name), value) for name, value in fixed.items()}
 
 
 def check_parameters(space: SearchSpace, fixed: Mapping[str, Value], *, written: bool) -> None:
@@ -127,7 +129,7 @@ def check_parameters(space: SearchSpace, fixed: Mapping[str, Value], *, written:
 
 
 def _check_type(name: str, parameter: AnyParameter) -> None:
-    kind, location = kind_of(name), ("space", name, "type")
+    kind, location = parameter_kind(name), ("space", name, "type")
     if kind == "integer" and parameter.type == "float":
         raise LocatedError(
             location, f"space.{name}: is a whole number, and its type must be int. Received: float. Write type: int"
@@ -141,7 +143,7 @@ def _check_type(name: str, parameter: AnyParameter) -> None:
 
 
 def _check_value(location: tuple[str, ...], name: str, value: Value, *, written: bool) -> None:
-    kind, where = kind_of(name), ".".join(location)
+    kind, where = parameter_kind(name), ".".join(location)
     if not written:
         if kind == "boolean" and not isinstance(value, bool):
             raise LocatedError(location, f"{where}: must be true or false. Received: {value!r}. Write one of them")
@@ -158,7 +160,7 @@ def _check_value(location: tuple[str, ...], name: str, value: Value, *, written:
 
 def _why_no_number(text: str) -> str:
     try:
-        number(text)
+        parse_number(text)
     except ValueError as error:
         return f": {error}"
     return ". Write one"

@@ -12,7 +12,7 @@ import yaml
 
 from search_spaces import builtin_spaces
 from tune.errors import StudyFileError, nearest
-from tune.yaml_values import CoreLoader, OldLoader, UnclearValue, dump, parse
+from tune.yaml_values import UnclearValue, Yaml11Loader, Yaml12Loader, dump, parse
 
 Location = tuple[str | int, ...]
 Overrides = Sequence[str] | Mapping[str, Any]
@@ -28,13 +28,13 @@ _MOST_VALUES = 100_000
 _OPTIONS = {"budget.cost": "--max-cost"}
 
 
-def read_yaml(path: Path, what: str, loader: type[OldLoader] = CoreLoader) -> dict[str, Any]:
+def read_yaml(path: Path, what: str, loader: type[Yaml11Loader] = Yaml12Loader) -> dict[str, Any]:
     """Reads one YAML mapping.
 
     Args:
         path: the file.
         what: what it is, for messages.
-        loader: how its values are read; `OldLoader` for files that are Ray's, `WrittenLoader` for those that we wrote.
+        loader: how its values are read; `Yaml11Loader` for files that are Ray's, `WrittenLoader` for those we wrote.
 
     Raises:
         StudyFileError: the file is missing, unreadable, no YAML, no mapping, names a key twice, or holds a value that
@@ -67,9 +67,9 @@ def read_text(path: Path, what: str) -> str:
         raise StudyFileError(f"{what} {path} cannot be read: {error.strerror}. Check path and permissions") from None
 
 
-def _parse(text: str, name: str, what: str, loader: type[OldLoader]) -> dict[str, Any]:
+def _parse(text: str, name: str, what: str, loader: type[Yaml11Loader]) -> dict[str, Any]:
     try:
-        raw = _unshared(parse(text, loader))
+        raw = _without_aliases(parse(text, loader))
     except UnclearValue as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise StudyFileError(f"{what} ({name}{line}): {error.problem}") from None
@@ -110,15 +110,15 @@ def read_study_file(
         sets = [_override(text) for text in overrides]
     for keys, value, _ in sets:  # an override of the whole space comes before any override inside it
         if keys == ["space"]:
-            _put(raw, keys, value, "")
+            _set_value(raw, keys, value, "")
     if isinstance(raw.get("space"), str):
         raw["space"] = _read_space(raw["space"], source.parent if isinstance(source, Path) else Path())
     for keys, value, text in sets:
         if keys != ["space"]:
-            _put(raw, keys, value, text)
+            _set_value(raw, keys, value, text)
     for name, value in (values or {}).items():
         if value is not None:
-            _put(raw, name.split("."), value, name)
+            _set_value(raw, name.split("."), value, name)
     return raw
 
 
@@ -158,14 +158,14 @@ def _override(text: str) -> tuple[list[str], Any, str]:
     if not written.strip():
         raise StudyFileError(f"--set takes a value after the =, or null to remove a key. Received: {text!r}")
     try:
-        return keys, _unshared(parse(written)), text
+        return keys, _without_aliases(parse(written)), text
     except UnclearValue as error:
         raise StudyFileError(f"--set {path.strip()}: {error.problem}") from None
     except BROKEN_YAML:
         raise StudyFileError(f"--set takes a YAML value. Received: {text!r}. Quote or fix the value") from None
 
 
-def _put(raw: dict[str, Any], keys: Sequence[str], value: Any, text: str) -> None:
+def _set_value(raw: dict[str, Any], keys: Sequence[str], value: Any, text: str) -> None:
     place = raw
     for key in keys[:-1]:
         if place.get(key) is None:
@@ -179,7 +179,7 @@ def _put(raw: dict[str, Any], keys: Sequence[str], value: Any, text: str) -> Non
         place[keys[-1]] = value
 
 
-def _unshared(value: Any) -> Any:
+def _without_aliases(value: Any) -> Any:
     """Returns a value in which what aliases repeat are copies: an override of one must not change the other."""
     left = _MOST_VALUES
 

@@ -9,33 +9,33 @@ import pytest
 
 from trainables.places import Place
 from tune.errors import StudyError
-from tune.study.journal import Ledger, is_taken, replay
+from tune.study.journal import Journal, is_locked, replay
 
 
 def scores(value: float) -> dict[str, float]:
     return {"selection_accuracy": value, "validation_accuracy": value}
 
 
-def grown(path: Path) -> Ledger:
-    ledger = Ledger(path)
-    ledger.append("session", number=1, pid=1, fingerprint="f")
-    ledger.append("trial", trial=0, values={"dropout": 0.5})
-    ledger.append("started", trial=0)
+def grown(path: Path) -> Journal:
+    journal = Journal(path)
+    journal.append("session", number=1, pid=1, fingerprint="f")
+    journal.append("trial", trial=0, values={"dropout": 0.5})
+    journal.append("started", trial=0)
     for epoch, accuracy in enumerate([0.2, 0.6, 0.5], 1):
-        ledger.append(
+        journal.append(
             "epoch", trial=0, epoch=epoch, metrics={"selection_accuracy": accuracy / 2, "validation_accuracy": accuracy}
         )
-    ledger.append("checkpoint", trial=0, epoch=2, path="trials/a")
-    return ledger
+    journal.append("checkpoint", trial=0, epoch=2, path="trials/a")
+    return journal
 
 
 def test_a_journal_read_again_gives_the_same_record(tmp_path: Path) -> None:
-    ledger = grown(tmp_path / "journal.jsonl")
-    ledger.append("end", trial=0, state="complete", reason="trained all its epochs")
-    ledger.close()
-    again = Ledger(tmp_path / "journal.jsonl")
-    assert again.record == ledger.record
-    trial = again.record.trials[0]
+    journal = grown(tmp_path / "journal.jsonl")
+    journal.append("end", trial=0, state="complete", reason="trained all its epochs")
+    journal.close()
+    again = Journal(tmp_path / "journal.jsonl")
+    assert again.state == journal.state
+    trial = again.state.trials[0]
     assert (trial.best_epoch("selection_accuracy", "max"), trial.best_value("selection_accuracy", "max")) == (2, 0.3)
     assert trial.best_epoch("selection_accuracy", "min") == 1
     again.close()
@@ -43,11 +43,11 @@ def test_a_journal_read_again_gives_the_same_record(tmp_path: Path) -> None:
 
 def test_a_line_torn_by_a_crash_is_cut_off_and_the_next_event_stands_alone(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    ledger = grown(path)
-    ledger.close()
+    journal = grown(path)
+    journal.close()
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"event":"epoch","trial":0,"epo')
-    again = Ledger(path)
+    again = Journal(path)
     again.append("started", trial=0)
     again.close()
     assert path.read_bytes().startswith(whole)
@@ -60,7 +60,7 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, damage: bytes) ->
     path = tmp_path / "journal.jsonl"
     path.write_bytes(b'{"event":"session","time":1,"number":1,"pid":1,"fingerprint":"f"}\n' + damage + b"\n")
     with pytest.raises(StudyError, match=r"journal.jsonl, line 2 is damaged"):
-        Ledger(path)
+        Journal(path)
 
 
 def test_trials_that_ran_to_their_end_rank_before_those_that_were_stopped(tmp_path: Path) -> None:
@@ -77,44 +77,44 @@ def test_trials_that_ran_to_their_end_rank_before_those_that_were_stopped(tmp_pa
 
 
 def test_only_a_checkpoint_that_is_still_whole_counts(tmp_path: Path) -> None:
-    ledger = grown(tmp_path / "journal.jsonl")
-    trial = ledger.record.trials[0]
-    assert trial.whole_checkpoints(Place(str(tmp_path))) == []
+    journal = grown(tmp_path / "journal.jsonl")
+    trial = journal.state.trials[0]
+    assert trial.existing_checkpoints(Place(str(tmp_path))) == []
     (tmp_path / "trials/a").mkdir(parents=True)
     (tmp_path / "trials/a/state.json").write_text("{}")
-    assert trial.whole_checkpoints(Place(str(tmp_path))) == ["trials/a"]
-    ledger.close()
+    assert trial.existing_checkpoints(Place(str(tmp_path))) == ["trials/a"]
+    journal.close()
 
 
 def test_the_best_epoch_is_inner_validations_choice_and_the_selection_fold_only_scores_it(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "journal.jsonl")
-    ledger.append("trial", trial=0, values={})
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.append("trial", trial=0, values={})
     for epoch, (validation, selection) in enumerate([(0.5, 0.9), (0.7, 0.6), (0.6, 0.8)], 1):
         metrics = {"validation_accuracy": validation, "selection_accuracy": selection}
-        ledger.append("epoch", trial=0, epoch=epoch, metrics=metrics)
-    trial = ledger.record.trials[0]
+        journal.append("epoch", trial=0, epoch=epoch, metrics=metrics)
+    trial = journal.state.trials[0]
     assert (trial.best_epoch("selection_accuracy", "max"), trial.best_value("selection_accuracy", "max")) == (2, 0.6)
-    ledger.close()
+    journal.close()
 
 
 def test_epochs_reported_again_after_a_restart_replace_what_came_after(tmp_path: Path) -> None:
-    ledger = grown(tmp_path / "journal.jsonl")
-    ledger.append("epoch", trial=0, epoch=2, metrics=scores(0.1))
-    trial = ledger.record.trials[0]
+    journal = grown(tmp_path / "journal.jsonl")
+    journal.append("epoch", trial=0, epoch=2, metrics=scores(0.1))
+    trial = journal.state.trials[0]
     assert (sorted(trial.epochs), trial.checkpoints) == ([1, 2], {})
-    ledger.close()
+    journal.close()
 
 
 def test_a_second_process_is_refused_and_told_who_has_the_study(tmp_path: Path) -> None:
-    ledger = grown(tmp_path / "journal.jsonl")
-    before = ledger.path.read_bytes()
+    journal = grown(tmp_path / "journal.jsonl")
+    before = journal.path.read_bytes()
     with pytest.raises(StudyError, match="is being run by process 1"):
-        Ledger(ledger.path)
-    assert ledger.path.read_bytes() == before
-    assert is_taken(ledger.path)
-    ledger.close()
-    assert not is_taken(ledger.path)
-    Ledger(ledger.path).close()
+        Journal(journal.path)
+    assert journal.path.read_bytes() == before
+    assert is_locked(journal.path)
+    journal.close()
+    assert not is_locked(journal.path)
+    Journal(journal.path).close()
 
 
 def test_a_session_that_was_killed_counts_up_to_its_last_event(tmp_path: Path) -> None:

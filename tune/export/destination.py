@@ -42,7 +42,7 @@ def check_destination(destination: Place, holds: Sequence[str], parts: Sequence[
 
 
 @contextmanager
-def whole_folder(
+def atomic_export(
     destination: Path, needed_bytes: int, *, known_by: str = "", parts: Sequence[str] = ()
 ) -> Iterator[Path]:
     """Gives an empty folder whose files become the destination's when the block ends well.
@@ -60,7 +60,7 @@ def whole_folder(
     """
     written = False
     try:
-        with AtomicFolder(destination, suffix="exporting", known_by=known_by, own=parts.__contains__) as folder:
+        with AtomicFolder(destination, suffix="exporting", known_by=known_by, replaceable=parts.__contains__) as folder:
             written = True
             free_bytes = shutil.disk_usage(folder.path).free
             if free_bytes < needed_bytes:

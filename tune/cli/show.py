@@ -1,0 +1,103 @@
+"""What `emotune list` and `emotune show` print: a line per study, and a study's trials, curves and export."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+
+from rich.console import Console
+
+import tune
+from trainables.places import Place
+from tune.errors import EmotuneError
+from tune.session.study_text import best_line, confirmation_lines, duration, export_lines, spent_text, trial_counts
+from tune.session.trial_table import trial_table
+from tune.study.best_run import missing_checkpoint_line
+from tune.study.bucket_study import EXPORT_FOLDER
+from tune.study.trial_record import TrialRecord, run_label
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def print_studies(storage: str) -> None:
+    """Prints a line per study; one that is damaged is named, not hidden."""
+    console = _console()
+    names = tune.list_studies(storage)
+    if not names:
+        console.print(f"no studies in {storage}. Start one: emotune run studies/quickstart.yaml", markup=False)
+    for name in names:
+        last_part = Place(name).last_part
+        try:
+            study = tune.load_study(name)
+            state = study.state
+        except (EmotuneError, OSError) as error:
+            console.print(f"{last_part}: {error}", markup=False, soft_wrap=True)
+            continue
+        status = "running" if study.running else "unfinished"
+        if state.finished:
+            status = state.ended_by or "finished"
+        console.print(
+            f"{last_part:24} {status:12} {trial_counts(state):36} {best_line(study.files, state)}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def print_study(shown: tune.Study) -> None:
+    """Prints a study: its trials, how each ended, the best, its curves, its export."""
+    console, study, state, spec = _console(), shown.files, shown.state, shown.spec
+    console.print(
+        f"{spec.name}: {trial_counts(state)}, {duration(state.search_s)} of search, {spent_text(spec, state)}",
+        markup=False,
+    )
+    console.print(trial_table(list(state.trials.values()), spec))
+    console.print()
+    console.print("how each trial ended", style="bold")
+    for trial in state.trials.values():
+        console.print(f"{trial.number:5}  {trial.state:9} {trial.reason}", markup=False, soft_wrap=True)
+    faulted = [t for t in [*state.trials.values(), *state.confirmations.values()] if t.faults]
+    if faulted:
+        console.print()
+        console.print("what held trials up", style="bold")
+    for trial in faulted:
+        for fault in trial.faults:
+            again = "went on" if fault.retried else "not tried again"
+            console.print(
+                f"{run_label(trial.number).removeprefix('trial '):>5}  {fault.kind.replace('_', ' ')} after epoch "
+                f"{fault.epoch}: {fault.reason}; {again}",
+                markup=False,
+                soft_wrap=True,
+            )
+    console.print()
+    console.print(f"{spec.objective} by epoch", style="bold")
+    for trial in study.ranked(state):
+        console.print(f"{trial.number:5}  {curve(trial, spec.objective)}", markup=False, soft_wrap=True)
+    console.print()
+    console.print(best_line(study, state), markup=False, soft_wrap=True)
+    for line in [*confirmation_lines(study, state), missing_checkpoint_line(study, state)]:
+        if line:
+            console.print(line, markup=False, soft_wrap=True)
+    if study.export.exists():
+        console.print(export_lines(study.place.child(EXPORT_FOLDER)), markup=False, soft_wrap=True)
+    console.print(
+        f"compare      tensorboard --logdir {shlex.quote(str(study.tensorboard))}", markup=False, soft_wrap=True
+    )
+    if study.running:
+        console.print(f"running in process {state.pid}", markup=False)
+    elif not state.finished:
+        console.print(f"unfinished; go on with: emotune resume {study.shell_name}", markup=False, soft_wrap=True)
+
+
+def curve(trial: TrialRecord, objective: str) -> str:
+    """Returns a metric over the epochs as a line of bars between its own lowest and highest finite values."""
+    values = [trial.epochs[epoch][objective] for epoch in sorted(trial.epochs)]
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite), max(finite)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    bars = "".join(_BARS[round((value - low) * scale)] if math.isfinite(value) else "?" for value in values)
+    return f"{bars}  {low:.4f} to {high:.4f} in {len(values)} epochs, {values[-1]:.4f} in the last"
+
+
+def _console() -> Console:
+    return Console(width=None if os.isatty(1) else 160)

@@ -1,0 +1,45 @@
+"""The table of trials that `run` draws live and `show` prints: its columns and their colours. Asks nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from search_spaces import Value
+from tune.study.spec import StudySpec
+from tune.study.trial_record import TrialRecord, run_label
+
+_COLOURS = {
+    "complete": "green",
+    "cut": "green",
+    "pruned": "yellow",
+    "failed": "red",
+    "running": "cyan",
+    "waiting": "dim",
+}
+
+
+def trial_table(trials: list[TrialRecord], spec: StudySpec) -> Table:
+    """Returns a table of trials: number, parameters, epoch, rung, score, state."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("trial", "parameters", "epoch", "rung", "score", "state"):
+        table.add_column(name, justify="left" if name in ("parameters", "state") else "right", overflow="fold")
+    for trial in trials:
+        value = trial.best_value(spec.objective, spec.mode)
+        table.add_row(
+            run_label(trial.number).removeprefix("trial "),
+            short_parameters(trial.values),
+            f"{max(trial.epochs, default=0)}/{spec.asha.max_epochs}",
+            str(trial.rungs[-1].epoch) if trial.rungs else "-",
+            "-" if value is None else f"{value:.4f}",
+            f"[{_COLOURS[trial.state]}]{trial.state}[/]" + (f" ({trial.restarts} restarts)" if trial.restarts else ""),
+        )
+    return table
+
+
+def short_parameters(values: Mapping[str, Value]) -> str:
+    """Returns `learning_rate 0.00052 batch_size 32 ...`, floats with three digits."""
+    return " ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+    )

@@ -1,0 +1,181 @@
+"""One trial as the journal's events tell it: its epochs, rungs, checkpoints, faults and end. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from search_spaces import Value
+from trainables.config import validation_metric_of
+from trainables.places import Place
+from trainables.training.fault_kinds import FaultKind
+
+TrialState = Literal["waiting", "running", "complete", "pruned", "cut", "failed"]
+
+
+ENDED: frozenset[TrialState] = frozenset({"complete", "pruned", "cut", "failed"})
+
+
+SEED_STRIDE = 1_000_000
+"""The confirmation of trial n with seed s has the number n + s x SEED_STRIDE, s from 1."""
+
+
+REFIT_SEED = 900
+"""Seed of the final fit on all training images."""
+
+
+CHECKPOINT_FILES = ("model.keras", "state.json")
+"""What a checkpoint's folder holds; the latter is written last."""
+
+
+@dataclass(frozen=True)
+class RungDecision:
+    """What ASHA decided when a trial reached a rung.
+
+    Attributes:
+        value: the trial's objective at the rung.
+        cutoff: the value it had to reach, None for the first trial there.
+        rank: its place among the trials that had reached the rung by then, 1 is best.
+        among: how many those were, itself included.
+    """
+
+    trial: int
+    epoch: int
+    value: float
+    cutoff: float | None
+    rank: int
+    among: int
+    stopped: bool
+
+    @property
+    def reason(self) -> str:
+        """Why a trial that was stopped here ended."""
+        cutoff = "" if self.cutoff is None else f" misses the cutoff {self.cutoff:.4f}"
+        return f"stopped at rung {self.epoch}: {self.value:.4f}{cutoff}, rank {self.rank} of {self.among}"
+
+
+@dataclass(frozen=True)
+class FaultRecord:
+    """Something that held a trial up.
+
+    Attributes:
+        kind: see `trainables.training.fault_kinds`.
+        reason: what is known of it, in one line.
+        epoch: epochs that the trial had reported by then.
+        retried: whether it was started again (a checkpoint that could not be read: whether it went on at all).
+    """
+
+    kind: FaultKind
+    reason: str
+    epoch: int
+    retried: bool
+
+
+@dataclass
+class TrialRecord:
+    """One trial as the journal tells it.
+
+    Attributes:
+        values: what the searcher proposed, by parameter.
+        epochs: the metrics reported after each epoch (from 1).
+        checkpoints: folder of each checkpoint that was written, by epoch, relative to the study's.
+        reason: why it ended, in words.
+        faults: what held it up, in order.
+        session: number of the session that began it.
+    """
+
+    number: int
+    values: dict[str, Value]
+    state: TrialState = "waiting"
+    epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    rungs: list[RungDecision] = field(default_factory=list)
+    checkpoints: dict[int, str] = field(default_factory=dict)
+    reason: str = ""
+    faults: list[FaultRecord] = field(default_factory=list)
+    session: int = 0
+
+    @property
+    def restarts(self) -> int:
+        """Times that it was started again after a fault."""
+        return sum(fault.retried and fault.kind != "checkpoint" for fault in self.faults)
+
+    def best_epoch(self, objective: str, mode: str) -> int | None:
+        """Returns the epoch that inner validation found best (the first of equals), or None."""
+        sign, chooser = 1 if mode == "max" else -1, validation_metric_of(objective)
+        finite = {
+            epoch: sign * metrics[chooser]
+            for epoch, metrics in self.epochs.items()
+            if math.isfinite(metrics[objective]) and math.isfinite(metrics[chooser])
+        }
+        return max(sorted(finite), key=finite.__getitem__) if finite else None
+
+    def best_value(self, objective: str, mode: str) -> float | None:
+        """Returns the best epoch's objective, or None."""
+        epoch = self.best_epoch(objective, mode)
+        return None if epoch is None else float(self.epochs[epoch][objective])
+
+    def existing_checkpoints(self, study: Place) -> list[str]:
+        """Returns the folders of the checkpoints that are still in the study's place, the latest first."""
+        found = (self.checkpoint(study, epoch) for epoch in sorted(self.checkpoints, reverse=True))
+        return [checkpoint for checkpoint in found if checkpoint is not None]
+
+    def checkpoint(self, study: Place, epoch: int | None) -> str | None:
+        """Returns the folder of the checkpoint of one epoch, if it is still in the study's place."""
+        folder = self.checkpoints.get(epoch) if epoch is not None else None
+        return folder if folder is not None and study.exists(f"{folder}/state.json") else None
+
+
+def run_name(number: int, attempt: int = 0) -> str:
+    """Returns `trial-0003`, `trial-0003-seed-2` for a confirmation, `trial-0003-again-1` when it was started again."""
+    seed, trial = divmod(number, SEED_STRIDE)
+    return f"trial-{trial:04d}" + (f"-seed-{seed}" if seed else "") + (f"-again-{attempt}" if attempt else "")
+
+
+def run_label(number: int) -> str:
+    """Returns `trial 3`, `trial 3 seed 2` for a confirmation, or `trial 3 final fit`."""
+    seed, trial = divmod(number, SEED_STRIDE)
+    return f"trial {trial}" + (" final fit" if is_final_fit(number) else f" seed {seed}" if seed else "")
+
+
+def is_final_fit(number: int) -> bool:
+    """Says whether a run is the winner's fit on all training images, which no selection fold has scored."""
+    return number // SEED_STRIDE == REFIT_SEED
+
+
+def rank(trials: Iterable[TrialRecord], objective: str, mode: str) -> list[TrialRecord]:
+    """Returns the trials with a score, best first: those that ran to their end before those that were stopped."""
+    sign = 1 if mode == "max" else -1
+    scored = [
+        (t.state not in ("complete", "cut"), -sign * value, t.number, t)
+        for t in trials
+        if t.state != "failed" and (value := t.best_value(objective, mode)) is not None
+    ]
+    return [trial for *_, trial in sorted(scored, key=lambda entry: entry[:3])]
+
+
+def apply_to_trial(trial: TrialRecord, event: Mapping[str, Any]) -> None:
+    """Adds one event of the journal to its trial."""
+    match event["event"]:
+        case "started":
+            trial.state = "running"
+        case "epoch":
+            epoch = event["epoch"]  # one that is reported again, after a restart, replaces itself and those after it
+            trial.epochs = {e: m for e, m in trial.epochs.items() if e < epoch} | {epoch: dict(event["metrics"])}
+            trial.checkpoints = {e: path for e, path in trial.checkpoints.items() if e < epoch}
+        case "rung":
+            names = ("trial", "epoch", "value", "cutoff", "rank", "among", "stopped")
+            trial.rungs.append(RungDecision(**{name: event[name] for name in names}))
+        case "checkpoint":
+            trial.checkpoints[event["epoch"]] = event["path"]
+        case "fault":
+            fault = FaultRecord(event["kind"], event["reason"], max(trial.epochs, default=0), event["retried"])
+            trial.faults.append(fault)
+            if fault.retried and fault.kind != "checkpoint":
+                trial.state = "waiting"
+        case "end":
+            trial.state = event["state"]
+            trial.reason = event["reason"]
+        case "reopened":
+            trial.state, trial.reason = "waiting", ""
