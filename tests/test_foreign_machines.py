@@ -164,9 +164,10 @@ def test_a_ray_that_does_not_start_ends_the_study_by_itself_and_leaves_nothing(f
     python.write_text(SLEEPER.format(python=sys.executable))
     python.chmod(0o755)
     code = (
-        "import sys; from tune import cli, process_start, ray_options; process_start.RAY_START_LIMIT_S = 12.0;"
+        "import sys; from tune.cli.main import main; from tune.nodes import process_start, ray_options;"
+        "process_start.RAY_START_LIMIT_S = 12.0;"
         "ray_options._ENVIRONMENT['RAY_prestart_worker_first_driver'] = '1';"  # then Ray waits for workers as it starts
-        f"sys.executable = {str(python)!r}; cli.main()"
+        f"sys.executable = {str(python)!r}; main()"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", code, "run", str(file)],

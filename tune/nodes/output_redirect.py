@@ -60,15 +60,15 @@ def redirect_output(log: Path) -> Iterator[TextIO]:
     sys.stdout.flush()
     sys.stderr.flush()
     streams = sys.stdout, sys.stderr
-    terminal_out, terminal_err = os.dup(1), os.dup(2)
-    if _writes_to(sys.stdout, 1):
-        terminal = pipe_safe_stream(os.dup(terminal_out), sys.stdout, closefd=True)
-    else:
-        terminal = sys.stdout
-        # Never closed: loggers that are made meanwhile, as Ray's, keep them.
-        sys.stdout, sys.stderr = pipe_safe_stream(1, streams[0]), pipe_safe_stream(2, streams[1])
-        _turn_rays_log(streams[1], sys.stderr)
     with log.open("ab") as file:
+        terminal_out, terminal_err = os.dup(1), os.dup(2)
+        if _writes_to(sys.stdout, 1):
+            terminal = pipe_safe_stream(os.dup(terminal_out), sys.stdout, closefd=True)
+        else:
+            terminal = sys.stdout
+            # Never closed: loggers that are made meanwhile, as Ray's, keep them.
+            sys.stdout, sys.stderr = pipe_safe_stream(1, streams[0]), pipe_safe_stream(2, streams[1])
+            _turn_rays_log(streams[1], sys.stderr)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         _outside.append((sys.stdout, terminal))
@@ -91,7 +91,7 @@ def redirect_output(log: Path) -> Iterator[TextIO]:
 
 @contextmanager
 def heard_outside() -> Iterator[None]:
-    """Lets what the block prints by way of `sys.stdout` through to where it would go without `quiet_terminal`."""
+    """Lets what the block prints by way of `sys.stdout` through to where it would go without `redirect_output`."""
     if _outside and sys.stdout is _outside[-1][0]:  # else a live table stands there, which prints above itself
         with redirect_stdout(_outside[-1][1]):
             yield
