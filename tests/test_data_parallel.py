@@ -23,6 +23,7 @@ from tests.faulty import train_faulty_replica
 from tests.fixtures_study import TINY, lines, write_study_file
 from trainables.dataset.reader import open_dataset
 from tune.errors import ClusterError, StudyFileError
+from tune.export.graph import PIXEL_CLASSIFIER
 from tune.nodes.capacity import ClusterCapacity, NodeCapacity
 from tune.nodes.join import trial_process
 from tune.session.create_or_resume import open_or_create
@@ -148,7 +149,7 @@ def sessions(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFac
 
 def test_two_workers_have_the_loss_curve_of_one_process_with_the_same_batches(sessions: Sessions) -> None:
     losses = ("training_loss", "validation_loss", "selection_loss")
-    unlike = {"epoch", "unreadable", "should_checkpoint", "checkpoint_score", "diverged", "stalled", "done"}
+    unlike = {"epoch", "metrics", "unreadable", "should_checkpoint", "checkpoint_score", "diverged", "stalled", "done"}
     for number, alone in sessions.one_process.items():  # the first of them was stopped and killed on its way
         together = sessions.study.state().run(number).epochs
         assert sorted(together) == list(range(1, len(alone) + 1))
@@ -209,7 +210,8 @@ def test_the_study_ends_with_its_confirmations_a_final_fit_and_an_export(session
     import keras
 
     model = keras.saving.load_model(study.export / "model.keras", compile=False)
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    layers = model.get_layer(PIXEL_CLASSIFIER).layers
+    norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert norms and not any(layer.synchronized for layer in norms)
 
 
