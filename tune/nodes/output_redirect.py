@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,13 +16,15 @@ class _PipeSafeFile(io.FileIO):
     """Standard output or error whose reader may leave, as `head` does: the rest goes nowhere, and nobody stumbles."""
 
     def write(self, content: Any, /) -> int:
-        try:
-            return super().write(content)
-        except BrokenPipeError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())
-            os.close(nowhere)
-            return super().write(content)
+        left = memoryview(content)
+        while left:  # a signal may cut a write short
+            try:
+                left = left[super().write(left) :]
+            except BrokenPipeError:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self.fileno())
+                os.close(nowhere)
+        return len(content)
 
 
 def pipe_safe_stream(descriptor: int, like: TextIO, *, closefd: bool = False) -> TextIO:
@@ -33,8 +35,10 @@ def pipe_safe_stream(descriptor: int, like: TextIO, *, closefd: bool = False) ->
         like: the stream whose encoding and buffering it takes.
         closefd: whether closing the stream closes the descriptor.
     """
-    buffer = io.BufferedWriter(_PipeSafeFile(descriptor, "w", closefd=closefd))
-    return io.TextIOWrapper(buffer, like.encoding, like.errors, line_buffering=like.isatty(), write_through=False)
+    # Without a BufferedWriter, which would keep what a log on a full disk did not take, and write it to the terminal.
+    raw: Any = _PipeSafeFile(descriptor, "w", closefd=closefd)
+    by_line = bool(getattr(like, "line_buffering", False))  # as Python's own standard error is, also into a file
+    return io.TextIOWrapper(raw, like.encoding, like.errors, line_buffering=by_line)
 
 
 def survive_closed_pipes() -> None:
@@ -76,9 +80,9 @@ def redirect_output(log: Path) -> Iterator[TextIO]:
             yield terminal
         finally:
             _outside.pop()
-            terminal.flush()
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (terminal, sys.stdout, sys.stderr):
+                with suppress(OSError):  # the log's disk may be full; the terminal has to come back all the same
+                    stream.flush()
             _turn_rays_log(sys.stderr, streams[1])
             sys.stdout, sys.stderr = streams
             if terminal is not sys.stdout:
