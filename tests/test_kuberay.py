@@ -70,7 +70,10 @@ def ask(environment: dict[str, str]) -> str:
 
 def test_what_a_raycluster_may_grow_to_is_read_from_kubernetes(tmp_path: Path) -> None:
     with kubernetes(tmp_path, ray_cluster()) as environment:
-        assert ask(environment) == "((NodeType(name='gpu', machine=Machine(cpus=8.0, gpus=1.0), most=8),), 8)"
+        assert (
+            ask(environment)
+            == "((AutoscaledNodeType(name='gpu', capacity=NodeCapacity(cpus=8.0, gpus=1.0), max_nodes=8),), 8)"
+        )
 
 
 @pytest.mark.parametrize("change", [{"enableInTreeAutoscaling": False}, {}])

@@ -13,6 +13,7 @@ from trainables.dataset.reader import Dataset
 from trainables.local_copies import local_folder, written_folder
 from trainables.places import Place
 from tune.export.destination import check_destination
+from tune.export.import_tensorflow import import_tensorflow
 from tune.search.confirmation import confirmation_numbers
 from tune.session.create_or_resume import check_data
 from tune.session.study_data import open_study_data, trial_context
@@ -114,6 +115,7 @@ def score_sealed(checkpoints: Sequence[str], context: TrialContext, refitted: bo
     """
     from trainables.training.epochs import prepare_process
 
+    import_tensorflow()  # in a caller's own process its greetings would be seen
     prepare_process(context)
     from trainables.dataset.folds import test_rows
     from tune.export.export import evaluate_sealed
@@ -155,6 +157,7 @@ def export_run(
     """
     from trainables.training.epochs import prepare_process
 
+    import_tensorflow()  # in a caller's own process its greetings would be seen
     prepare_process(context)
     from tune.export.export import export_checkpoint
 
