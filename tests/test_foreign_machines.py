@@ -158,29 +158,6 @@ def test_a_study_whose_workers_do_not_start_ends_by_itself_and_names_the_cause(
     assert (tmp_path / "runs").exists() == (calibrate == "--no-calibrate")  # there a session had begun
 
 
-def test_a_ray_that_does_not_start_ends_the_study_by_itself_and_leaves_nothing(faces: Path, tmp_path: Path) -> None:
-    file = write_study_file(tmp_path, faces)
-    python = tmp_path / "python"
-    python.write_text(SLEEPER.format(python=sys.executable))
-    python.chmod(0o755)
-    code = (
-        "import sys; from tune.cli.main import main; from tune.nodes import process_start, ray_options;"
-        "process_start.RAY_START_LIMIT_S = 12.0;"
-        "ray_options._ENVIRONMENT['RAY_prestart_worker_first_driver'] = '1';"  # then Ray waits for workers as it starts
-        f"sys.executable = {str(python)!r}; main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code, "run", str(file)],
-        env={**os.environ, "RAY_ADDRESS": ""},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "error: Ray must start on this machine within 12 s. Received: it has not. Ray starts " in done.stderr
-    assert not (tmp_path / "runs").exists()
-
-
 @pytest.mark.slow
 def test_a_study_ends_like_everywhere_with_all_of_this_at_once_and_its_output_closed(
     faces: Path, tmp_path: Path
