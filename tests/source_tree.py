@@ -1,6 +1,6 @@
 """The source as the architecture's rules see it: modules, packages and what they import. Reads text, imports nothing.
 
-`python -m tests.source_tree` prints the rows of the table of packages in docs/design.md as they should be.
+`python -m tests.source_tree` writes the rows of the table of packages in docs/design.md as they should be.
 """
 
 from __future__ import annotations
@@ -180,8 +180,18 @@ def read_table(page: Path) -> list[PackageRow]:
     ]
 
 
-if __name__ == "__main__":
-    order = [row.package for row in read_table(ROOT / "docs" / "design.md")]
-    for row in sorted(SourceTree().rows().values(), key=lambda row: order.index(row.package)):
+def write_table(page: Path) -> None:
+    """Brings imports, files and lines of the table up to date; what a package is for stays, and so does the order."""
+    rows, order = SourceTree().rows(), [row.package for row in read_table(page)]
+
+    def renew(line: re.Match[str]) -> str:
+        row = rows[line[1]]
         named = ", ".join(f"`{name}`" for name in sorted(row.imports, key=order.index)) or "nothing of ours"
-        print(f"| `{row.package}` | | {named} | {row.files} | {round(row.lines, -2):,} |")
+        return f"| `{row.package}` | {line[2]} | {named} | {row.files} | {round(row.lines, -2):,} |"
+
+    row = r"^\| `([^`]+)` \| ([^|]+) \| [^|]* \| \d+ \| [\d,]+ \|$"
+    page.write_text(re.sub(row, renew, page.read_text(), flags=re.M))
+
+
+if __name__ == "__main__":
+    write_table(ROOT / "docs" / "design.md")

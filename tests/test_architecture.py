@@ -70,7 +70,7 @@ def test_the_design_record_has_every_package_as_it_is() -> None:
     rows = OURS.rows()
     assert {row.package: (row.imports, row.files) for row in TABLE} == {
         name: (row.imports, row.files) for name, row in rows.items()
-    }, "python -m tests.source_tree prints the rows as they should be"
+    }, "python -m tests.source_tree writes the rows as they should be"
     for row in TABLE:
         assert abs(row.lines - rows[row.package].lines) <= max(100, 0.1 * row.lines), row.package
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures_study import lines, write_study_file
+from tests.test_interrupt import wait_for_line
 
 pytestmark = pytest.mark.slow
 
@@ -156,6 +159,41 @@ def test_a_study_whose_workers_do_not_start_ends_by_itself_and_names_the_cause(
     assert f"Ray starts {python} (process " in line and "has not answered" in line
     assert "registered within the timeout" in line and "Ray's logs: " in line
     assert (tmp_path / "runs").exists() == (calibrate == "--no-calibrate")  # there a session had begun
+
+
+@pytest.mark.parametrize("interrupt", [False, True])
+def test_a_ray_that_does_not_start_ends_the_study_by_itself_or_at_ctrl_c_and_leaves_nothing(
+    faces: Path, tmp_path: Path, interrupt: bool
+) -> None:
+    file = write_study_file(tmp_path, faces)
+    python = tmp_path / "python"
+    python.write_text(SLEEPER.format(python=sys.executable))
+    python.chmod(0o755)
+    code = (
+        "import sys; from tune.cli.main import main; from tune.nodes import process_start, ray_options;"
+        f"process_start.RAY_START_LIMIT_S = {120.0 if interrupt else 12.0};"
+        "ray_options._ENVIRONMENT['RAY_prestart_worker_first_driver'] = '1';"  # then Ray waits for workers as it starts
+        f"sys.executable = {str(python)!r}; main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", code, "run", str(file)],
+        env={**os.environ, "RAY_ADDRESS": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if interrupt:
+        wait_for_line(process, lambda line: "starting Ray" in line)
+        time.sleep(6)  # by then it holds Python's lock, and no code of the driver's own runs
+        process.send_signal(signal.SIGINT)
+        asked = time.monotonic()
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == -signal.SIGKILL, said
+    if interrupt:
+        assert time.monotonic() - asked < 16 and "interrupted" in said
+    else:
+        assert "error: Ray must start on this machine within 12 s. Received: it has not. Ray starts " in said
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import random
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def kill_driver(process: subprocess.Popen[str]) -> None:
     family = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)
     for child in family:
-        if child.is_running():
+        with suppress(psutil.NoSuchProcess):  # Ray's processes end by themselves when their driver is gone
             child.kill()
     process.communicate(timeout=60)
 

@@ -6,9 +6,8 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
 import psutil
@@ -18,7 +17,7 @@ from tune.errors import ClusterError
 from tune.nodes.autoscaler import find_capacity
 from tune.nodes.capacity import fits_now
 from tune.nodes.ray_options import ray_folder
-from tune.nodes.signals import end_this_process, print_to_terminal
+from tune.nodes.watchdog import watchdog
 from tune.study.spec import StudySpec
 
 REPORT_AFTER_S = 60.0
@@ -84,28 +83,20 @@ class ProcessStart:
 
 @contextmanager
 def ray_start_limit() -> Iterator[None]:
-    """Ends this process with exit code 2 if the block, which starts Ray, takes too long: inside it nothing else can."""
+    """Ends this process if the block, which starts Ray, takes too long: inside it nothing else can."""
 
-    def say() -> None:
-        print_to_terminal(f"Ray has not started on this machine in {REPORT_AFTER_S:.0f} s. {'; '.join(_starting())}")
+    def report(driver: psutil.Process) -> str:
+        return f"Ray has not started on this machine in {REPORT_AFTER_S:.0f} s. {_starting(driver)}"
 
-    def give_up() -> None:
-        end_this_process(
+    def give_up(driver: psutil.Process) -> str:
+        return (
             f"error: Ray must start on this machine within {RAY_START_LIMIT_S:.0f} s. Received: it has not. "
-            f"{'; '.join(_starting())}; Ray's logs: {ray_folder()}/ray/session_latest/logs. Free memory and disk, and "
-            "check that Python",
-            2,
+            f"{_starting(driver)}; Ray's logs: {ray_folder()}/ray/session_latest/logs. Free memory and disk, and "
+            "check that Python"
         )
 
-    timers = [Timer(REPORT_AFTER_S, say), Timer(RAY_START_LIMIT_S, give_up)]
-    for timer in timers:
-        timer.daemon = True
-        timer.start()
-    try:
+    with watchdog(report_after_s=REPORT_AFTER_S, report=report, limit_s=RAY_START_LIMIT_S, give_up=give_up):
         yield
-    finally:
-        for timer in timers:
-            timer.cancel()
 
 
 def ray_log_summary() -> str:
@@ -114,7 +105,7 @@ def ray_log_summary() -> str:
     if node is None:
         return "Ray's logs are on its nodes, in /tmp/ray/session_latest/logs"
     logs = Path(node.get_logs_dir_path())
-    return "; ".join([*_starting(), *_last_lines(logs), f"Ray's logs: {logs}"])
+    return "; ".join([_starting(psutil.Process()), *_last_lines(logs), f"Ray's logs: {logs}"])
 
 
 def _last_lines(logs: Path) -> list[str]:
@@ -133,12 +124,11 @@ def _last_lines(logs: Path) -> list[str]:
     return [f"{path}: {line}" for path, line in (("a process of Ray's said", foreign), ("Ray says", own)) if line]
 
 
-def _starting() -> list[str]:
+def _starting(driver: psutil.Process) -> str:
     """Returns which Python Ray starts, and the process that has not answered if there is one."""
-    hanging = [
-        child.pid
-        for child in psutil.Process().children(recursive=True)
-        if "default_worker.py" in " ".join(child.cmdline())
-    ]
-    process = f" (process {hanging[-1]} has not answered)" if hanging else ""
-    return [f"Ray starts {sys.executable}{process}"]
+    hanging = []
+    for child in driver.children(recursive=True):
+        with suppress(psutil.Error):  # it may end meanwhile
+            if "default_worker.py" in " ".join(child.cmdline()):
+                hanging.append(child.pid)
+    return f"Ray starts {sys.executable}" + (f" (process {hanging[-1]} has not answered)" if hanging else "")

@@ -53,7 +53,7 @@ def _keep_limit(reader: int) -> None:
     while os.read(reader, 1)[0] not in SIGNALS:
         pass
     time.sleep(LIMIT_S)
-    end_this_process("", INTERRUPTED)
+    _end_this_process(INTERRUPTED)
 
 
 def print_to_terminal(words: str) -> None:
@@ -62,16 +62,17 @@ def print_to_terminal(words: str) -> None:
         os.write(_terminal, f"{words}\n".encode())
 
 
-def end_this_process(words: str, code: int) -> NoReturn:
-    """Ends this process and all that it has started, whatever its main thread is doing.
+def end_words() -> str:
+    """Calls what `before_forced_exit` was given, and returns its line."""
+    try:
+        return _before_end()
+    except Exception:  # whatever is broken: the process is ended for it
+        return "interrupted"
 
-    Args:
-        words: the line to print, "" for what `before_forced_exit` was given.
-        code: the exit code.
-    """
-    with suppress(Exception):
-        told = _before_end()
-        print_to_terminal(words or told)
+
+def _end_this_process(code: int) -> NoReturn:
+    """Ends this process and all that it has started, whatever its main thread is doing."""
+    print_to_terminal(end_words())
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             child.kill()
