@@ -33,8 +33,8 @@ quickstart: setup
 	$(BIN)/emotune predict runs/quickstart/export studies/happy.png
 
 test: develop
-	bash tests/install_browser.sh
-	bash tests/install_servers.sh
+	bash tests/support/install_browser.sh
+	bash tests/support/install_servers.sh
 	$(BIN)/pytest $(TWO_AT_ONCE)
 
 test-fast: develop

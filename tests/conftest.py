@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.fixtures_data", "tests.fixtures_study", "tests.servers"]
+pytest_plugins = ["tests.support.fixtures_data", "tests.support.fixtures_study", "tests.support.servers"]
 
 # Set before TensorFlow, Ray or Albumentations are imported anywhere, here or in a process a test starts.
 _QUIET = {
@@ -81,4 +81,4 @@ def chromium() -> Path:
     for path in found:
         if path:
             return Path(path)
-    pytest.fail("The browser test needs Chromium: run `bash tests/install_browser.sh`.")
+    pytest.fail("The browser test needs Chromium: run `bash tests/support/install_browser.sh`.")

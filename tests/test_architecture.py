@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.source_tree import PACKAGES, ROOT, PackageRow, SourceTree, read_table, tree
+from tests import ROOT
+from tests.support.source_tree import PACKAGES, PackageRow, SourceTree, read_table, tree
 
 HEAVY = {"keras", "tensorflow"}
 SOURCES = sorted(path for name in (*PACKAGES, "tests", "benchmarks") for path in (ROOT / name).rglob("*.py"))
@@ -62,6 +63,11 @@ def test_every_file_is_reached_from_the_command_or_the_python_api() -> None:
     assert not OURS.unreached()
 
 
+def test_the_tests_have_the_folders_of_the_packages() -> None:
+    folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
+    assert not [str(folder) for folder in folders - {Path(), Path("end_to_end")} if not (ROOT / folder).is_dir()]
+
+
 def test_no_file_is_longer_than_a_reader_can_hold() -> None:
     assert not OURS.too_long(LIMIT_LINES, LONGER_BECAUSE)
 
@@ -70,7 +76,7 @@ def test_the_design_record_has_every_package_as_it_is() -> None:
     rows = OURS.rows()
     assert {row.package: (row.imports, row.files) for row in TABLE} == {
         name: (row.imports, row.files) for name, row in rows.items()
-    }, "python -m tests.source_tree writes the rows as they should be"
+    }, "python -m tests.support.source_tree writes the rows as they should be"
     for row in TABLE:
         assert abs(row.lines - rows[row.package].lines) <= max(100, 0.1 * row.lines), row.package
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tune.api.studies import Study, load_study
 from tune.errors import StudyError
 from tune.study.spec import StudySpec, load_spec
-from tune.study.studies import Study as StudyFiles
+from tune.study.studies import StudyFiles
 
 if TYPE_CHECKING:
     from trainables.dataset.reader import Dataset

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tune.api.process_state import quiet_tensorflow, unchanged_environment
 from tune.errors import StudyError, nearest
 from tune.study.spec import StudySpec
-from tune.study.studies import Study as StudyFiles
-from tune.study.studies import find_study
+from tune.study.studies import StudyFiles, find_study
 from tune.study.studies import list_studies as list_places
 from tune.study.study_state import StudyState
 from tune.study.trial_record import SEED_STRIDE, TrialRecord

@@ -9,10 +9,10 @@ from tune.errors import ClusterError
 from tune.nodes.capacity import ClusterCapacity
 from tune.nodes.inspection import inspect_nodes, inspect_this_node, own_node
 from tune.nodes.problems import Needs, find_problems
-from tune.study.studies import Study
+from tune.study.studies import StudyFiles
 
 
-def check_nodes(study: Study, dataset: Dataset, capacity: ClusterCapacity) -> list[str]:
+def check_nodes(study: StudyFiles, dataset: Dataset, capacity: ClusterCapacity) -> list[str]:
     """Asks all nodes for what this study needs of them.
 
     Args:

@@ -20,12 +20,12 @@ from tune.session.study_data import open_study_data, trial_context
 from tune.study.best_run import run_to_export
 from tune.study.bucket_study import EXPORT_FOLDER, download_export
 from tune.study.journal import Journal
-from tune.study.studies import Study, opened_journal
+from tune.study.studies import StudyFiles, opened_journal
 from tune.study.study_state import StudyState
 from tune.study.trial_record import SEED_STRIDE, TrialRecord, is_final_fit
 
 
-def export_study(study: Study, dataset: Dataset, journal: Journal) -> Path | None:
+def export_study(study: StudyFiles, dataset: Dataset, journal: Journal) -> Path | None:
     """Exports a study's best trial into the study's folder; returns that folder, None when no trial has a checkpoint.
 
     A process like a trial's does it, so that a GPU is used where trials use one.
@@ -51,7 +51,7 @@ def export_study(study: Study, dataset: Dataset, journal: Journal) -> Path | Non
     return study.export
 
 
-def export_to(study: Study, destination: str, trial: int | None = None) -> None:
+def export_to(study: StudyFiles, destination: str, trial: int | None = None) -> None:
     """Exports a study's best checkpoint in this process; the test split of an unfinished study stays sealed.
 
     Args:
@@ -79,7 +79,11 @@ def export_to(study: Study, destination: str, trial: int | None = None) -> None:
 
 
 def _open_sealed_test(
-    study: Study, context: TrialContext, journal: Journal, chosen: tuple[TrialRecord, str], call: Callable[..., Any]
+    study: StudyFiles,
+    context: TrialContext,
+    journal: Journal,
+    chosen: tuple[TrialRecord, str],
+    call: Callable[..., Any],
 ) -> None:
     """Scores the run that is exported, and its sister runs, on the test split, unless the journal has that already."""
     run, checkpoint = chosen
@@ -93,7 +97,7 @@ def _open_sealed_test(
         journal.append("sealed", checkpoint=checkpoint, metrics={**metrics, "opening": opening})
 
 
-def _other_seeds(study: Study, state: StudyState, run: TrialRecord) -> list[str]:
+def _other_seeds(study: StudyFiles, state: StudyState, run: TrialRecord) -> list[str]:
     """Returns the checkpoints of the same configuration's other confirmations."""
     spec, seed = study.spec, run.number // SEED_STRIDE
     if not seed:
@@ -135,7 +139,7 @@ def score_sealed(checkpoints: Sequence[str], context: TrialContext, refitted: bo
 
 
 def export_run(
-    study: Study,
+    study: StudyFiles,
     study_yaml: str,
     state: StudyState,
     chosen: tuple[TrialRecord, str],

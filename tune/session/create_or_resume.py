@@ -13,7 +13,7 @@ from trainables.places import Place, is_bucket
 from tune.errors import StudyError
 from tune.study.bucket_study import download_study, working_folder
 from tune.study.spec import StudySpec
-from tune.study.studies import Study, read_spec
+from tune.study.studies import StudyFiles, read_spec
 from tune.study.study_state import StudyState
 from tune.study.yaml_source import write_yaml
 
@@ -21,7 +21,7 @@ _CHANGEABLE = frozenset("trials time budget confirm faults resources storage opt
 """Keys of a study file that may differ when a study goes on: none changes what a score means (data goes by content)."""
 
 
-def open_or_create(spec: StudySpec, fingerprint: str) -> Study:
+def open_or_create(spec: StudySpec, fingerprint: str) -> StudyFiles:
     """Returns the study that the file describes: a new one, or the one of that name that is already there.
 
     Args:
@@ -43,21 +43,21 @@ def open_or_create(spec: StudySpec, fingerprint: str) -> Study:
     return replace(study, created_folders=tuple(made))
 
 
-def locate_study(spec: StudySpec) -> Study:
+def locate_study(spec: StudySpec) -> StudyFiles:
     """Returns the study that a study file describes, begun or not, with what its bucket knows of it.
 
     Raises:
         PlaceError: the bucket cannot be reached.
     """
     if not is_bucket(spec.storage):
-        return Study(Path(spec.storage) / spec.name, spec)
+        return StudyFiles(Path(spec.storage) / spec.name, spec)
     place = Place(spec.storage).child(spec.name)
-    study = Study(working_folder(place), spec, place)
+    study = StudyFiles(working_folder(place), spec, place)
     download_study(place, study.directory)
     return study
 
 
-def check_folder(study: Study, fingerprint: str) -> None:
+def check_folder(study: StudyFiles, fingerprint: str) -> None:
     """Refuses a folder that cannot become this study's, or is another's; writes nothing.
 
     Raises:
@@ -86,7 +86,7 @@ def check_folder(study: Study, fingerprint: str) -> None:
     _check_optuna(study)
 
 
-def _check_optuna(study: Study) -> None:
+def _check_optuna(study: StudyFiles) -> None:
     if study.spec.optuna_storage:
         from tune.search.optuna_study import check_storage
 
@@ -99,7 +99,7 @@ def _storage_error(directory: Path, error: OSError) -> StudyError:
     )
 
 
-def reopen(study: Study, fingerprint: str, *, trials: int | None, time: str | None) -> Study:
+def reopen(study: StudyFiles, fingerprint: str, *, trials: int | None, time: str | None) -> StudyFiles:
     """Returns a study from its folder, to go on with, perhaps with more trials or time.
 
     Raises:
@@ -125,7 +125,7 @@ def reopen(study: Study, fingerprint: str, *, trials: int | None, time: str | No
     return reopened
 
 
-def check_data(study: Study, state: StudyState, fingerprint: str) -> None:
+def check_data(study: StudyFiles, state: StudyState, fingerprint: str) -> None:
     """Refuses a data set that is not the one the study was begun on.
 
     Raises:
@@ -138,7 +138,7 @@ def check_data(study: Study, state: StudyState, fingerprint: str) -> None:
         )
 
 
-def _write_study_file(study: Study) -> None:
+def _write_study_file(study: StudyFiles) -> None:
     plain = dict(study.spec.model_dump(mode="json"))
     if study.spec.data != "synthetic" and not is_bucket(study.spec.data):
         plain["data"] = str(Path(study.spec.data).resolve())  # so that the study can be resumed from anywhere
@@ -158,7 +158,7 @@ def _incompatible_changes(old: StudySpec, new: StudySpec) -> list[str]:
     return [*([", ".join(names)] if names else []), *([f"space ({', '.join(breaks)})"] if breaks else [])]
 
 
-def remove_unstarted_study(study: Study, *, ours: bool = False) -> None:
+def remove_unstarted_study(study: StudyFiles, *, ours: bool = False) -> None:
     """Removes what a study that was refused before its first session has written, and the folders made for it.
 
     Args:

@@ -23,5 +23,5 @@ class ForgivingActorManager(RayActorManager):
 
 
 def use_forgiving_actor_manager() -> None:
-    """Makes Tune's controller use it; tests/test_fault_table.py fails when a Ray version moves things."""
+    """Makes Tune's controller use it; tests/end_to_end/test_fault_table.py fails when a Ray version moves things."""
     tune_controller.RayActorManager = ForgivingActorManager  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ from tune.errors import StudyError
 from tune.search.trial_queue import micro_batches
 from tune.session.study_data import trial_context
 from tune.study.provenance import differences, provenance
-from tune.study.studies import Study, opened_journal
+from tune.study.studies import StudyFiles, opened_journal
 from tune.study.study_state import StudyState
 from tune.study.trial_record import CHECKPOINT_FILES, TrialRecord, is_final_fit
 
@@ -48,7 +48,7 @@ class Replay:
 
 
 def replay_trial(
-    study: Study, dataset: Dataset, number: int, epochs: int | None = None, *, restore: bool = False
+    study: StudyFiles, dataset: Dataset, number: int, epochs: int | None = None, *, restore: bool = False
 ) -> Replay:
     """Trains a trial again, in a process with a trial's resources.
 
@@ -127,7 +127,7 @@ def _restore_checkpoint(destination: str) -> None:
         shutil.rmtree(_kept_folder(), ignore_errors=True)
 
 
-def _lost_checkpoint(study: Study, trial: TrialRecord, epochs: int) -> tuple[int, str]:
+def _lost_checkpoint(study: StudyFiles, trial: TrialRecord, epochs: int) -> tuple[int, str]:
     """Returns the epoch and the folder of the checkpoint to put back."""
     folder = study.journalled_checkpoint(trial)
     if folder is None:

@@ -21,7 +21,7 @@ from tune.session.plan import Plan, make_plan
 from tune.session.study_data import trial_context
 from tune.study.budget import BUDGETS, CONSUMED, exhausted_budget, exit_code
 from tune.study.journal import Journal
-from tune.study.studies import Study, opened_journal
+from tune.study.studies import StudyFiles, opened_journal
 from tune.study.study_state import StudyState
 from tune.study.trial_record import ENDED, REFIT_SEED, SEED_STRIDE
 
@@ -43,7 +43,7 @@ class Outcome:
 
 
 def run_study(
-    study: Study,
+    study: StudyFiles,
     dataset: Dataset,
     *,
     calibrate: bool,
@@ -84,7 +84,7 @@ def run_study(
 
 
 def _run_or_done(
-    study: Study, dataset: Dataset, journal: Journal, calibrate: bool, announce: Callable[[Plan], str]
+    study: StudyFiles, dataset: Dataset, journal: Journal, calibrate: bool, announce: Callable[[Plan], str]
 ) -> Outcome:
     from tune.nodes.join import joined_ray
 
@@ -98,7 +98,7 @@ def _run_or_done(
 
 
 def _run(
-    study: Study,
+    study: StudyFiles,
     dataset: Dataset,
     journal: Journal,
     terminal: TextIO,
@@ -191,24 +191,24 @@ def _confirm(session: SessionContext) -> bool:
     return True
 
 
-def _exhausted_budget(study: Study, state: StudyState) -> str:
+def _exhausted_budget(study: StudyFiles, state: StudyState) -> str:
     return exhausted_budget(study.spec, state, time.time(), state.search_s)
 
 
-def _ended_by(study: Study, state: StudyState) -> str:
+def _ended_by(study: StudyFiles, state: StudyState) -> str:
     """Returns how the search ended, if it goes on no further: by a budget as it is now, while trials are left."""
     before = "" if state.ended_by == "interrupted" else state.ended_by
     return (_exhausted_budget(study, state) if _trials_left(study, state) else before) or before or "finished"
 
 
-def _may_search(study: Study, state: StudyState) -> bool:
+def _may_search(study: StudyFiles, state: StudyState) -> bool:
     """Says whether trials are left and no budget is spent; unfinished trials go on even so if none has a score."""
     if not _trials_left(study, state):
         return False
     return not _exhausted_budget(study, state) or study.best_run(state) is None
 
 
-def _trials_left(study: Study, state: StudyState) -> int:
+def _trials_left(study: StudyFiles, state: StudyState) -> int:
     """Returns how many trials are still to be ended; those that a budget has cut are, should it be raised."""
     ended = sum(trial.state in ENDED and trial.state != "cut" for trial in state.trials.values())
     return max(study.spec.trials, len(state.trials)) - ended

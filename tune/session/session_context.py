@@ -13,7 +13,7 @@ from tune.nodes.signals import handle_signals
 from tune.search.trial_queue import TrialQueue
 from tune.session.live_display import LiveStudy
 from tune.study.journal import Journal
-from tune.study.studies import Study
+from tune.study.studies import StudyFiles
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class SessionContext:
         epoch_s: the time that calibration found for an epoch, None without one.
     """
 
-    study: Study
+    study: StudyFiles
     dataset: Dataset
     journal: Journal
     live: LiveStudy

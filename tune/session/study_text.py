@@ -14,7 +14,7 @@ from tune.session.trial_table import short_parameters
 from tune.study.bucket_study import EXPORT_FOLDER
 from tune.study.budget import BUDGETS
 from tune.study.spec import StudySpec
-from tune.study.studies import Study
+from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
 from tune.study.trial_record import REFIT_SEED, SEED_STRIDE, run_label
 
@@ -31,7 +31,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def plan_lines(study: Study, dataset: Dataset, plan: Plan) -> str:
+def plan_lines(study: StudyFiles, dataset: Dataset, plan: Plan) -> str:
     """Returns what a study will do: machine, GPUs or the warning that there is none, trials at once, time."""
     spec, resources = study.spec, study.spec.resources
     counts = dataset.info.counts
@@ -71,7 +71,7 @@ def plan_lines(study: Study, dataset: Dataset, plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def outcome_lines(study: Study, ended_by: str) -> str:
+def outcome_lines(study: StudyFiles, ended_by: str) -> str:
     """Returns how a session that was not interrupted ended, and what to do next; it has left an export."""
     state = study.state()
     lines = [
@@ -98,7 +98,7 @@ def spent_text(spec: StudySpec, state: StudyState) -> str:
     return ", ".join(words)
 
 
-def confirmation_lines(study: Study, state: StudyState) -> list[str]:
+def confirmation_lines(study: StudyFiles, state: StudyState) -> list[str]:
     """Returns what training the best again has shown: mean, spread, interval, and how much was luck."""
     found, spec = state.confirmed, study.spec
     if found is None:
@@ -141,7 +141,7 @@ def confirmation_lines(study: Study, state: StudyState) -> list[str]:
     return lines
 
 
-def interrupted_line(study: Study) -> str:
+def interrupted_line(study: StudyFiles) -> str:
     """Returns what to do after an interruption; one before the first session has left nothing."""
     if not study.journal.exists():
         return "interrupted before the study began. Start it again"
@@ -155,7 +155,7 @@ def trial_counts(state: StudyState) -> str:
     return ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "none"
 
 
-def best_line(study: Study, state: StudyState) -> str:
+def best_line(study: StudyFiles, state: StudyState) -> str:
     """Returns the best trial: number, score, epoch, parameters."""
     run, ranked, spec = study.best_run(state), study.ranked(state), study.spec
     if not ranked:

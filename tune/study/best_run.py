@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from tune.errors import StudyError
 from tune.study.bucket_study import EXPORT_FOLDER
-from tune.study.studies import Study
+from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
 from tune.study.trial_record import TrialRecord, is_final_fit, run_label
 
 _MOST_NAMED = 10
 
 
-def run_to_export(study: Study, state: StudyState, number: int | None = None) -> tuple[TrialRecord, str]:
+def run_to_export(study: StudyFiles, state: StudyState, number: int | None = None) -> tuple[TrialRecord, str]:
     """Returns the best run, or the one that is asked for, and its checkpoint in the study's place.
 
     Args:
@@ -40,7 +40,7 @@ def run_to_export(study: Study, state: StudyState, number: int | None = None) ->
     return run, checkpoint
 
 
-def missing_checkpoint_line(study: Study, state: StudyState) -> str:
+def missing_checkpoint_line(study: StudyFiles, state: StudyState) -> str:
     """Returns what can be done where the best run's checkpoint is gone and nothing was exported; else nothing."""
     run = study.best_run(state)
     if run is None or state.export or not study.is_checkpoint_missing(run):
@@ -48,7 +48,7 @@ def missing_checkpoint_line(study: Study, state: StudyState) -> str:
     return f"no export    {_remedies(study, state, run)}"
 
 
-def _without_score(study: Study, state: StudyState) -> str:
+def _without_score(study: StudyFiles, state: StudyState) -> str:
     if not state.finished:
         return (
             f"study {study.spec.name!r} has no checkpoint to export yet. Let it run: emotune resume {study.shell_name}"
@@ -56,7 +56,7 @@ def _without_score(study: Study, state: StudyState) -> str:
     return f"no trial of study {study.spec.name!r} has a score to export. See why: emotune show {study.shell_name}"
 
 
-def _without_checkpoint(study: Study, state: StudyState, run: TrialRecord, *, asked: bool) -> str:
+def _without_checkpoint(study: StudyFiles, state: StudyState, run: TrialRecord, *, asked: bool) -> str:
     spec, path = study.spec, study.journalled_checkpoint(run)
     value = run.best_value(spec.objective, spec.mode)
     scored = f", with {spec.objective} {value:.4f}," if value is not None and not is_final_fit(run.number) else ""
@@ -66,7 +66,7 @@ def _without_checkpoint(study: Study, state: StudyState, run: TrialRecord, *, as
     )
 
 
-def _remedies(study: Study, state: StudyState, run: TrialRecord) -> str:
+def _remedies(study: StudyFiles, state: StudyState, run: TrialRecord) -> str:
     """Returns what can be done: train it again, take the next best, use the export of the study's end."""
     name, remedies = study.shell_name, []
     if study.journalled_checkpoint(run):

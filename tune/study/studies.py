@@ -26,7 +26,7 @@ _STUDY_FILE = "study.yaml"
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyFiles:
     """A study's folder and its resolved study file.
 
     Attributes:
@@ -159,7 +159,7 @@ class Study:
         return state.finished and (not self.spec.confirm.top or state.confirmed is not None)
 
 
-def load_study_folder(directory: Path) -> Study:
+def load_study_folder(directory: Path) -> StudyFiles:
     """Loads a study from its folder.
 
     Raises:
@@ -175,7 +175,7 @@ def load_study_folder(directory: Path) -> Study:
             f"{directory} holds a study file and no journal: it is an export, or a study that was never begun. "
             f"Begin a study with: emotune run {shlex.quote(str(path))}"
         )
-    return Study(directory, read_spec(path))
+    return StudyFiles(directory, read_spec(path))
 
 
 def read_spec(path: Path) -> StudySpec:
@@ -195,7 +195,7 @@ def read_spec(path: Path) -> StudySpec:
         ) from None
 
 
-def load_bucket_study(place: Place) -> Study:
+def load_bucket_study(place: Place) -> StudyFiles:
     """Loads a study from a bucket, by way of its working folder on this machine.
 
     Raises:
@@ -211,15 +211,15 @@ def load_bucket_study(place: Place) -> Study:
                 "that driver is gone, begin it anew: emotune run STUDY.yaml"
             )
         raise StudyError(f"{place.name} holds no study. List studies with: emotune list --storage ADDRESS")
-    return Study(folder, read_spec(folder / _STUDY_FILE), place)
+    return StudyFiles(folder, read_spec(folder / _STUDY_FILE), place)
 
 
-def load_study(place: Place) -> Study:
+def load_study(place: Place) -> StudyFiles:
     """Loads a study from wherever it is."""
     return load_bucket_study(place) if place.remote else load_study_folder(Path(place.name))
 
 
-def find_study(name: str, storage: str) -> Study:
+def find_study(name: str, storage: str) -> StudyFiles:
     """Loads a study by its folder, its address in a bucket, its study file, or its name in the storage."""
     if is_bucket(name):
         return load_bucket_study(Place(name))
@@ -241,7 +241,7 @@ def list_studies(storage: str) -> list[Place]:
 
 
 @contextmanager
-def opened_journal(study: Study) -> Iterator[Journal]:
+def opened_journal(study: StudyFiles) -> Iterator[Journal]:
     """Takes a study for this process, and keeps its bucket in step with it.
 
     Raises:

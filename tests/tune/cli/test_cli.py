@@ -1,0 +1,176 @@
+"""The command line over a real study: list, show, export, predict, and what a study prints as it runs."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from tests import ROOT
+from tests.support.fixtures_study import write_study_file
+from trainables.dataset.reader import open_dataset
+from tune.cli.main import command_line as main
+from tune.cli.show import curve
+from tune.session.live_display import LiveStudy
+from tune.session.study_text import duration
+from tune.study.spec import load_spec
+from tune.study.studies import StudyFiles
+from tune.study.study_state import StudyState
+
+
+def emotune(*words: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """Runs the command in this process; returns what it printed."""
+    monkeypatch.setattr(sys, "argv", ["emotune", *map(str, words)])
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr()
+    assert not end.value.code, said.err
+    return said.out
+
+
+def refused(*words: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """Runs the command in this process; returns its one line of refusal."""
+    monkeypatch.setattr(sys, "argv", ["emotune", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr()
+    assert end.value.code == 2 and said.err.count("\n") == 1, said.err
+    return said.err
+
+
+@pytest.mark.slow
+def test_list_and_show_tell_how_every_trial_ended(
+    finished_study: StudyFiles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = finished_study.directory.parent
+    state = finished_study.state()
+    best = finished_study.ranked(state)[0]
+    listed = emotune("list", "--storage", storage, monkeypatch=monkeypatch, capsys=capsys)
+    assert f"best         trial {best.number}: selection_accuracy" in listed and "finished" in listed
+    shown = emotune("show", "tiny", "--storage", storage, monkeypatch=monkeypatch, capsys=capsys)
+    for trial in state.trials.values():
+        assert trial.reason in shown
+    assert "sealed test  accuracy" in shown and "without a twin" in shown
+    assert f"tensorboard --logdir {finished_study.tensorboard}" in shown
+
+
+@pytest.mark.slow
+def test_an_export_classifies_images_from_the_command_line(
+    finished_study: StudyFiles,
+    faces: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    dataset = open_dataset(faces)
+    for row in (0, 1):
+        cv2.imwrite(str(tmp_path / f"{row}.png"), dataset.image(row))
+    emotune("export", finished_study.directory, "--to", tmp_path / "model", monkeypatch=monkeypatch, capsys=capsys)
+    images = [tmp_path / "0.png", tmp_path / "1.png"]
+    told = emotune("predict", tmp_path / "model", *images, "--json", monkeypatch=monkeypatch, capsys=capsys)
+    predictions = [json.loads(line) for line in told.splitlines()]
+    assert [p["path"] for p in predictions] == [str(path) for path in images]
+    for prediction in predictions:
+        assert set(prediction["probabilities"]) == set(dataset.info.classes)
+        assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert prediction["label"] == max(prediction["probabilities"], key=prediction["probabilities"].get)
+
+
+def test_check_validates_and_starts_nothing(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = emotune("run", write_study_file(tmp_path, faces), "--check", monkeypatch=monkeypatch, capsys=capsys)
+    assert "is in order: 6 trials" in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_readmes_check_is_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = ROOT
+    [command] = [line for line in (root / "README.md").read_text().splitlines() if line.endswith(" --check")]
+    shutil.copytree(root / "studies", tmp_path / "studies")
+    monkeypatch.chdir(tmp_path)
+    said = emotune(*shlex.split(command)[1:], monkeypatch=monkeypatch, capsys=capsys)
+    assert "is in order: 4 trials" in said
+
+
+def test_an_export_is_no_study_and_a_file_no_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = tmp_path / "export"
+    export.mkdir()
+    (export / "study.yaml").write_text("name: tiny\n")
+    told = refused("resume", export, monkeypatch=monkeypatch, capsys=capsys)
+    assert "holds a study file and no journal: it is an export, or a study that was never begun" in told
+    assert "no studies in" in emotune("list", "--storage", tmp_path, monkeypatch=monkeypatch, capsys=capsys)
+    file = export / "study.yaml"
+    told = refused("list", "--storage", file, monkeypatch=monkeypatch, capsys=capsys)
+    assert "--storage must be the folder of all studies. Received: " in told
+
+
+def test_list_without_studies_says_how_to_start_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = emotune("list", "--storage", tmp_path, monkeypatch=monkeypatch, capsys=capsys)
+    assert "emotune run studies/quickstart.yaml" in said
+
+
+def record_of_two_trials() -> StudyState:
+    state = StudyState()
+    for number, value in enumerate([0.25, 0.75]):
+        state.apply({"event": "trial", "time": 0, "trial": number, "values": {"dropout": 0.25}})
+        state.apply({"event": "started", "time": 0, "trial": number})
+        for epoch in (1, 2):
+            metrics = {"selection_accuracy": value * epoch / 2, "validation_accuracy": value * epoch / 2}
+            state.apply({"event": "epoch", "time": 0, "trial": number, "epoch": epoch, "metrics": metrics})
+    state.apply({"event": "end", "time": 0, "trial": 0, "state": "pruned", "reason": "stopped at rung 2"})
+    return state
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_sees_a_live_table_and_a_total_progress_bar(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("TERM", "xterm")
+    spec = load_spec(write_study_file(tmp_path, faces))
+    terminal = Terminal()
+    with LiveStudy(terminal, spec, record_of_two_trials().trials, 6) as live:
+        live.event("hidden: the table shows it")
+        live.refresh()
+    seen = terminal.getvalue()
+    for part in ("trial", "parameters", "epoch", "rung", "score", "state", "dropout 0.25", "0.7500", "2/4", "1/6"):
+        assert part in seen
+    assert "hidden" not in seen
+
+
+def test_a_file_gets_one_line_per_event_and_no_table(faces: Path, tmp_path: Path) -> None:
+    file = io.StringIO()
+    with LiveStudy(file, load_spec(write_study_file(tmp_path, faces)), record_of_two_trials().trials, 6) as live:
+        live.event("trial 0 started: dropout 0.25")
+        live.refresh()
+    assert file.getvalue() == "trial 0 started: dropout 0.25\n"
+
+
+def test_a_curve_runs_from_the_lowest_bar_to_the_highest() -> None:
+    trial = record_of_two_trials().trials[1]
+    assert curve(trial, "selection_accuracy").startswith("▁█  0.3750 to 0.7500 in 2 epochs, 0.7500 in the last")
+
+
+@pytest.mark.parametrize(("s", "text"), [(5.2, "5 s"), (99, "99 s"), (100, "2 min"), (3600, "1 h 00 min")])
+def test_durations_read_well(s: float, text: str) -> None:
+    assert duration(s) == text

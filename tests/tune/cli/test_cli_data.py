@@ -1,0 +1,186 @@
+"""`emotune data`: its commands over real folders."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import pytest
+from typer.testing import CliRunner
+
+from tests import ROOT
+from trainables.dataset.reader import open_dataset
+from trainables.errors import DatasetError
+from tune.cli.data import app
+from tune.dataset.synth import CLASSES, draw_synthetic
+from tune.errors import SourceError
+
+
+def emotune_data(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def kaggle_folder(tmp_path: Path) -> Path:
+    """A folder in Kaggle's layout: 14 train and 7 test images."""
+    for split, count in (("train", 2), ("test", 1)):
+        for name in CLASSES:
+            folder = tmp_path / "download" / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                cv2.imwrite(str(folder / f"im{index}.png"), draw_synthetic(name, 0, split == "test", index))
+    return tmp_path / "download"
+
+
+def test_import_tells_what_it_did_and_that_a_second_one_did_nothing(kaggle_folder: Path, tmp_path: Path) -> None:
+    (kaggle_folder / "loose.png").write_bytes(b"")
+    first = emotune_data("import", kaggle_folder, "--to", tmp_path / "data")
+    assert "14 train and 7 test images, 7 classes, 48 x 48 px, gray." in first
+    assert first.startswith("Imported: ")
+    assert "Left out: loose.png: outside test/<class>/ and train/<class>/" in first
+    assert emotune_data("import", kaggle_folder, "--to", tmp_path / "data").startswith("Unchanged: ")
+
+
+def test_import_warns_of_a_data_set_without_test_images(kaggle_folder: Path, tmp_path: Path) -> None:
+    told = emotune_data("import", kaggle_folder / "train", "--to", tmp_path / "data", "--test-share", 0)
+    assert "14 train and 0 test images" in told and "warning: no test images" in told
+
+
+def test_import_passes_its_options_on(kaggle_folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "data"
+    emotune_data("import", kaggle_folder, "--to", target)
+    output = emotune_data(
+        "import", kaggle_folder, "--to", target, "--store-size", 24, "--channels", 3, "--max-bad", 0.2, "--replace"
+    )
+    assert "24 x 24 px, RGB." in output
+    assert open_dataset(target).info.shape == (24, 24, 3)
+
+
+def test_progress_stays_out_of_pipes(kaggle_folder: Path, tmp_path: Path) -> None:
+    script = "from tune.cli.data import app; app()"
+    command = [sys.executable, "-c", script, "import", str(kaggle_folder), "--to", str(tmp_path / "data")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stderr == ""
+
+
+def test_synth_draws_as_many_images_as_asked(tmp_path: Path) -> None:
+    output = emotune_data("synth", "--to", tmp_path / "faces", "--images", 70, "--seed", 3)
+    assert "Drawn: " in output and "56 train and 14 test images" in output
+    assert open_dataset(tmp_path / "faces").info.source == "cartoon faces, seed 3"
+    with pytest.raises(DatasetError, match="pass --replace"):
+        emotune_data("synth", "--to", tmp_path / "faces", "--images", 77)
+
+
+def test_show_prints_tables_and_writes_a_contact_sheet(faces: Path, tmp_path: Path) -> None:
+    output = emotune_data("show", faces, "--sheet", tmp_path / "sheet.png")
+    for words in ("surprised", "420", "140", "test images with a twin in train", "constant images", "48 x 48 px"):
+        assert words in output
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape[0] > 500
+
+
+def test_show_puts_the_sheet_into_the_data_set_and_speaks_json(tmp_path: Path) -> None:
+    emotune_data("synth", "--to", tmp_path / "faces", "--images", 70)
+    report = json.loads(emotune_data("show", tmp_path / "faces", "--json"))
+    assert (tmp_path / "faces" / "contact-sheet.png").is_file()
+    assert report["counts"]["train"] == dict.fromkeys(CLASSES, 8)
+    assert report["duplicates"]["surplus"] == {"train": 0, "test": 0}
+    emotune_data("synth", "--to", tmp_path / "faces", "--images", 77, "--replace")
+
+
+def test_show_names_a_folder_that_is_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="which has no dataset.json"):
+        emotune_data("show", tmp_path)
+
+
+def test_fetch_without_kagglehub_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kagglehub", None)
+    with pytest.raises(SourceError, match=r"run make setup EXTRAS=kaggle"):
+        emotune_data("fetch", "kaggle:ananthu017/emotion-detection-fer", "--to", tmp_path / "data")
+
+
+@pytest.mark.parametrize("address", ["ananthu017/emotion-detection-fer", "kaggle:fer", "https://example.com/a.zip"])
+def test_fetch_refuses_other_addresses(tmp_path: Path, address: str) -> None:
+    with pytest.raises(SourceError, match=f"must be kaggle:OWNER/NAME. Received: '{address}'"):
+        emotune_data("fetch", address, "--to", tmp_path / "data")
+
+
+def test_fetch_imports_what_it_downloads(kaggle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def dataset_download(handle: str) -> str:
+        asked.append(handle)
+        return str(kaggle_folder)
+
+    monkeypatch.setitem(sys.modules, "kagglehub", SimpleNamespace(dataset_download=dataset_download))
+    output = emotune_data("fetch", "kaggle:some-one/some.faces", "--to", tmp_path / "data")
+    assert asked == ["some-one/some.faces"]
+    assert "14 train and 7 test images" in output
+
+
+def test_fetch_tells_why_a_download_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dataset_download(handle: str) -> str:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setitem(sys.modules, "kagglehub", SimpleNamespace(dataset_download=dataset_download))
+    with pytest.raises(SourceError, match="kaggle:a/b could not be downloaded: no route to host; check the name"):
+        emotune_data("fetch", "kaggle:a/b", "--to", tmp_path / "data")
+
+
+def test_a_hostile_zip_reaches_the_caller_as_one_error(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        archive.writestr("../../evil.png", b"")
+    with pytest.raises(SourceError, match="must stay inside the archive"):
+        emotune_data("import", tmp_path / "in.zip", "--to", tmp_path / "data")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = (
+        "import sys, tune.cli.data\n"
+        "print(sorted({'cv2', 'numpy', 'pyarrow', 'PIL', 'pydantic', 'ray', 'tensorflow'} & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"
+
+
+def test_import_tells_what_it_left_out_in_one_line_a_folder(kaggle_folder: Path, tmp_path: Path) -> None:
+    (kaggle_folder / "test").rename(kaggle_folder / "Valid")
+    shutil.copytree(kaggle_folder, tmp_path / "copy")
+    (tmp_path / "copy").rename(kaggle_folder / "archive")
+    for name in ("notes.txt", "more.txt", ".DS_Store"):
+        (kaggle_folder / name).write_text("words")
+    told = emotune_data("import", kaggle_folder, "--to", tmp_path / "data").splitlines()
+    assert "14 train and 7 test images" in told[0]
+    assert told[1] == "Note: folders taken for splits: train in train/; validation in Valid/"
+    assert told[2].startswith("Note: Valid/ is the test split, as there is no test folder; --validation train or")
+    assert told[3].startswith("Left out: archive/ (21 images): outside ") and told[3].endswith("the splits once more")
+    assert told[4:] == ["Passed over: 1 .DS_Store, 2 .txt", f"Look at it: emotune data show {tmp_path / 'data'}"]
+    report = json.loads(emotune_data("show", tmp_path / "data", "--json"))
+    assert report["passed_over"] == {".DS_Store": 1, ".txt": 2} and report["left_out"][0]["images"] == 21
+    joined = emotune_data(
+        "import", kaggle_folder, "--to", tmp_path / "data", "--validation", "train", "--test-share", 0, "--replace"
+    )
+    assert "21 train and 0 test images" in joined
+    decided = emotune_data(
+        "import", kaggle_folder, "--to", tmp_path / "b", "--split", "Valid=test", "--split", "archive=leave-out"
+    )
+    assert "14 train and 7 test images" in decided and "Left out: archive/ (21 images): left out by --split" in decided
+
+
+def test_names_with_brackets_and_colons_are_printed_as_they_are(tmp_path: Path) -> None:
+    names = ("[happy]", "x [old]", ":smile:", "[b]", "[red]sad")
+    for index, name in enumerate(names):
+        (tmp_path / "in[1]" / "train" / name).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "in[1]" / "train" / name / "0.png"), draw_synthetic(CLASSES[index], 0, 0, 0))
+    emotune_data("import", tmp_path / "in[1]", "--to", tmp_path / "d [b]", "--test-share", 0)
+    output = emotune_data("show", tmp_path / "d [b]")
+    assert [
+        name for name in (*names, "in[1]", "d [b]: 5 images", "d [b]/contact-sheet.png") if name not in output
+    ] == []

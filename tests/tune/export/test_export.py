@@ -1,0 +1,282 @@
+"""Real checkpoints become exports that Keras, TensorFlow and Albumentations open without emotune."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import albumentations as A
+import cv2
+import numpy as np
+import pytest
+
+from tests.support.checkpoints import write_checkpoint
+from trainables.dataset.folds import test_rows as rows_of_test
+from trainables.dataset.reader import TEST, TRAIN, Dataset, open_dataset
+from trainables.dataset.writer import DatasetWriter
+from trainables.preprocessing.methods import METHODS, evaluation_pipeline
+from trainables.training.metrics import evaluate, wilson_interval
+from tune.errors import DatasetError, ExportError
+from tune.export.destination import atomic_export
+from tune.export.export import ExportSummary, evaluate_sealed, export_checkpoint
+
+# Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+
+FILES = {
+    "confusion_matrix.png",
+    "labels.json",
+    "metrics.json",
+    "model.keras",
+    "preprocessing.json",
+    "saved_model",
+    "study.yaml",
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(faces: Path) -> Dataset:
+    return open_dataset(faces)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("trial") / "checkpoint", dataset)
+
+
+def export(checkpoint: Path, dataset: Dataset, destination: Path, **more: Any) -> ExportSummary:
+    if "sealed" not in more:
+        more["sealed"] = evaluate_sealed(checkpoint, dataset) if len(rows_of_test(dataset)) else None
+    more = {"study_yaml": "name: a\n", "selection": {"selection_accuracy": 0.5}, **more}
+    return export_checkpoint(checkpoint, dataset, destination, **more)
+
+
+@pytest.fixture(scope="module")
+def summary(checkpoint: Path, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> ExportSummary:
+    return export(checkpoint, dataset, tmp_path_factory.mktemp("study") / "export")
+
+
+def read(folder: Path, name: str) -> Any:
+    return json.loads((folder / name).read_text())
+
+
+def logits_of(checkpoint: Path, images: np.ndarray) -> np.ndarray:
+    import keras
+
+    return np.asarray(keras.saving.load_model(checkpoint / "model.keras", compile=False).predict_on_batch(images))
+
+
+def test_an_export_holds_its_seven_parts_and_nothing_beside_it(summary: ExportSummary) -> None:
+    assert {path.name for path in summary.directory.iterdir()} == FILES
+    assert [path.name for path in summary.directory.parent.iterdir()] == ["export"]
+    assert (summary.trial, summary.epoch) == (3, 5)
+    assert (summary.directory / "study.yaml").read_text() == "name: a\n"
+    assert summary.size_bytes == sum(p.stat().st_size for p in summary.directory.rglob("*") if p.is_file())
+    matrix = cv2.imread(str(summary.directory / "confusion_matrix.png"))
+    assert matrix is not None and min(matrix.shape[:2]) > 300
+
+
+def test_saved_model_and_keras_model_give_the_checkpoints_softmax_in_a_fresh_process(
+    summary: ExportSummary, checkpoint: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    images = dataset.images(rows_of_test(dataset)[:9])
+    np.save(tmp_path / "images.npy", images)
+    code = (
+        "import sys, numpy as np, tensorflow as tf\n"
+        "images = np.load('images.npy')\n"
+        "serve = tf.saved_model.load(sys.argv[1] + '/saved_model').signatures['serving_default']\n"
+        "spec = serve.structured_input_signature[1]['image']\n"
+        "assert spec.dtype == tf.uint8 and spec.shape.as_list() == [None, 48, 48, 1], spec\n"
+        "served = serve(image=tf.constant(images))['probabilities'].numpy()\n"
+        "import keras\n"
+        "model = keras.saving.load_model(sys.argv[1] + '/model.keras')\n"
+        "assert getattr(model, 'optimizer', None) is None\n"
+        "assert not {'tune', 'trainables'} & set(sys.modules)\n"
+        "np.save('both.npy', [served, model.predict_on_batch(images)])\n"
+    )
+    command = [sys.executable, "-I", "-c", code, str(summary.directory)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    logits = logits_of(checkpoint, images)
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    for probabilities in np.load(tmp_path / "both.npy"):
+        np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+
+
+def test_saved_model_stores_every_weight_once(summary: ExportSummary) -> None:
+    variables = summary.directory / "saved_model" / "variables" / "variables.data-00000-of-00001"
+    assert variables.stat().st_size < 4 * summary.parameters * 1.05
+
+
+def test_metrics_are_those_of_the_test_split(summary: ExportSummary, checkpoint: Path, dataset: Dataset) -> None:
+    rows = rows_of_test(dataset)
+    expected = evaluate(logits_of(checkpoint, dataset.images(rows)), dataset.labels[rows], 7)
+    metrics = read(summary.directory, "metrics.json")
+    got = metrics["test"]
+    assert got["images"] == len(rows) == 140
+    for name in ("loss", "accuracy", "macro_precision", "macro_recall", "macro_f1", "per_class_recall", "confusion"):
+        assert got[name] == pytest.approx(expected[name], rel=1e-4) if name != "confusion" else expected[name]
+    assert got["accuracy_interval"] == pytest.approx(wilson_interval(round(140 * got["accuracy"]), 140))
+    assert metrics["selection"] == {"selection_accuracy": 0.5}
+    assert metrics["config"]["width"] == 0.1
+    assert metrics["parameters"] == summary.parameters
+    assert metrics["dataset"] == {"name": "faces", "fingerprint": dataset.info.fingerprint}
+    assert metrics["versions"].keys() >= {"emotune", "keras", "tensorflow", "python"}
+    assert summary.sealed == got
+
+
+def test_labels_say_what_the_model_takes(summary: ExportSummary, dataset: Dataset) -> None:
+    labels = read(summary.directory, "labels.json")
+    assert labels["classes"] == list(dataset.info.classes)
+    assert (labels["height_px"], labels["width_px"], labels["channels"]) == (48, 48, 1)
+    assert labels["expects_preprocessed_images"] is False
+    assert summary.note == ""
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if not METHODS[name].needs_faces])
+def test_the_evaluation_pipeline_of_every_method_comes_back_from_its_file(
+    method: str, checkpoint: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    folder = with_config(checkpoint, tmp_path / "checkpoint", preprocessing=method)
+    summary = export(folder, dataset, tmp_path / "export")
+    loaded = A.from_dict(read(summary.directory, "preprocessing.json"))
+    pipeline = evaluation_pipeline(method, {}, dataset.info.shape)
+    image = dataset.image(0).copy()
+    np.testing.assert_array_equal(loaded(image=image)["image"], pipeline(image=image)["image"] if pipeline else image)
+    labels = read(summary.directory, "labels.json")
+    assert labels["expects_preprocessed_images"] is (pipeline is not None)
+    assert ("preprocessing.json first" in summary.note) is (pipeline is not None)
+    if pipeline:
+        rows = rows_of_test(dataset)
+        images = np.stack([pipeline(image=image)["image"] for image in dataset.images(rows)])
+        expected = evaluate(logits_of(folder, images), dataset.labels[rows], 7)
+        assert summary.sealed is not None and summary.sealed["confusion"] == expected["confusion"]
+
+
+def with_config(checkpoint: Path, copy: Path, **config: Any) -> Path:
+    shutil.copytree(checkpoint, copy)
+    state = read(copy, "state.json")
+    state["config"].update(config)
+    (copy / "state.json").write_text(json.dumps(state))
+    return copy
+
+
+def test_recorded_test_results_are_used_and_the_split_stays_closed(
+    checkpoint: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    recorded = {**evaluate_sealed(checkpoint, dataset), "accuracy": 0.123}
+    summary = export(checkpoint, dataset, tmp_path / "export", sealed=recorded)
+    assert read(tmp_path / "export", "metrics.json")["test"]["accuracy"] == 0.123
+    assert summary.sealed == recorded
+
+
+def tiny(folder: Path, *, test: bool = True, twins: int = 1, noise: int = 0) -> Dataset:
+    rng = np.random.default_rng(noise)
+    images = rng.integers(0, 256, (12, 48, 48, 1), dtype=np.uint8)
+    with DatasetWriter(folder, [f"class{i}" for i in range(7)]) as writer:
+        for i, image in enumerate(images):
+            writer.append(image, i % 7, TRAIN, f"train/{i}.png")
+        for i in range(4 if test else 0):
+            image = images[i] if i < twins else rng.integers(0, 256, (48, 48, 1), dtype=np.uint8)
+            writer.append(image, i, TEST, f"test/{i}.png")
+        writer.finish(source="noise", source_fingerprint="noise")
+    return open_dataset(folder)
+
+
+def test_images_with_a_twin_in_train_are_left_out_of_the_second_score(checkpoint: Path, tmp_path: Path) -> None:
+    sealed = evaluate_sealed(checkpoint, tiny(tmp_path / "data", twins=1))
+    assert (sealed["images"], sealed["untwinned"]["images"]) == (4, 3)
+    assert np.sum(sealed["untwinned"]["confusion"]) == 3
+    assert evaluate_sealed(checkpoint, tiny(tmp_path / "all", twins=4))["untwinned"] is None
+
+
+def test_without_a_test_split_the_export_says_so(checkpoint: Path, tmp_path: Path) -> None:
+    data = tiny(tmp_path / "data", test=False)
+    summary = export(checkpoint, data, tmp_path / "export")
+    assert summary.sealed is None
+    assert read(tmp_path / "export", "metrics.json")["test"] is None
+    assert {path.name for path in summary.directory.iterdir()} == FILES - {"confusion_matrix.png"}
+    with pytest.raises(ExportError, match=r"must have test images\. Received: none in "):
+        evaluate_sealed(checkpoint, data)
+
+
+def test_a_diverged_model_is_exported_with_json_that_any_reader_takes(dataset: Dataset, tmp_path: Path) -> None:
+    folder = write_checkpoint(
+        tmp_path / "checkpoint", dataset, steps=3, optimizer="sgd", learning_rate=10, momentum=0.99
+    )
+    export(folder, dataset, tmp_path / "export", selection={"loss": float("nan"), "confusion": np.eye(2)})
+    text = (tmp_path / "export" / "metrics.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    assert json.loads(text)["selection"] == {"loss": None, "confusion": [[1, 0], [0, 1]]}
+
+
+def test_an_earlier_export_gives_way_only_to_a_whole_one(checkpoint: Path, dataset: Dataset, tmp_path: Path) -> None:
+    destination = tmp_path / "export"
+    export(checkpoint, dataset, destination)
+    damaged = tmp_path / "damaged"
+    shutil.copytree(checkpoint, damaged)
+    (damaged / "model.keras").write_bytes(b"not a model")
+    with pytest.raises(ExportError, match=r"damaged/model\.keras must be a Keras model\."):
+        export(damaged, dataset, destination)
+    with pytest.raises(DatasetError, match="needs face boxes"):
+        export(with_config(checkpoint, tmp_path / "face", preprocessing="face"), tiny(tmp_path / "data"), destination)
+    assert {path.name for path in destination.iterdir()} == FILES
+    (tmp_path / ".export.exporting" / "saved_model").mkdir(parents=True)  # what a killed export leaves
+    export(checkpoint, dataset, destination, study_yaml="name: b\n")
+    assert (destination / "study.yaml").read_text() == "name: b\n"
+    assert not list(tmp_path.glob(".export*"))
+
+
+def test_a_second_export_to_the_same_place_is_turned_away(checkpoint: Path, dataset: Dataset, tmp_path: Path) -> None:
+    with atomic_export(tmp_path / "export", needed_bytes=0):
+        with pytest.raises(ExportError, match="export is being written by another process. Wait for it."):
+            export(checkpoint, dataset, tmp_path / "export")
+    assert list((tmp_path / "export").iterdir()) == []
+
+
+def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"needs 1,000,000,000,000 MB of free disk\. Received: .* MB\. Make room"):
+        with atomic_export(tmp_path / "export", needed_bytes=10**18):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_other_files_is_not_overwritten(checkpoint: Path, dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    with pytest.raises(ExportError, match="an earlier export. Received: .*thesis, a folder with chapter.tex; it stays"):
+        export(checkpoint, dataset, tmp_path / "thesis")
+    with pytest.raises(ExportError, match="Received: .*chapter.tex, a file"):
+        export(checkpoint, dataset, tmp_path / "thesis" / "chapter.tex")
+    export(checkpoint, dataset, tmp_path / "mine")
+    (tmp_path / "mine/notes").mkdir()
+    with pytest.raises(ExportError, match="Received: .*mine, a folder with notes; it stays"):
+        export(checkpoint, dataset, tmp_path / "mine")
+    with pytest.raises(ExportError, match="must be writable"):
+        export(checkpoint, dataset, tmp_path / "thesis" / "chapter.tex" / "export")
+
+
+def test_a_checkpoint_without_a_whole_state_is_named(checkpoint: Path, dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"A checkpoint must hold a whole state\.json\. Received: .*nowhere"):
+        export(tmp_path / "nowhere", dataset, tmp_path / "export")
+    folder = with_config(checkpoint, tmp_path / "checkpoint", dropout=7)
+    with pytest.raises(ExportError, match=r"state\.json: 1 validation error.*dropout.*Export another checkpoint"):
+        export(folder, dataset, tmp_path / "export")
+    (folder / "state.json").write_text('{"trial": 1}')
+    with pytest.raises(ExportError, match="no best, config, epoch"):
+        export(folder, dataset, tmp_path / "export")
+
+
+def test_a_checkpoint_of_another_data_set_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path / "data", ["cat", "dog"]) as writer:
+        for label in (0, 1):
+            writer.append(np.full((32, 32, 3), label, np.uint8), label, TRAIN, f"{label}.png")
+        writer.finish(source="two", source_fingerprint="two")
+    with pytest.raises(
+        ExportError, match=r"must take \(32, 32, 3\) images of 2 classes.*Received: \(48, 48, 1\) and 7\. Name the data"
+    ):
+        export(checkpoint, open_dataset(tmp_path / "data"), tmp_path / "export")

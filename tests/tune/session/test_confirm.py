@@ -1,0 +1,109 @@
+"""Luck or not: repeated scores judged; noise is told from a real difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.tune.study.test_budget import record, session, spec, trial
+from tune.search.confirmation import Findings, confirmation_candidates, confirmation_numbers, confirmation_scores, judge
+from tune.study.trial_record import REFIT_SEED, SEED_STRIDE, run_label, run_name
+
+
+def searched_and_confirmed(rng: np.random.Generator, spread: float, advantage: float) -> Findings:
+    """A search of 40 trials whose scores scatter, of which trial 7 is better by an advantage, and its confirmation."""
+    truth = np.full(40, 0.5)
+    truth[7] += advantage
+    search = truth + rng.normal(0, spread, 40)
+    top = [int(n) for n in np.argsort(-search)[:3]]
+    repeated = {n: (truth[n] + rng.normal(0, spread, 3)).tolist() for n in {*top, 0}}
+    found = judge(repeated, (top[0], float(search[top[0]])), "max")
+    assert found is not None
+    return found
+
+
+def test_on_pure_noise_the_searchs_best_is_called_luck() -> None:
+    found = [searched_and_confirmed(np.random.default_rng(seed), 0.02, 0.0) for seed in range(200)]
+    assert np.mean([f.verdict == "better" for f in found]) < 0.05
+    # The best of 40 is about 2.16 spreads too good, and training it again shows it.
+    assert np.mean([f.luck for f in found]) == pytest.approx(2.16 * 0.02, rel=0.1)
+    assert np.mean([f.luck_interval[0] > 0 for f in found]) > 0.6
+
+
+def test_a_real_difference_is_not_called_luck() -> None:
+    found = [searched_and_confirmed(np.random.default_rng(seed), 0.01, 0.08) for seed in range(200)]
+    assert np.mean([f.verdict == "better" and f.winner == 7 for f in found]) > 0.95
+    for f in found:
+        assert f.gain is not None and f.gain_interval is not None
+    covered = [f.gain_interval[0] < 0.08 < f.gain_interval[1] for f in found if f.gain_interval]
+    assert np.mean(covered) > 0.93
+
+
+def test_the_winner_has_the_best_mean_and_not_the_best_score() -> None:
+    found = judge({0: [0.5, 0.5], 1: [0.9, 0.1], 2: [0.6, 0.62]}, (1, 0.9), "max")
+    assert found is not None
+    assert (found.winner, found.repeated[0].mean) == (2, pytest.approx(0.61))
+    assert found.luck == pytest.approx(0.4)
+
+
+def test_the_interval_pools_the_spread_of_all_configurations() -> None:
+    found = judge({0: [0.4, 0.6], 1: [0.7, 0.9]}, (1, 0.8), "max")
+    assert found is not None
+    # pooled spread sqrt((0.02 + 0.02) / 2), t(2, 97.5 %) = 4.3027, two seeds: 4.3027 x 0.1414 / sqrt 2
+    low, high = found.repeated[0].interval
+    assert (low, high) == (pytest.approx(0.8 - 0.43027, abs=1e-4), pytest.approx(0.8 + 0.43027, abs=1e-4))
+
+
+def test_a_smaller_loss_wins_when_losses_are_minimised() -> None:
+    found = judge({0: [1.2, 1.21], 5: [1.0, 1.01]}, (5, 0.9), "min")
+    assert found is not None
+    assert (found.winner, found.verdict) == (5, "better")
+    assert found.gain == pytest.approx(0.2)
+    assert found.luck == pytest.approx(0.105)
+
+
+@pytest.mark.parametrize(
+    ("repeated", "verdict"),
+    [
+        ({0: [0.9, 0.91], 3: [0.5, 0.51]}, "default"),
+        ({3: [0.5, 0.51]}, "unknown"),
+        ({0: [0.9], 3: [0.5, 0.6]}, "unknown"),
+    ],
+)
+def test_other_verdicts(repeated: dict[int, list[float]], verdict: str) -> None:
+    found = judge(repeated, (3, 0.6), "max")
+    assert found is not None and found.verdict == verdict
+
+
+def test_nothing_is_judged_without_two_scores_of_one_configuration() -> None:
+    assert judge({0: [0.5], 1: [], 2: [0.7]}, (2, 0.7), "max") is None
+
+
+def test_the_best_different_configurations_and_the_default_are_trained_again() -> None:
+    events: list[dict[str, Any]] = [session()]
+    for number, (value, dropout) in enumerate([(0.2, 0.25), (0.9, 0.1), (0.8, 0.1), (0.7, 0.3), (0.6, 0.4)]):
+        made = trial(number, number, value)
+        made[0]["values"] = {"dropout": dropout}
+        events += made
+    done = record(*events)
+    assert confirmation_candidates(spec(confirm={"top": 2}), done) == [1, 3, 0]
+    assert confirmation_candidates(spec(confirm={"top": 9}), done) == [1, 3, 4, 0]
+    assert confirmation_numbers(spec(confirm={"seeds": 2}), [1, 0]) == [1_000_001, 1_000_000, 2_000_001, 2_000_000]
+
+
+def test_only_complete_confirmations_count() -> None:
+    events = [session(), *trial(3, 0, 0.5)]
+    for seed, (value, state) in enumerate([(0.4, "complete"), (0.9, "failed"), (0.6, "complete")], 1):
+        events += trial(3 + seed * SEED_STRIDE, seed, value, state=state)
+    done = record(*events)
+    assert confirmation_scores(spec(), done, [3]) == {3: [0.4, 0.6]}
+    assert sorted(done.trials) == [3]
+    assert done.ended == [3]
+
+
+def test_names_of_runs() -> None:
+    assert (run_name(7), run_label(7)) == ("trial-0007", "trial 7")
+    assert (run_name(7 + 2 * SEED_STRIDE), run_label(7 + 2 * SEED_STRIDE)) == ("trial-0007-seed-2", "trial 7 seed 2")
+    assert run_label(7 + REFIT_SEED * SEED_STRIDE) == "trial 7 final fit"

@@ -1,0 +1,104 @@
+"""Faults get their names from real exceptions, and silence has a limit."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import ray
+from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
+
+from tests.tune.study.test_budget import record, session, spec, trial
+from trainables.training.fault_kinds import TrialFault, classify_error, is_disk_full
+from tune.session.watchdog import Watchdog, classify_ray_error
+
+
+def raised_in_a_task(error: Exception) -> RayTaskError:
+    return RayTaskError("step", "Traceback ...", error)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (raised_in_a_task(TrialFault("storage", "x")), "storage"),
+        (raised_in_a_task(ValueError("shapes differ")), "exception"),
+        (raised_in_a_task(OSError(errno.ENOSPC, "full")), "disk_full"),
+        (RayActorError(error_msg="OutOfMemoryError: the node running low on memory"), "host_memory"),
+        (RayActorError(error_msg="NodeDiedError: gone"), "preempted"),
+        (RayActorError(preempted=True), "preempted"),
+        (RayActorError(error_msg="The actor is dead because its node has died."), "preempted"),
+        (ActorDiedError(), "process_died"),
+        (None, "process_died"),
+    ],
+    ids=repr,
+)
+def test_what_ray_reports_gets_a_name(error: BaseException | None, kind: str) -> None:
+    assert classify_ray_error(error).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (MemoryError(), "model_memory", "MemoryError"),
+        (RuntimeError("RESOURCE_EXHAUSTED: out of memory"), "model_memory", "RuntimeError: RESOURCE_EXHAUSTED"),
+        (ValueError("first line\nsecond"), "exception", "ValueError: first line"),
+        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), "disk_full", "Disk quota exceeded"),
+    ],
+    ids=repr,
+)
+def test_what_a_step_raises_gets_a_name(error: Exception, kind: str, message: str) -> None:
+    fault = classify_error(error)
+    assert fault.kind == kind
+    assert message in fault.message
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs /dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        full.write_bytes(b"x")
+    assert is_disk_full(caught.value)
+
+
+@ray.remote(num_cpus=0.1)
+class _Process:
+    def exit(self) -> None:
+        os._exit(1)
+
+    def fail(self) -> None:
+        raise ValueError("a bug")
+
+
+def test_a_real_process_that_dies_and_a_real_exception(ray_cluster: str) -> None:
+    actor = _Process.remote()
+    with pytest.raises(RayTaskError) as bug:
+        ray.get(actor.fail.remote())
+    assert (classify_ray_error(bug.value).kind, classify_ray_error(bug.value).message) == (
+        "exception",
+        "ValueError: a bug",
+    )
+    with pytest.raises(RayActorError) as died:
+        ray.get(actor.exit.remote())
+    assert classify_ray_error(died.value).kind == "process_died"
+
+
+def epoch_of(seconds: float, number: int = 0) -> list[dict[str, object]]:
+    events = trial(number, 0, 0.5, 0.6)
+    for event in events:
+        if event["event"] == "epoch":
+            event["metrics"]["epoch_s"] = seconds
+    return events
+
+
+def test_silence_is_measured_against_the_trials_own_epochs_then_the_studys_then_the_calibration() -> None:
+    study = spec(faults={"silence_factor": 10, "silence_min_s": 5})
+    done = record(session(), *epoch_of(3.0), {"event": "trial", "time": 3, "trial": 1, "values": {}})
+    assert Watchdog(study, done, None).limit_s(0) == 30
+    assert Watchdog(study, done, 100.0).limit_s(1) == 30
+    fresh = record(session(), {"event": "trial", "time": 0, "trial": 0, "values": {}})
+    assert Watchdog(study, fresh, 2.0).limit_s(0) == 20
+    assert Watchdog(study, fresh, 0.1).limit_s(0) == 5
+    assert Watchdog(study, fresh, None).limit_s(0) is None

@@ -1,0 +1,113 @@
+"""The study file: overrides, units, lines, and the studies that come with emotune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests import ROOT
+from tune.errors import StudyFileError
+from tune.study.spec import load_spec
+from tune.study.spec_sections import seconds
+from tune.study.studies import read_spec
+from tune.study.yaml_source import write_yaml
+
+STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
+def test_every_study_that_comes_with_emotune_is_in_order(path: Path) -> None:
+    spec = load_spec(path)
+    assert spec.name == path.stem
+    assert f"emotune run studies/{path.name}" in path.read_text()
+    spec.trial_config(spec.space.defaults())
+
+
+def test_the_missions_study_is_the_full_alexnet_at_227_on_shared_gpus() -> None:
+    spec = load_spec(ROOT / "studies/fer2013.yaml")
+    config = spec.trial_config(spec.space.defaults())
+    assert (config.image_size_px, config.width) == (227, 1.0)
+    assert 0 < spec.resources.gpus_per_trial < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("90", 90), ("90s", 90), ("30m", 1800), ("1h30m", 5400), ("1.5h", 5400), ("2d", 172800)]
+)
+def test_times_have_units(text: str, expected: float) -> None:
+    assert seconds(text) == expected
+
+
+def test_overrides_reach_into_the_file_and_into_a_builtin_space(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("name: a\ndata: d\nspace: quickstart\n")
+    changed = ["space.dropout.low=0.1", "asha.max_epochs=7", "fixed={width: 0.5}", "space.split_ratio=null", "name=b"]
+    spec = load_spec(file, changed)
+    assert spec.space.parameters["dropout"].model_dump()["low"] == 0.1
+    assert (spec.asha.max_epochs, spec.fixed, spec.name) == (7, {"width": 0.5}, "b")
+    assert "split_ratio" not in spec.space.parameters
+
+
+def test_numbers_written_as_text_count_as_numbers_and_whole_floats_as_integers(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "name: a\ndata: d\ntrials: '8'\nfixed: {image_size_px: '64', plateau_patience: 3.0}\nspace:\n"
+        "  batch_size: {type: categorical, choices: ['32', 64.0], default: '32'}\n"
+        "  split_ratio: {type: categorical, choices: [8e-1, 0.9], default: 0.9}\n"
+        "  dropout: {type: float, low: '0', high: 5e-1, default: '1e-1'}\n"
+        "  momentum: {type: float, low: 0.5, high: 0.9, default: 0.9, when: {batch_size: '32'}}\n"
+    )
+    spec = load_spec(file)
+    assert (spec.trials, spec.fixed) == (8, {"image_size_px": 64, "plateau_patience": 3})
+    assert spec.space.defaults() == {"batch_size": 32, "split_ratio": 0.9, "dropout": 0.1, "momentum": 0.9}
+    choices = [spec.space.parameters[name].model_dump()["choices"] for name in ("batch_size", "split_ratio")]
+    assert repr(choices) == "[[32, 64], [0.8, 0.9]]"
+
+
+OLD_STUDY: dict[str, object] = {
+    "name": "1e5",
+    "data": "d",
+    "fixed": {"image_size_px": "32", "batch_norm": "yes"},
+    "space": {
+        "batch_size": {"type": "float", "low": 16.0, "high": 64.0, "step": 16.0, "default": 32.0},
+        "dropout": {"type": "categorical", "choices": ["8e-1", 0.5], "default": "8e-1"},
+        "width": {"type": "categorical", "choices": [1, 1.0], "default": 1.0},
+        "label_smoothing": {"type": "float", "low": 0.0, "high": 0.33333334, "step": 0.11111111, "default": 0.0},
+        "momentum": {"type": "float", "low": 0.5, "high": 0.9, "default": 0.9, "when": {"label_smoothing": 0.1}},
+    },
+}
+
+
+def test_the_study_file_that_an_earlier_version_wrote_still_opens(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(OLD_STUDY, sort_keys=False))  # writes 8e-1 and 1e5 without quotes
+    assert "name: 1e5" in file.read_text() and "- 8e-1" in file.read_text()
+    spec = read_spec(file)
+    assert (spec.name, spec.space.defaults()["dropout"]) == ("1e5", 0.8)
+    config = spec.trial_config(spec.space.defaults())
+    assert (config.batch_size, config.image_size_px, config.batch_norm, config.dropout) == (32, 32, True, 0.8)
+    write_yaml(file, spec.model_dump(mode="json"))
+    assert read_spec(file) == spec
+    with pytest.raises(StudyFileError, match="choices must differ"):  # a new study must not be like that
+        load_spec(file)
+
+
+def test_a_space_beside_the_study_file_is_found(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("dropout: {type: float, low: 0, high: 0.5, default: 0.1}\n")
+    (tmp_path / "s.yaml").write_text("name: a\ndata: d\nspace: mine.yaml\n")
+    assert list(load_spec(tmp_path / "s.yaml").space.parameters) == ["dropout"]
+
+
+def test_an_error_names_the_line(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("name: a\ndata: d\nspace: quickstart\nasha:\n  max_epochs: 3\n  grace_epoch: 2\n")
+    with pytest.raises(StudyFileError, match=r"asha.grace_epoch .*s.yaml, line 6\). Did you mean 'grace_epochs'"):
+        load_spec(file)
+
+
+def test_a_spec_written_out_and_read_again_is_the_same(tmp_path: Path) -> None:
+    spec = load_spec(ROOT / "studies/fer2013-cpu.yaml")
+    file = tmp_path / "again.yaml"
+    file.write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
+    assert load_spec(file) == spec
