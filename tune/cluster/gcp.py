@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from tune.cluster.declared_resources import check_declared_resources, check_disk_size
 from tune.cluster.instance_catalog import InstanceType, catalog
-from tune.cluster.node_types import check_declared_resources, check_disk_size
 from tune.cluster.types import ClusterNodeType, FileProblem, as_number, mapping, mappings, node_types, texts
 from tune.errors import nearest
 

@@ -16,8 +16,8 @@ import ray
 from tune.errors import ClusterError
 from tune.nodes.autoscaler import find_capacity
 from tune.nodes.capacity import fits_now
+from tune.nodes.outside_watchdog import watchdog
 from tune.nodes.ray_options import ray_folder
-from tune.nodes.watchdog import watchdog
 from tune.study.spec import StudySpec
 
 REPORT_AFTER_S = 60.0
