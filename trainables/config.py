@@ -44,10 +44,20 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
     plateau_factor: float = Field(0.5, gt=0, lt=1, description="plateau: factor when inner validation stalls")
     plateau_patience: int = Field(2, ge=1, le=1000, description="plateau: epochs without improvement")
+    warmup_epochs: float = Field(0.0, ge=0, le=1000, description="epochs in which the rate rises from 0, step by step")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    mixup: float = Field(0.0, ge=0, le=10, description="0 is off; images and labels are mixed by draws of Beta(a, a)")
+    class_weights: Literal["none", "sqrt", "balanced"] = Field(
+        "none", description="rare classes weigh more in the loss"
+    )
     early_stop_patience: int = Field(0, ge=0, le=1000, description="epochs without a new best; 0 never stops by itself")
 
+    # what is scored and exported
+    weight_average: float = Field(0.0, ge=0, le=0.9999, description="momentum of the weights' average; 0 is off")
+    mirror: bool = Field(False, description="the mean over image and mirror, where training mirrors images too")
+
     # model
+    stem: Literal["published", "fine"] = Field("published", description="below 128 px: 7x7 stride 2, or 3x3 stride 1")
     normalization: Literal["unit", "standardize", "per_image"] = "unit"
     image_size_px: int = Field(227, ge=32, le=512, description="side the graph resizes to")
     width: float = Field(1.0, gt=0, le=4, description="factor on every layer's channels and units")

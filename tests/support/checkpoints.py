@@ -11,6 +11,7 @@ import numpy as np
 from trainables.config import TrialConfig
 from trainables.dataset.reader import TRAIN, Dataset
 from trainables.models.compiled import compiled_model
+from trainables.models.weight_average import WeightAverage
 
 
 def write_checkpoint(folder: Path, dataset: Dataset, *, steps: int = 40, **config: Any) -> Path:
@@ -23,10 +24,14 @@ def write_checkpoint(folder: Path, dataset: Dataset, *, steps: int = 40, **confi
     keras.utils.set_random_seed(0)
     model = compiled_model(dataset, chosen)
     rows = np.random.default_rng(0).permutation(np.flatnonzero(dataset.splits == TRAIN))[:64]
+    average = WeightAverage(model, chosen.weight_average)
     for _ in range(steps):
         model.train_on_batch(dataset.images(rows), np.eye(len(info.classes))[dataset.labels[rows]])
+        average.count_step()
     folder.mkdir(parents=True)
     model.save(folder / "model.keras")
+    if chosen.weight_average:
+        average.save(folder / "average.npz")
     state = {"trial": 3, "config": chosen.model_dump(), "epoch": 5, "best": {"epoch": 5, "value": 0.5}}
     (folder / "state.json").write_text(json.dumps(state))
     return folder

@@ -13,6 +13,7 @@ from typer.models import ParameterInfo
 from tune.cli.main import app
 from tune.errors import StudyFileError
 from tune.study.spec import load_spec
+from tune.study.trial_parameters import NEW_STUDY
 from tune.yaml_values import UnclearValue, WrittenLoader, Yaml12Loader, dump, parse, parse_number
 
 READ: dict[str, Any] = {
@@ -217,5 +218,5 @@ def test_aliases_of_aliases_cannot_fill_the_memory(tmp_path: Path) -> None:
 def test_empty_sections_are_as_if_they_were_not_there(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("name: a\ndata: d\nspace: quickstart\nfixed:\nasha:\n  # max_epochs: 3\n")
     spec = load_spec(tmp_path / "s.yaml")
-    assert (spec.fixed, spec.asha.max_epochs) == ({}, 20)
+    assert (spec.fixed, spec.asha.max_epochs) == (NEW_STUDY, 20)
     assert load_spec(tmp_path / "s.yaml", ["asha.max_epochs=3"]).asha.max_epochs == 3

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import keras
 
 PUBLISHED_STEM_FROM_PX = 128
-"""From this side up the stem is the paper's 11x11 stride 4; below it 7x7 stride 2 with `same` pools."""
+"""From this side up the stem is the paper's 11x11 stride 4; below it 7x7 stride 2, or 3x3, with `same` pools."""
 
 MIN_WIDTH = 8
 
@@ -62,16 +62,17 @@ def build_alexnet(
     | total | | | 62,378,344; with `conv_groups=2`, the paper's two towers, 60,965,224 |
 
     Below 128 px the stem is 7x7 / 2 `same` and the pools are `same` (48 -> 24 -> 12 -> 6 -> 3): the published stem
-    would leave nothing to convolve. With `batch_norm` each convolution loses its bias and is batch normalised before
-    its ReLU, and LRN goes. Weights start from He's normal distribution (logits: Glorot's uniform) and biases from 0;
-    the paper's Gaussian of 0.01 with biases of 1 hardly moves under Adam, and not at all at narrow widths.
+    would leave nothing to convolve; `stem="fine"` makes it 3x3 / 1 (48 -> 48 -> 24 -> 12 -> 6). With `batch_norm` each
+    convolution loses its bias and is batch normalised before its ReLU, and LRN goes. Weights start from He's normal
+    distribution (logits: Glorot's uniform) and biases from 0; the paper's Gaussian of 0.01 with biases of 1 hardly
+    moves under Adam, and not at all at narrow widths.
 
     Args:
         height_px: The images' own height; resized to `config.image_size_px` (bilinear, antialiased) unless equal.
         width_px: The images' own width.
         channels: 1 or 3, or any other number.
         classes: Number of logits, at least 2.
-        config: Reads `image_size_px`, `width`, `batch_norm`, `dropout` and `normalization`.
+        config: Reads `image_size_px`, `stem`, `width`, `batch_norm`, `dropout` and `normalization`.
         mean: Training-set mean per channel, 0-1; needed by `normalization="standardize"`.
         std: Training-set standard deviation per channel, 0-1; likewise.
         conv_groups: 2 gives conv2, conv4 and conv5 the paper's two separate towers.
@@ -117,7 +118,10 @@ def build_alexnet(
 
     image = Input((height_px, width_px, channels), dtype="uint8", name="image")
     x = _resized_and_normalised(image, config, mean, std)
-    x = conv(x, 1, 96, 11, stride=4, padding="valid") if published else conv(x, 1, 96, 7, stride=2)
+    if published:
+        x = conv(x, 1, 96, 11, stride=4, padding="valid")
+    else:
+        x = conv(x, 1, 96, 3) if config.stem == "fine" else conv(x, 1, 96, 7, stride=2)
     x = pool(x, 1)
     x = pool(conv(x, 2, 256, 5), 2)
     x = conv(x, 3, 384, 3)

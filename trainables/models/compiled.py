@@ -49,21 +49,21 @@ def new_model(dataset: Dataset, config: TrialConfig) -> keras.Model:
 def compiled_model(dataset: Dataset, config: TrialConfig, micro_batches: int = 1) -> keras.Model:
     """Returns a fresh AlexNet for the data set, ready to train; the optimizer sums the gradients of `micro_batches`."""
     model = new_model(dataset, config)
-    return compile_model(model, config, build_optimizer(config, micro_batches=micro_batches))
+    return compile_model(model, build_optimizer(config, micro_batches=micro_batches))
 
 
-def cross_entropy(config: TrialConfig, **options: Any) -> keras.losses.Loss:
-    """Returns the loss, on logits; `options` are Keras'."""
+def cross_entropy(**options: Any) -> keras.losses.Loss:
+    """Returns the loss, of logits against targets that are smoothed and weighted already; `options` are Keras'."""
     import keras
 
-    return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing, **options)
+    return keras.losses.CategoricalCrossentropy(from_logits=True, **options)
 
 
-def compile_model(model: keras.Model, config: TrialConfig, optimizer: keras.optimizers.Optimizer) -> keras.Model:
+def compile_model(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> keras.Model:
     """Compiles with cross-entropy on logits; XLA is left to GPUs, on CPUs it is slower (TensorFlow 2.21)."""
     model.compile(
         optimizer=optimizer,
-        loss=cross_entropy(config),
+        loss=cross_entropy(),
         metrics=["accuracy"],
         jit_compile="auto" if os.environ.get("CUDA_VISIBLE_DEVICES") else False,
     )
@@ -85,6 +85,18 @@ def predict_logits(predict: Callable[[Pixels], Floats], batches: Any, batch: int
             pixels = np.concatenate([pixels, np.zeros((batch - n, *pixels.shape[1:]), pixels.dtype)])
         logits.append(predict(pixels)[:n])
     return np.concatenate(logits)
+
+
+def mirrored(predict: Callable[[Pixels], Floats]) -> Callable[[Pixels], Floats]:
+    """Returns a prediction whose logits are those of the mean of the probabilities of image and mirror image."""
+    from scipy.special import log_softmax
+
+    def both(pixels: Pixels) -> Floats:
+        straight = log_softmax(predict(pixels), axis=-1)
+        turned = log_softmax(predict(np.ascontiguousarray(pixels[:, :, ::-1])), axis=-1)
+        return np.asarray(np.logaddexp(straight, turned) - np.log(2), np.float32)
+
+    return both
 
 
 def release(model: keras.Model) -> None:

@@ -191,3 +191,11 @@ def learning_rate_at(
     if config.schedule == "plateau" and plateau_state is not None:
         return float(config.learning_rate * config.plateau_factor**plateau_state.reductions)
     return config.learning_rate
+
+
+def warmup_share(config: TrialConfig, epochs_done: float) -> float:
+    """Returns what the learning rate is multiplied by after so many epochs, fractions included: 0 to 1.
+
+    The rate rises linearly over `config.warmup_epochs` (Goyal et al.: Accurate, Large Minibatch SGD, 2017).
+    """
+    return min(1.0, epochs_done / config.warmup_epochs) if config.warmup_epochs else 1.0

@@ -13,13 +13,14 @@ def parameters(config: TrialConfig, channels: int, classes: int) -> int:
     def scaled(size: int) -> int:
         return max(MIN_WIDTH, round(size * config.width))
 
-    side, stem = config.image_size_px, 7
+    side = config.image_size_px
     if side >= PUBLISHED_STEM_FROM_PX:
         side, stem = (side - 11) // 4 + 1, 11
         for _ in range(3):
             side = (side - 3) // 2 + 1
     else:
-        for _ in range(4):
+        stem = 3 if config.stem == "fine" else 7
+        for _ in range(3 if config.stem == "fine" else 4):
             side = (side + 1) // 2
     layers = [(stem, channels, 96), (5, 96, 256), (3, 256, 384), (3, 384, 384), (3, 384, 256)]
     weights = 0
@@ -31,5 +32,6 @@ def parameters(config: TrialConfig, channels: int, classes: int) -> int:
 
 
 def checkpoint_mib(config: TrialConfig, channels: int, classes: int) -> float:
-    """Returns about how large a checkpoint is: weights and the optimizer's values, 4 bytes each."""
-    return parameters(config, channels, classes) * 4 * (1 + OPTIMIZERS[config.optimizer].slots) / 2**20
+    """Returns about how large a checkpoint is: weights, their average and the optimizer's values, 4 bytes each."""
+    copies = 1 + (config.weight_average > 0) + OPTIMIZERS[config.optimizer].slots
+    return parameters(config, channels, classes) * 4 * copies / 2**20

@@ -223,6 +223,11 @@ def evaluation_pipeline(name: str, strengths: Mapping[str, float], shape: Shape)
     return pipeline if pipeline.transforms else None
 
 
+def mirrors(name: str, strengths: Mapping[str, float], shape: Shape) -> bool:
+    """Says whether a method mirrors images in training; arguments and errors as in `training_pipeline`."""
+    return any(isinstance(step, A.HorizontalFlip) for step in training_pipeline(name, strengths, shape).transforms)
+
+
 def reseed(pipeline: A.Compose, seed: tuple[int, ...]) -> None:
     """Starts the pipeline's random stream anew; the same seed repeats the same images.
 

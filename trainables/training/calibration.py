@@ -30,14 +30,14 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
         config: what the trial would be given (`trainables.training.classifier.Classifier`).
         measure_s: about how long each of the two measurements takes, after one batch to warm up.
     """
-    import numpy as np
-
     from trainables.config import TrialConfig, TrialContext
     from trainables.dataset.folds import trial_rows
     from trainables.dataset.node_cache import open_data
-    from trainables.models.compiled import compiled_model
+    from trainables.models.compiled import compiled_model, mirrored
     from trainables.preprocessing.feed import Feed
-    from trainables.training.epochs import EVALUATION_BATCH, limit_rows, prepare_process
+    from trainables.training.epochs import EVALUATION_BATCH, averages_mirror
+    from trainables.training.process import limit_rows, prepare_process
+    from trainables.training.targets import Targets
 
     context = TrialContext.model_validate(config["study"])
     trial = TrialConfig.model_validate(config["parameters"])
@@ -46,7 +46,9 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
     rows = trial_rows(dataset, context.selection_share, trial.split_ratio, context.seed)
     fit, validation, selection = (limit_rows(r, context) for r in (rows.fit, rows.validation, rows.selection))
     model = compiled_model(dataset, trial)
-    one_hot = np.eye(len(dataset.info.classes), dtype=np.float32)
+    targets = Targets(trial, dataset.labels[fit], len(dataset.info.classes))
+    targets.begin_epoch((context.seed, 0))
+    predict = mirrored(model.predict_on_batch) if averages_mirror(trial, dataset) else model.predict_on_batch
     # Augmentation in the trial's own process: workers would have to be booked, and only make it faster.
     feed = Feed(dataset, trial.preprocessing, trial.model_dump())
 
@@ -66,11 +68,11 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
     return Speed(
         rate(
             feed.training_batches(fit, trial.batch_size, (context.seed, 0), 0),
-            lambda pixels, labels: model.train_on_batch(pixels, one_hot[labels]),
+            lambda pixels, labels: model.train_on_batch(*targets(pixels, labels)),
         ),
         rate(
             feed.evaluation_batches(selection, min(EVALUATION_BATCH, max(1, len(selection) // 2))),
-            lambda pixels, labels: model.predict_on_batch(pixels),
+            lambda pixels, labels: predict(pixels),
         ),
         len(fit),
         len(validation) + len(selection),

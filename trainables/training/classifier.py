@@ -12,8 +12,9 @@ from ray.tune import Trainable
 
 from trainables.config import TrialContext
 from trainables.models.compiled import release
-from trainables.training.epochs import TrialTraining, process_memory_mib
+from trainables.training.epochs import TrialTraining
 from trainables.training.fault_kinds import TrialFault, classify_error, retry_save
+from trainables.training.process import process_memory_mib
 
 
 class Classifier(TrialTraining, Trainable):  # type: ignore[misc]  # Ray says that a checkpoint is a dictionary
@@ -37,7 +38,7 @@ class Classifier(TrialTraining, Trainable):  # type: ignore[misc]  # Ray says th
         """Drops the old trial's model; the new trial begins with its first step, in the same process."""
         if self._model is not None:
             release(self._model)
-            self._model = None
+            self._model = self._average = None
         # Ray 2.60 hangs when this returns False and drops the trial when it raises: note it, leave at the first step.
         self._retire = process_memory_mib() > self._context.process_memory_mib
         self._waiting = new_config

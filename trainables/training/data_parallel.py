@@ -69,7 +69,7 @@ class Replica(TrialTraining):
             model = new_model(self._dataset, self._config)
             optimizer = build_optimizer(self._config)
             optimizer.build(model.trainable_variables)
-            model.compile(optimizer=optimizer, loss=cross_entropy(self._config), metrics=["accuracy"])
+            model.compile(optimizer=optimizer, loss=cross_entropy(), metrics=["accuracy"])
         self._trace(model)
         return model
 
@@ -82,7 +82,7 @@ class Replica(TrialTraining):
         number its collective operations differently from the other workers' graphs."""
         import tensorflow as tf
 
-        strategy, loss_of = self._strategy, cross_entropy(self._config, reduction="sum")
+        strategy, loss_of = self._strategy, cross_entropy(reduction="sum")
         image, label = (
             tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8),
             tf.TensorSpec((None, *model.output_shape[1:])),

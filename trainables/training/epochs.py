@@ -8,41 +8,43 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 
 from trainables.config import TrialConfig, TrialContext, validation_metric_of
 from trainables.dataset.folds import trial_rows
 from trainables.dataset.node_cache import open_data
-from trainables.dataset.reader import Pixels, Rows
+from trainables.dataset.reader import Dataset, Pixels, Rows
 from trainables.errors import PlaceError
-from trainables.gpu import limit_gpu_memory
-from trainables.keras_setup import import_keras
 from trainables.local_copies import local_folder
 from trainables.models.compiled import (
     Floats,
     combine_seeds,
     compile_model,
     compiled_model,
+    mirrored,
     predict_logits,
     release,
     reseed_dropout,
     split_batch,
 )
-from trainables.models.optimizers import PlateauState, learning_rate_at, restore_optimizer
+from trainables.models.optimizers import PlateauState, learning_rate_at, restore_optimizer, warmup_share
+from trainables.models.weight_average import WeightAverage
 from trainables.training.fault_kinds import TrialFault, classify_error
 from trainables.training.metrics import evaluate
+from trainables.training.process import limit_rows, prepare_process, process_memory_mib
+from trainables.training.targets import Targets
 
 if TYPE_CHECKING:
     import keras
 
 EVALUATION_BATCH = 256
 
-_MODEL_FILE, _STATE_FILE = "model.keras", "state.json"
+_MODEL_FILE, _STATE_FILE, AVERAGE_FILE = "model.keras", "state.json", "average.npz"
 _DROPOUT_STREAM, _WEIGHTS_STREAM = 3, 4
 
 
@@ -51,6 +53,7 @@ class TrialTraining:
     processes."""
 
     _model: Any = None  # a keras.Model while there is a trial
+    _average: WeightAverage | None = None
     _dropout_stream: tuple[int, ...] = ()
     """Added to the seed of dropout; other workers on the same model draw other masks."""
 
@@ -82,13 +85,21 @@ class TrialTraining:
         if self._refit_epochs:  # what is scored has been trained on: nobody may read anything into these scores
             self._fit = np.sort(np.concatenate([self._fit, self._validation, self._selection]))
         self._feed.reconfigure(self._config.preprocessing, self._config.model_dump())
+        self._mirror = averages_mirror(self._config, self._dataset)
+        n_classes = len(self._dataset.info.classes)
+        self._targets = Targets(self._config, self._dataset.labels[self._fit], n_classes)
         keras.utils.set_random_seed(combine_seeds((self._context.seed, self._trial, _WEIGHTS_STREAM)))
         self._micro_batches = int(config.get("micro_batches", 1))
         self._model = self._new_model()
+        self._average = self._new_average()
         self._unreadable = self._resume(config.get("resume_from") or [])
 
     def _new_model(self) -> keras.Model:
         return compiled_model(self._dataset, self._config, self._micro_batches)
+
+    def _new_average(self) -> WeightAverage | None:
+        momentum = self._config.weight_average
+        return WeightAverage(self._model, momentum) if momentum else None
 
     def _resume(self, checkpoints: Sequence[str]) -> list[str]:
         """Goes on from the first checkpoint that can be read; returns what was wrong with those before it."""
@@ -110,8 +121,9 @@ class TrialTraining:
         training = self._train(self._fit, rate)
         self._epoch += 1
 
-        validation = self._evaluate(self._validation)
-        selection = self._evaluate(self._selection)
+        with self._average.in_place() if self._average else nullcontext():
+            validation = self._evaluate(self._validation)
+            selection = self._evaluate(self._selection)
         self._plateau = self._plateau.update(validation["loss"], self._config.plateau_patience)
 
         result = {
@@ -134,14 +146,19 @@ class TrialTraining:
         seed = (self._context.seed, self._trial)
         model.optimizer.learning_rate = rate
         reseed_dropout(model, (*seed, self._epoch, _DROPOUT_STREAM, *self._dropout_stream))
-        one_hot = np.eye(len(self._dataset.info.classes), dtype=np.float32)
+        self._targets.begin_epoch((*seed, self._epoch))
         images, loss, hits = 0, 0.0, 0.0
         started = time.perf_counter()
         for pixels, labels in self._feed.training_batches(rows, config.batch_size, seed, self._epoch):
-            batch_loss, batch_hits = self._train_batch(pixels, one_hot[labels])
+            if self._epoch < config.warmup_epochs:  # the batch's own rate: the middle of its share of the epoch
+                done = self._epoch + (images + len(labels) / 2) / len(rows)
+                model.optimizer.learning_rate = rate * warmup_share(config, done)
+            batch_loss, batch_hits = self._train_batch(*self._targets(pixels, labels))
             images += len(labels)
             loss += batch_loss
             hits += batch_hits
+            if self._average:
+                self._average.count_step()
         seconds = time.perf_counter() - started
         self._images_seen += images
         return {
@@ -156,7 +173,7 @@ class TrialTraining:
 
         Args:
             pixels: uint8, (n, height, width, channels).
-            labels: one-hot, float32, (n, classes).
+            labels: float32, (n, classes), as `Targets` makes them.
         """
         loss, hits = 0.0, 0.0
         for part, part_labels in split_batch(pixels, labels, self._micro_batches):
@@ -170,7 +187,8 @@ class TrialTraining:
 
     def _evaluate(self, rows: Rows) -> dict[str, Any]:
         batch = EVALUATION_BATCH // self._micro_batches
-        logits = predict_logits(self._predict, self._feed.evaluation_batches(rows, batch), batch)
+        predict = mirrored(self._predict) if self._mirror else self._predict
+        logits = predict_logits(predict, self._feed.evaluation_batches(rows, batch), batch)
         return evaluate(logits, self._dataset.labels[rows], len(self._dataset.info.classes))
 
     def _epoch_decisions(self, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,15 +218,19 @@ class TrialTraining:
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Writes `model.keras` (weights and optimizer) and `state.json`, the latter last and under a temporary name."""
+        """Writes `model.keras` (weights and optimizer), with an average of the weights `average.npz`, and last
+        `state.json`, under a temporary name."""
         folder = Path(checkpoint_dir)
         self._model.save(folder / _MODEL_FILE)
+        if self._average:
+            self._average.save(folder / AVERAGE_FILE)
         state = {
             "trial": self._trial,
             "config": self._config.model_dump(),
             "epoch": self._epoch,
             "best": self._best,
             "plateau": asdict(self._plateau),
+            "averaged_steps": self._average.steps if self._average else 0,
             "feed_position": {"epoch": self._epoch, "images_seen": self._images_seen},
             "random_state": {"seed": self._context.seed, "trial": self._trial, "next_epoch": self._epoch},
         }
@@ -223,6 +245,9 @@ class TrialTraining:
         folder = Path(checkpoint)
         state = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))
         self._load_weights(keras.saving.load_model(folder / _MODEL_FILE))
+        self._average = self._new_average()
+        if self._average:
+            self._average.load(folder / AVERAGE_FILE, state["averaged_steps"])
         self._epoch = state["epoch"]
         self._best = state["best"]
         self._plateau = PlateauState(**state["plateau"])
@@ -234,36 +259,11 @@ class TrialTraining:
         optimizer = restore_optimizer(
             self._config, saved.optimizer, saved.trainable_variables, micro_batches=self._micro_batches
         )
-        self._model = compile_model(saved, self._config, optimizer)
+        self._model = compile_model(saved, optimizer)
 
 
-def prepare_process(context: TrialContext) -> None:
-    """Imports TensorFlow and Keras, and sets what TensorFlow reads once; leaves alone what the user has set of it."""
-    if not context.gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray 2.60 no longer hides GPUs from processes that asked for none
-    threads = str(max(1, int(context.cpus)))
-    for name, value in {
-        "TF_NUM_INTRAOP_THREADS": threads,
-        "TF_NUM_INTEROP_THREADS": threads,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # Ray's and the driver's order
-        "NO_ALBUMENTATIONS_UPDATE": "1",
-    }.items():
-        os.environ.setdefault(name, value)
-    import_keras()
-    limit_gpu_memory(context.gpus)
+def averages_mirror(config: TrialConfig, dataset: Dataset) -> bool:
+    """Says whether a trial's predictions are the mean over image and mirror: where it has been trained on both."""
+    from trainables.preprocessing.methods import mirrors
 
-
-def limit_rows(rows: Rows, context: TrialContext) -> Rows:
-    """Returns the rows of a fold, or as many of them as the study allows, always the same ones."""
-    limit = context.max_images_per_fold
-    if limit is None or limit >= len(rows):
-        return rows
-    return np.sort(np.random.default_rng(context.seed).permutation(rows)[:limit])
-
-
-def process_memory_mib() -> float:
-    """Returns the resident memory of this process, without pages that it shares, such as the mapped data set's."""
-    memory = psutil.Process().memory_info()
-    return float(memory.rss - getattr(memory, "shared", 0)) / 2**20
+    return config.mirror and mirrors(config.preprocessing, config.model_dump(), dataset.info.shape)

@@ -25,7 +25,10 @@ import numpy as np
 from trainables.config import TrialConfig
 from trainables.dataset.folds import test_rows, without_twin_in_other_split
 from trainables.dataset.reader import Dataset
+from trainables.models.compiled import mirrored
+from trainables.models.weight_average import load_average
 from trainables.places import Place
+from trainables.training.epochs import AVERAGE_FILE, averages_mirror
 from trainables.training.metrics import evaluate, wilson_interval
 from tune.errors import ExportError
 from tune.export.destination import atomic_export, check_destination
@@ -83,7 +86,8 @@ def export_checkpoint(
     """Writes the export of a checkpoint; the folder is there whole or not at all, and an earlier export gives way last.
 
     Args:
-        checkpoint: Folder with `model.keras` (uint8 in, logits out) and `state.json` (trial, config, epoch, best).
+        checkpoint: Folder with `model.keras` (uint8 in, logits out), `average.npz` if its weights were averaged,
+            and `state.json` (trial, config, epoch, best).
         dataset: The data set the trial was trained on, with its face boxes if the method needs them.
         destination: Folder to create; may hold an earlier export.
         study_yaml: The resolved study file's text.
@@ -99,7 +103,7 @@ def export_checkpoint(
     destination = Path(destination).resolve()
     check_destination(Place(str(destination)), EXPORT_FILES, EXPORT_PARTS)
     state, config = _read_state(checkpoint)
-    model = _load_model(checkpoint, dataset)
+    model = _load_model(checkpoint, dataset, averaged=config.weight_average > 0)
     parameters = int(model.count_params())
     needed_bytes = 8 * parameters + _SPARE_BYTES
     with atomic_export(destination, needed_bytes, known_by=LABELS_FILE, parts=EXPORT_PARTS) as folder:
@@ -126,7 +130,8 @@ def export_checkpoint(
 
             confusion_figure(sealed["confusion"], dataset.info.classes).savefig(folder / CONFUSION_FILE)
         (folder / STUDY_FILE).write_text(study_yaml, encoding="utf-8")
-        write_models(model, folder / MODEL_FILE, folder / SAVED_MODEL_FOLDER)
+        mirror = averages_mirror(config, dataset)
+        write_models(model, folder / MODEL_FILE, folder / SAVED_MODEL_FOLDER, mirror=mirror)
         size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return ExportSummary(destination, state["trial"], state["epoch"], parameters, sealed, size_bytes, note)
 
@@ -145,7 +150,7 @@ def evaluate_sealed(checkpoint: Path, dataset: Dataset) -> dict[str, Any]:
     _, config = _read_state(checkpoint)
     if not len(test_rows(dataset)):
         raise ExportError(f"The data set must have test images. Received: none in {dataset.directory}.")
-    return _evaluate(_load_model(checkpoint, dataset), dataset, config)
+    return _evaluate(_load_model(checkpoint, dataset, averaged=config.weight_average > 0), dataset, config)
 
 
 def _evaluate(model: keras.Model, dataset: Dataset, config: TrialConfig) -> dict[str, Any]:
@@ -153,8 +158,8 @@ def _evaluate(model: keras.Model, dataset: Dataset, config: TrialConfig) -> dict
 
     rows = test_rows(dataset)
     feed = Feed(dataset, config.preprocessing, config.model_dump())
-    batches = feed.evaluation_batches(rows, _BATCH)
-    logits = np.concatenate([np.asarray(model.predict_on_batch(images)) for images, _ in batches])
+    predict = mirrored(model.predict_on_batch) if averages_mirror(config, dataset) else model.predict_on_batch
+    logits = np.concatenate([np.asarray(predict(images)) for images, _ in feed.evaluation_batches(rows, _BATCH)])
     alone = np.isin(rows, without_twin_in_other_split(dataset, rows))
 
     def scores(chosen: Any) -> dict[str, Any]:
@@ -180,7 +185,7 @@ def _read_state(checkpoint: Path) -> tuple[dict[str, Any], TrialConfig]:
         ) from error
 
 
-def _load_model(checkpoint: Path, dataset: Dataset) -> keras.Model:
+def _load_model(checkpoint: Path, dataset: Dataset, *, averaged: bool) -> keras.Model:
     import_tensorflow()
     import keras
 
@@ -192,6 +197,8 @@ def _load_model(checkpoint: Path, dataset: Dataset) -> keras.Model:
     path = Path(checkpoint) / MODEL_FILE
     try:
         model = keras.saving.load_model(path, compile=False)
+        if averaged:
+            load_average(model, Path(checkpoint) / AVERAGE_FILE)
     except Exception as error:  # Keras raises whatever its zip, HDF5 and layer readers raise
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise ExportError(f"{path} must be a Keras model. Received: {first_line} Export another checkpoint.") from error

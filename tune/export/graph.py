@@ -19,18 +19,19 @@ BRIGHT = 16.0
 """From this brightest pixel up, floats that are no whole numbers are taken for 0-255, as resizing leaves them."""
 
 
-def write_models(model: keras.Model, keras_file: Path, saved_model: Path) -> None:
+def write_models(model: keras.Model, keras_file: Path, saved_model: Path, *, mirror: bool = False) -> None:
     """Writes a trained model in both formats.
 
     Args:
         model: uint8 (n, height, width, channels) to logits.
+        mirror: answer with the mean over image and mirror image.
         keras_file: `*.keras`, for `classifier`.
         saved_model: folder with the signature `serving_default(image: uint8) -> probabilities`, and `serve`, which
             takes uint8 and the floats that `classifier` takes.
     """
     import tensorflow as tf
 
-    pixels = pixel_classifier(model)
+    pixels = pixel_classifier(model, mirror=mirror)
     either = classifier(pixels)
     either.save(keras_file)
     shape = (None, *pixels.input_shape[1:])
@@ -62,13 +63,25 @@ def write_models(model: keras.Model, keras_file: Path, saved_model: Path) -> Non
     tf.saved_model.save(module, str(saved_model), signatures={"serving_default": serve_pixels})
 
 
-def pixel_classifier(model: keras.Model) -> keras.Model:
-    """Returns a model of logits with the softmax on top."""
-    import keras
+def pixel_classifier(model: keras.Model, *, mirror: bool = False) -> keras.Model:
+    """Returns a model of probabilities, float32, (n, classes), for one of logits.
 
-    return keras.Model(
-        model.input, keras.layers.Softmax(dtype="float32", name="softmax")(model.output), name=PIXEL_CLASSIFIER
-    )
+    Args:
+        model: uint8 (n, height, width, channels) to logits.
+        mirror: the mean of the probabilities of image and mirror image.
+    """
+    import keras
+    from keras import ops
+
+    def probabilities(image: Any, name: str) -> Any:
+        return keras.layers.Softmax(dtype="float32", name=name)(model(image))
+
+    if not mirror:
+        softmax = keras.layers.Softmax(dtype="float32", name="softmax")
+        return keras.Model(model.input, softmax(model.output), name=PIXEL_CLASSIFIER)
+    image = keras.Input(model.input_shape[1:], dtype="uint8", name="image")
+    both = [probabilities(image, "softmax"), probabilities(ops.flip(image, axis=2), "softmax_of_mirror")]
+    return keras.Model(image, keras.layers.Average(dtype="float32", name="mean")(both), name=PIXEL_CLASSIFIER)
 
 
 def pixel_part(exported: keras.Model) -> keras.Model:

@@ -117,7 +117,7 @@ def score_sealed(checkpoints: Sequence[str], context: TrialContext, refitted: bo
     With further checkpoints of the same configuration, `by_seed` holds the accuracy of each, in the same order, on all
     images and on those without a twin in training. A first one that was fitted on all training images is no seed.
     """
-    from trainables.training.epochs import prepare_process
+    from trainables.training.process import prepare_process
 
     import_tensorflow()  # in a caller's own process its greetings would be seen
     prepare_process(context)
@@ -159,7 +159,7 @@ def export_run(
     Raises:
         ExportError: the destination is in the way or the checkpoint is damaged.
     """
-    from trainables.training.epochs import prepare_process
+    from trainables.training.process import prepare_process
 
     import_tensorflow()  # in a caller's own process its greetings would be seen
     prepare_process(context)

@@ -15,6 +15,7 @@ from tune.study.bucket_study import download_study, working_folder
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles, read_spec
 from tune.study.study_state import StudyState
+from tune.study.trial_parameters import NEW_STUDY
 from tune.study.yaml_source import write_yaml
 
 _CHANGEABLE = frozenset("trials time budget confirm faults resources storage optuna_storage data preemption".split())
@@ -50,11 +51,21 @@ def locate_study(spec: StudySpec) -> StudyFiles:
         PlaceError: the bucket cannot be reached.
     """
     if not is_bucket(spec.storage):
-        return StudyFiles(Path(spec.storage) / spec.name, spec)
+        return _with_older_defaults(StudyFiles(Path(spec.storage) / spec.name, spec))
     place = Place(spec.storage).child(spec.name)
     study = StudyFiles(working_folder(place), spec, place)
     download_study(place, study.directory)
-    return study
+    return _with_older_defaults(study)
+
+
+def _with_older_defaults(study: StudyFiles) -> StudyFiles:
+    """Returns the study as its file describes it, but for what it was begun before: that stays as it was then."""
+    if not study.study_file.exists():
+        return study
+    begun, fixed = read_spec(study.study_file), study.spec.fixed
+    older = {name for name, value in NEW_STUDY.items() if name not in begun.fixed and fixed.get(name) == value}
+    kept = {name: value for name, value in fixed.items() if name not in older}
+    return replace(study, spec=study.spec.model_copy(update={"fixed": kept}))
 
 
 def check_folder(study: StudyFiles, fingerprint: str) -> None:

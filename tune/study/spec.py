@@ -23,7 +23,13 @@ from trainables.places import Place
 from tune.errors import StudyError, StudyFileError
 from tune.study.spec_errors import explain
 from tune.study.spec_sections import AshaSettings, Budget, Confirm, Faults, Folds, Resources, Section, seconds
-from tune.study.trial_parameters import check_parameters, coerce_fixed, coerce_space, coerce_value
+from tune.study.trial_parameters import (
+    check_parameters,
+    coerce_fixed,
+    coerce_space,
+    coerce_value,
+    complete_fixed,
+)
 from tune.study.yaml_source import GIVEN, Overrides, read_study_file
 
 Objective = Literal["selection_accuracy", "selection_macro_f1", "selection_loss"]
@@ -84,6 +90,8 @@ class StudySpec(Section, frozen=True):
         """Takes `asha:` with nothing below it, all of it commented out, for what it would be without the key."""
         if not isinstance(raw, Mapping):
             return raw
+        if raw.get("fixed") is None:
+            raw = {**raw, "fixed": {}}  # its validator, which completes it, does not see a default
         sections = {name for name, field in cls.model_fields.items() if isinstance(field.default, Section)}
         return {name: value for name, value in raw.items() if value is not None or name not in sections}
 
@@ -94,8 +102,12 @@ class StudySpec(Section, frozen=True):
 
     @field_validator("fixed", mode="before")
     @classmethod
-    def _coerce_fixed(cls, fixed: Any) -> Any:
-        return coerce_fixed(fixed)
+    def _coerce_fixed(cls, fixed: Any, info: ValidationInfo) -> Any:
+        fixed = coerce_fixed(fixed)
+        space = info.data.get("space")
+        if info.context == WRITTEN or space is None or not isinstance(fixed, Mapping):
+            return fixed
+        return complete_fixed(fixed, space.parameters)
 
     @model_validator(mode="after")
     def _check_addresses(self) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,6 +12,10 @@ from search_spaces.parameters import AnyParameter
 from trainables.config import TrialConfig, parameter_kind
 from tune.errors import nearest
 from tune.yaml_values import parse_number
+
+NEW_STUDY: dict[str, Value] = {"weight_average": 0.995, "mirror": True}
+"""What a study fixes where its file says nothing. They are written into the study, so that a later default changes no
+study; one that does not have them was begun before they were there, and keeps `TrialConfig`'s own, which are off."""
 
 _CHOICES = {"boolean": "{type: categorical, choices: [true, false], default: true}", "text": "type: categorical"}
 
@@ -95,6 +99,11 @@ def coerce_fixed(fixed: Any) -> Any:
                 ("fixed", name), f"fixed.{name}: must be one value. Received: none. Write one, or remove it"
             )
     return {name: coerce_value(str(name), value) for name, value in fixed.items()}
+
+
+def complete_fixed(fixed: Mapping[str, Value], varied: Container[str]) -> dict[str, Value]:
+    """Returns a new study's fixed parameters with those of `NEW_STUDY` that neither they nor the space name."""
+    return {**fixed, **{name: value for name, value in NEW_STUDY.items() if name not in fixed and name not in varied}}
 
 
 def check_parameters(space: SearchSpace, fixed: Mapping[str, Value], *, written: bool) -> None:

@@ -6,9 +6,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from trainables.config import TrialConfig, TrialContext
+from trainables.models.weight_average import load_average
 from trainables.training.classifier import Classifier
 from trainables.training.fault_kinds import TrialFault
 
@@ -44,7 +46,16 @@ def config(faces: Path, trial: int = 0, *, context: dict[str, Any] | None = None
     "parameters",
     [
         {"optimizer": "adam", "schedule": "cosine"},
-        {"optimizer": "adamw", "schedule": "plateau", "plateau_patience": 1},
+        {
+            "optimizer": "adamw",
+            "schedule": "plateau",
+            "plateau_patience": 1,
+            "weight_average": 0.98,
+            "mirror": True,
+            "mixup": 0.3,
+            "class_weights": "sqrt",
+            "warmup_epochs": 2.5,
+        },
         {"optimizer": "sgd", "nesterov": True, "learning_rate": 0.01, "label_smoothing": 0.1, "batch_norm": False},
     ],
     ids=lambda p: str(p["optimizer"]),
@@ -65,11 +76,53 @@ def test_a_trial_taken_up_from_its_checkpoint_goes_on_as_if_nothing_had_happened
     assert found[-1]["done"]
 
 
+def test_the_average_of_the_weights_is_scored_saved_and_no_part_of_the_training(faces: Path, tmp_path: Path) -> None:
+    import keras
+
+    plain, averaged = Classifier(config(faces)), Classifier(config(faces, weight_average=0.9))
+    for _ in range(2):
+        one, other = plain.train(), averaged.train()
+    assert other["training_loss"] == one["training_loss"]
+    assert other["selection_loss"] != one["selection_loss"]
+
+    averaged.save_checkpoint(str(tmp_path))
+    model = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    load_average(model, tmp_path / "average.npz")
+    images = averaged._dataset.images(averaged._selection)
+    hits = np.asarray(model.predict_on_batch(images)).argmax(1) == averaged._dataset.labels[averaged._selection]
+    assert hits.mean() == pytest.approx(other["selection_accuracy"])
+
+
+def test_mirrored_images_are_averaged_only_where_training_mirrors_them(faces: Path) -> None:
+    def scores(**parameters: Any) -> tuple[float, float]:
+        result = Classifier(config(faces, **parameters)).train()
+        return result["training_loss"], result["selection_loss"]
+
+    one, both = scores(preprocessing="shifts"), scores(preprocessing="shifts", mirror=True)
+    assert one[0] == both[0] and one[1] != both[1]
+    assert scores(preprocessing="none") == scores(preprocessing="none", mirror=True)
+
+
+def test_the_rate_rises_step_by_step_and_epochs_end_at_the_schedules_own(faces: Path) -> None:
+    trial = Classifier(config(faces, warmup_epochs=1.0, preprocessing="none"))
+    rates = []
+    train_batch = trial._train_batch
+    trial._train_batch = lambda *batch: (  # type: ignore[method-assign]
+        rates.append(float(trial._model.optimizer.learning_rate)) or train_batch(*batch)
+    )
+    for _ in range(2):
+        trial.train()
+    half = len(rates) // 2
+    assert rates[:half] == sorted(set(rates[:half])) and 0 < rates[0] < 1e-4 < rates[half - 1] < 1e-3
+    assert rates[half:] == pytest.approx([1e-3] * half)
+
+
 def test_a_warm_process_trains_the_next_trial_as_a_fresh_one_would(faces: Path) -> None:
-    warm = Classifier(config(faces, 0))
+    following = config(faces, 1, preprocessing="shifts", dropout=0.2, weight_average=0.9)
+    warm = Classifier(config(faces, 0, weight_average=0.99))
     warm.train()
-    assert warm.reset_config(config(faces, 1, preprocessing="shifts", dropout=0.2))
-    fresh = Classifier(config(faces, 1, preprocessing="shifts", dropout=0.2))
+    assert warm.reset_config(following)
+    fresh = Classifier(following)
     one, other = warm.step(), fresh.step()
     assert {name: one[name] for name in SAME} == {name: other[name] for name in SAME}
 
@@ -132,7 +185,7 @@ def test_without_a_readable_checkpoint_a_trial_begins_anew(faces: Path, tmp_path
 
 
 def test_micro_batches_make_the_same_steps(faces: Path, tmp_path: Path) -> None:
-    plain = config(faces, 0, batch_norm=False, dropout=0.0, preprocessing="none")
+    plain = config(faces, 0, batch_norm=False, dropout=0.0, preprocessing="none", weight_average=0.9, mixup=0.2)
     whole, micro = Classifier(plain), Classifier({**plain, "micro_batches": 4})
     for _ in range(2):
         one, other = whole.train(), micro.train()
@@ -142,7 +195,7 @@ def test_micro_batches_make_the_same_steps(faces: Path, tmp_path: Path) -> None:
 
 
 def test_a_trial_goes_on_in_micro_batches_from_a_checkpoint_of_whole_ones(faces: Path, tmp_path: Path) -> None:
-    plain = config(faces, 0, batch_norm=False, dropout=0.0, preprocessing="none")
+    plain = config(faces, 0, batch_norm=False, dropout=0.0, preprocessing="none", weight_average=0.9, mixup=0.2)
     whole = Classifier(plain)
     whole.train()
     whole.save_checkpoint(str(tmp_path))

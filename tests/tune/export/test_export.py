@@ -13,11 +13,13 @@ import albumentations as A
 import cv2
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from tests.support.checkpoints import write_checkpoint
 from trainables.dataset.folds import test_rows as rows_of_test
 from trainables.dataset.reader import TEST, TRAIN, Dataset, open_dataset
 from trainables.dataset.writer import DatasetWriter
+from trainables.models.weight_average import load_average
 from trainables.preprocessing.methods import METHODS, evaluation_pipeline
 from trainables.training.metrics import evaluate, wilson_interval
 from tune.errors import DatasetError, ExportError
@@ -45,7 +47,9 @@ def dataset(faces: Path) -> Dataset:
 
 @pytest.fixture(scope="module")
 def checkpoint(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("trial") / "checkpoint", dataset)
+    """Of a trial whose weights were averaged, and whose predictions are the mean over image and mirror."""
+    folder = tmp_path_factory.mktemp("trial") / "checkpoint"
+    return write_checkpoint(folder, dataset, preprocessing="shifts", mirror=True, weight_average=0.9)
 
 
 def export(checkpoint: Path, dataset: Dataset, destination: Path, **more: Any) -> ExportSummary:
@@ -65,9 +69,19 @@ def read(folder: Path, name: str) -> Any:
 
 
 def logits_of(checkpoint: Path, images: np.ndarray) -> np.ndarray:
+    """Returns the logits of the last weights, or with an average of the weights those of its mean over the mirror."""
     import keras
 
-    return np.asarray(keras.saving.load_model(checkpoint / "model.keras", compile=False).predict_on_batch(images))
+    model = keras.saving.load_model(checkpoint / "model.keras", compile=False)
+    last = np.asarray(model.predict_on_batch(images))
+    if not (checkpoint / "average.npz").exists():
+        return last
+    load_average(model, checkpoint / "average.npz")
+    straight = softmax(np.asarray(model.predict_on_batch(images)), axis=1)
+    turned = softmax(np.asarray(model.predict_on_batch(images[:, :, ::-1])), axis=1)
+    mean = (straight + turned) / 2
+    assert abs(mean - straight).max() > 1e-4 < abs(mean - softmax(last, axis=1)).max()
+    return np.log(mean)
 
 
 def test_an_export_holds_its_seven_parts_and_nothing_beside_it(summary: ExportSummary) -> None:

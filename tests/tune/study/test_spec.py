@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from search_spaces import WRITTEN
 from tests import ROOT
 from tune.errors import StudyFileError
-from tune.study.spec import load_spec
+from tune.study.spec import StudySpec, load_spec
 from tune.study.spec_sections import seconds
 from tune.study.studies import read_spec
+from tune.study.trial_parameters import NEW_STUDY
 from tune.study.yaml_source import write_yaml
 
 STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
@@ -39,13 +41,25 @@ def test_times_have_units(text: str, expected: float) -> None:
     assert seconds(text) == expected
 
 
+def test_a_new_study_fixes_todays_defaults_unless_its_file_says_otherwise(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("name: a\ndata: d\nspace: quickstart\n")
+    assert load_spec(file).fixed == NEW_STUDY
+    varied = "space.weight_average={type: categorical, choices: [0, 0.9], default: 0}"
+    given = load_spec(file, ["fixed.mirror=false", varied])
+    assert given.fixed == {"mirror": False}
+    written = {"name": "a", "data": "d", "space": load_spec(file).space.model_dump()}
+    older = StudySpec.model_validate(written, context=WRITTEN)
+    assert older.fixed == {} and older.trial_config({}).weight_average == 0
+
+
 def test_overrides_reach_into_the_file_and_into_a_builtin_space(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_text("name: a\ndata: d\nspace: quickstart\n")
     changed = ["space.dropout.low=0.1", "asha.max_epochs=7", "fixed={width: 0.5}", "space.split_ratio=null", "name=b"]
     spec = load_spec(file, changed)
     assert spec.space.parameters["dropout"].model_dump()["low"] == 0.1
-    assert (spec.asha.max_epochs, spec.fixed, spec.name) == (7, {"width": 0.5}, "b")
+    assert (spec.asha.max_epochs, spec.fixed["width"], spec.name) == (7, 0.5, "b")
     assert "split_ratio" not in spec.space.parameters
 
 
@@ -59,7 +73,7 @@ def test_numbers_written_as_text_count_as_numbers_and_whole_floats_as_integers(t
         "  momentum: {type: float, low: 0.5, high: 0.9, default: 0.9, when: {batch_size: '32'}}\n"
     )
     spec = load_spec(file)
-    assert (spec.trials, spec.fixed) == (8, {"image_size_px": 64, "plateau_patience": 3})
+    assert (spec.trials, spec.fixed) == (8, {"image_size_px": 64, "plateau_patience": 3, **NEW_STUDY})
     assert spec.space.defaults() == {"batch_size": 32, "split_ratio": 0.9, "dropout": 0.1, "momentum": 0.9}
     choices = [spec.space.parameters[name].model_dump()["choices"] for name in ("batch_size", "split_ratio")]
     assert repr(choices) == "[[32, 64], [0.8, 0.9]]"

@@ -1,0 +1,45 @@
+"""A trial's process: what is set before TensorFlow is imported, how much memory it takes, how much data it may use."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import psutil
+
+from trainables.config import TrialContext
+from trainables.dataset.reader import Rows
+from trainables.gpu import limit_gpu_memory
+from trainables.keras_setup import import_keras
+
+
+def prepare_process(context: TrialContext) -> None:
+    """Imports TensorFlow and Keras, and sets what TensorFlow reads once; leaves alone what the user has set of it."""
+    if not context.gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray 2.60 no longer hides GPUs from processes that asked for none
+    threads = str(max(1, int(context.cpus)))
+    for name, value in {
+        "TF_NUM_INTRAOP_THREADS": threads,
+        "TF_NUM_INTEROP_THREADS": threads,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # Ray's and the driver's order
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+    import_keras()
+    limit_gpu_memory(context.gpus)
+
+
+def limit_rows(rows: Rows, context: TrialContext) -> Rows:
+    """Returns the rows of a fold, or as many of them as the study allows, always the same ones."""
+    limit = context.max_images_per_fold
+    if limit is None or limit >= len(rows):
+        return rows
+    return np.sort(np.random.default_rng(context.seed).permutation(rows)[:limit])
+
+
+def process_memory_mib() -> float:
+    """Returns the resident memory of this process, without pages that it shares, such as the mapped data set's."""
+    memory = psutil.Process().memory_info()
+    return float(memory.rss - getattr(memory, "shared", 0)) / 2**20

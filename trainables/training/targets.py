@@ -1,0 +1,72 @@
+"""What a batch is trained towards: labels as probabilities, smoothed, mixed and weighted. NumPy alone.
+
+Works on whole batches, before they are shared out among micro-batches or workers, so the targets of an image do not
+depend on who trains on it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.config import TrialConfig
+from trainables.dataset.reader import Pixels
+
+Floats = NDArray[np.float32]
+
+_MIXUP_STREAM = 5
+
+
+class Targets:
+    """Makes the targets of a trial's batches.
+
+    Args:
+        config: Reads `label_smoothing`, `class_weights`, `mixup`.
+        labels: int32, (n,), of all images that are trained on: what is rare is weighed by them.
+        n_classes: Number of classes.
+    """
+
+    def __init__(self, config: TrialConfig, labels: NDArray[np.int32], n_classes: int) -> None:
+        self._mixup = config.mixup
+        self._weights = class_weights(config.class_weights, labels, n_classes)
+        smooth = config.label_smoothing
+        self._rows = (np.eye(n_classes) * (1 - smooth) + smooth / n_classes).astype(np.float32)
+
+    def begin_epoch(self, seed: tuple[int, ...]) -> None:
+        """Starts the random stream of an epoch; the same seed gives the same mixtures."""
+        self._rng = np.random.default_rng((*seed, _MIXUP_STREAM))
+
+    def __call__(self, pixels: Pixels, labels: NDArray[np.int32]) -> tuple[Pixels, Floats]:
+        """Returns a batch's images and its targets.
+
+        Args:
+            pixels: uint8, (n, height, width, channels).
+            labels: int32, (n,).
+
+        Returns:
+            The images, mixed where `mixup` is on, uint8, and the targets, float32, (n, classes): rows of a sum of 1
+            times the class's weight.
+        """
+        targets = self._rows[labels] * self._weights[labels, None]
+        if not self._mixup:
+            return pixels, targets
+        # One share for the batch, as the paper's own code has it (Zhang et al.: mixup, 2018), and a partner for each.
+        share = np.float32(self._rng.beta(self._mixup, self._mixup))
+        partner = self._rng.permutation(len(labels))
+        mixed = share * pixels.astype(np.float32) + (1 - share) * pixels[partner].astype(np.float32)
+        return np.rint(mixed).astype(np.uint8), share * targets + (1 - share) * targets[partner]
+
+
+def class_weights(rule: str, labels: NDArray[np.int32], n_classes: int) -> Floats:
+    """Returns each class's weight in the loss, float32, (n_classes,); over all images they have a mean of 1.
+
+    Args:
+        rule: `none`, `balanced` (one over the class's share) or `sqrt` (its square root).
+        labels: int32, (n,).
+        n_classes: Number of classes; one without images has weight 0.
+    """
+    counts = np.bincount(labels, minlength=n_classes).astype(np.float64)
+    power = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[rule]
+    with np.errstate(divide="ignore"):
+        weights = np.where(counts > 0, counts**-power, 0.0)
+    return np.asarray(weights * counts.sum() / (weights * counts).sum(), np.float32)
