@@ -122,6 +122,32 @@ def test_the_final_fit_is_exported_with_its_evidence(confirmed: StudyFiles) -> N
     assert len(metrics["test"]["by_seed"]) == 2  # the final fit is no seed
 
 
+def test_the_mean_of_the_winners_seeds_is_exported_if_it_gains_and_the_sealed_test_opened_once_for_what_is(
+    ray_cluster: str, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"trials": 1, "asha": {"max_epochs": 2, "grace_epochs": 2}, "confirm": {"top": 1, "seeds": 2}}
+    study = run_here(write_study_file(tmp_path, faces, **changes))
+    state, metrics = study.state(), json.loads((study.export / "metrics.json").read_text())
+    found = state.ensemble
+    assert found is not None and len(found["checkpoints"]) == 2 and found["kept"] == (found["mean"] > found["single"])
+    exported = found["checkpoints"] if found["kept"] else found["checkpoints"][:1]
+    assert list(state.sealed) == ["+".join(exported)]
+    assert len(metrics["ensemble"]) == len(exported) and len(metrics["test"]["by_seed"]) == 2
+    assert emotune("show", study.directory) == 0
+    assert "of the single model" in capsys.readouterr().out
+
+    assert emotune("export", study.directory, "--to", tmp_path / "again") == 0
+    assert json.loads((tmp_path / "again/metrics.json").read_text())["test"] == metrics["test"]
+    assert len(study.state().sealed) == 1
+    # the mean is only told, and lost with one of its models: the journal says that it was kept
+    events = lines(study.journal)
+    kept = [{**event, "kept": True} if event["event"] == "ensemble" else event for event in events]
+    study.journal.write_text("".join(f"{json.dumps(event)}\n" for event in kept))
+    shutil.rmtree(study.directory / found["checkpoints"][1])
+    with pytest.raises(StudyError, match="all 2 models of the study's ensemble are needed.*--trial"):
+        emotune("export", study.directory, "--to", tmp_path / "lost")
+
+
 def test_a_final_fit_whose_checkpoint_is_gone_is_not_replaced_by_a_repetition(
     confirmed: StudyFiles, tmp_path: Path
 ) -> None:

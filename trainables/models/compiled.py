@@ -6,7 +6,7 @@ Knows nothing of epochs, checkpoints or Ray. Keras is imported when it is used.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -89,14 +89,21 @@ def predict_logits(predict: Callable[[Pixels], Floats], batches: Any, batch: int
 
 def mirrored(predict: Callable[[Pixels], Floats]) -> Callable[[Pixels], Floats]:
     """Returns a prediction whose logits are those of the mean of the probabilities of image and mirror image."""
-    from scipy.special import log_softmax
+    return mean_prediction([predict, lambda pixels: predict(np.ascontiguousarray(pixels[:, :, ::-1]))])
 
-    def both(pixels: Pixels) -> Floats:
-        straight = log_softmax(predict(pixels), axis=-1)
-        turned = log_softmax(predict(np.ascontiguousarray(pixels[:, :, ::-1])), axis=-1)
-        return np.asarray(np.logaddexp(straight, turned) - np.log(2), np.float32)
 
-    return both
+def mean_prediction(predictions: Sequence[Callable[[Pixels], Floats]]) -> Callable[[Pixels], Floats]:
+    """Returns a prediction whose logits are those of the mean of several predictions' probabilities."""
+    from scipy.special import log_softmax, logsumexp
+
+    if len(predictions) == 1:
+        return predictions[0]
+
+    def mean(pixels: Pixels) -> Floats:
+        logits = np.stack([log_softmax(predict(pixels), axis=-1) for predict in predictions])
+        return np.asarray(logsumexp(logits, axis=0) - np.log(len(predictions)), np.float32)
+
+    return mean
 
 
 def release(model: keras.Model) -> None:

@@ -112,7 +112,7 @@ class Study:
         state = self.state
         run = self.files.best_run(state)
         checkpoint = None if run is None else self.files.journalled_checkpoint(run)
-        return None if checkpoint is None else state.sealed.get(checkpoint)
+        return None if checkpoint is None else state.sealed_scores(state.exported_checkpoints(checkpoint))
 
     def trials_dataframe(self) -> pd.DataFrame:
         """Returns a row per trial: state, score, epochs, its parameters, and the metrics of its best epoch.

@@ -15,28 +15,23 @@ import importlib.metadata
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from trainables.config import TrialConfig
 from trainables.dataset.folds import test_rows, without_twin_in_other_split
 from trainables.dataset.reader import Dataset
-from trainables.models.compiled import mirrored
-from trainables.models.weight_average import load_average
+from trainables.models.compiled import Floats
 from trainables.places import Place
-from trainables.training.epochs import AVERAGE_FILE, averages_mirror
 from trainables.training.metrics import evaluate, wilson_interval
 from tune.errors import ExportError
+from tune.export.checkpoints import load_checkpoints, logits_of
 from tune.export.destination import atomic_export, check_destination
 from tune.export.graph import write_models
-from tune.export.import_tensorflow import import_tensorflow
-
-if TYPE_CHECKING:
-    import keras
 
 MODEL_FILE, SAVED_MODEL_FOLDER = "model.keras", "saved_model"
 PREPROCESSING_FILE, LABELS_FILE, METRICS_FILE = "preprocessing.json", "labels.json", "metrics.json"
@@ -45,7 +40,6 @@ EXPORT_FILES = (LABELS_FILE, MODEL_FILE)
 CONFUSION_FILE, STUDY_FILE = "confusion_matrix.png", "study.yaml"
 EXPORT_PARTS = (*EXPORT_FILES, SAVED_MODEL_FOLDER, PREPROCESSING_FILE, METRICS_FILE, CONFUSION_FILE, STUDY_FILE)
 
-_BATCH = 128
 _SPARE_BYTES = 16 * 2**20
 _VERSIONS = ("emotune", "keras", "tensorflow", "albumentations", "numpy", "opencv-python-headless")
 
@@ -74,7 +68,7 @@ class ExportSummary:
 
 
 def export_checkpoint(
-    checkpoint: Path,
+    checkpoints: Path | Sequence[Path],
     dataset: Dataset,
     destination: Path,
     *,
@@ -83,10 +77,11 @@ def export_checkpoint(
     sealed: Mapping[str, Any] | None = None,
     confirmation: Mapping[str, Any] | None = None,
 ) -> ExportSummary:
-    """Writes the export of a checkpoint; the folder is there whole or not at all, and an earlier export gives way last.
+    """Writes the export of a checkpoint, or of the mean of several of one configuration; the folder is there whole or
+    not at all, and an earlier export gives way last.
 
     Args:
-        checkpoint: Folder with `model.keras` (uint8 in, logits out), `average.npz` if its weights were averaged,
+        checkpoints: Folder with `model.keras` (uint8 in, logits out), `average.npz` if its weights were averaged,
             and `state.json` (trial, config, epoch, best).
         dataset: The data set the trial was trained on, with its face boxes if the method needs them.
         destination: Folder to create; may hold an earlier export.
@@ -102,9 +97,9 @@ def export_checkpoint(
     """
     destination = Path(destination).resolve()
     check_destination(Place(str(destination)), EXPORT_FILES, EXPORT_PARTS)
-    state, config = _read_state(checkpoint)
-    model = _load_model(checkpoint, dataset, averaged=config.weight_average > 0)
-    parameters = int(model.count_params())
+    members = load_checkpoints(_as_list(checkpoints), dataset)
+    state, config = members[0].state, members[0].config
+    parameters = sum(int(member.model.count_params()) for member in members)
     needed_bytes = 8 * parameters + _SPARE_BYTES
     with atomic_export(destination, needed_bytes, known_by=LABELS_FILE, parts=EXPORT_PARTS) as folder:
         note = _write_description(folder, dataset, config)
@@ -114,6 +109,7 @@ def export_checkpoint(
                 "trial": state["trial"],
                 "epoch": state["epoch"],
                 "best": state["best"],
+                "ensemble": [{"trial": m.state["trial"], "epoch": m.state["epoch"]} for m in members],
                 "selection": dict(selection),
                 "confirmation": confirmation,
                 "test": sealed,
@@ -130,14 +126,15 @@ def export_checkpoint(
 
             confusion_figure(sealed["confusion"], dataset.info.classes).savefig(folder / CONFUSION_FILE)
         (folder / STUDY_FILE).write_text(study_yaml, encoding="utf-8")
-        mirror = averages_mirror(config, dataset)
-        write_models(model, folder / MODEL_FILE, folder / SAVED_MODEL_FOLDER, mirror=mirror)
+        models = [member.model for member in members]
+        write_models(models, folder / MODEL_FILE, folder / SAVED_MODEL_FOLDER, mirror=members[0].mirror)
         size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return ExportSummary(destination, state["trial"], state["epoch"], parameters, sealed, size_bytes, note)
 
 
-def evaluate_sealed(checkpoint: Path, dataset: Dataset) -> dict[str, Any]:
-    """Opens the test split: scores a checkpoint on it, all images and those without a twin in train.
+def evaluate_sealed(checkpoints: Path | Sequence[Path], dataset: Dataset) -> dict[str, Any]:
+    """Opens the test split: scores a checkpoint on it, or the mean of several, all images and those without a twin in
+    train.
 
     Returns:
         What `trainables.training.metrics` returns, `accuracy_interval` (95 %, Wilson), and under `untwinned` the same
@@ -147,19 +144,18 @@ def evaluate_sealed(checkpoint: Path, dataset: Dataset) -> dict[str, Any]:
         ExportError: The checkpoint is damaged or does not fit, or the data set has no test split.
         DatasetError: The method needs face boxes and there are none.
     """
-    _, config = _read_state(checkpoint)
+    members = load_checkpoints(_as_list(checkpoints), dataset)
     if not len(test_rows(dataset)):
         raise ExportError(f"The data set must have test images. Received: none in {dataset.directory}.")
-    return _evaluate(_load_model(checkpoint, dataset, averaged=config.weight_average > 0), dataset, config)
+    return _scores(logits_of(members, dataset, test_rows(dataset)), dataset)
 
 
-def _evaluate(model: keras.Model, dataset: Dataset, config: TrialConfig) -> dict[str, Any]:
-    from trainables.preprocessing.feed import Feed
+def _as_list(checkpoints: Path | Sequence[Path]) -> Sequence[Path]:
+    return [checkpoints] if isinstance(checkpoints, Path) else checkpoints
 
+
+def _scores(logits: Floats, dataset: Dataset) -> dict[str, Any]:
     rows = test_rows(dataset)
-    feed = Feed(dataset, config.preprocessing, config.model_dump())
-    predict = mirrored(model.predict_on_batch) if averages_mirror(config, dataset) else model.predict_on_batch
-    logits = np.concatenate([np.asarray(predict(images)) for images, _ in feed.evaluation_batches(rows, _BATCH)])
     alone = np.isin(rows, without_twin_in_other_split(dataset, rows))
 
     def scores(chosen: Any) -> dict[str, Any]:
@@ -168,48 +164,6 @@ def _evaluate(model: keras.Model, dataset: Dataset, config: TrialConfig) -> dict
         return {**figures, "accuracy_interval": list(wilson_interval(hits, figures["images"]))}
 
     return {**scores(np.ones(len(rows), bool)), "untwinned": scores(alone) if alone.any() else None}
-
-
-def _read_state(checkpoint: Path) -> tuple[dict[str, Any], TrialConfig]:
-    path = Path(checkpoint) / "state.json"
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"trial", "config", "epoch", "best"} - set(state)
-        if missing:
-            raise KeyError(f"no {', '.join(sorted(missing))}")
-        return state, TrialConfig.model_validate(state["config"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise ExportError(
-            f"A checkpoint must hold a whole state.json. Received: {path}: {reason}. Export another checkpoint."
-        ) from error
-
-
-def _load_model(checkpoint: Path, dataset: Dataset, *, averaged: bool) -> keras.Model:
-    import_tensorflow()
-    import keras
-
-    if keras.config.backend() != "tensorflow":
-        raise ExportError(
-            f"An export is written with TensorFlow. Received: Keras, imported before with the backend "
-            f"{keras.config.backend()}. Export in a process of its own: emotune export."
-        )
-    path = Path(checkpoint) / MODEL_FILE
-    try:
-        model = keras.saving.load_model(path, compile=False)
-        if averaged:
-            load_average(model, Path(checkpoint) / AVERAGE_FILE)
-    except Exception as error:  # Keras raises whatever its zip, HDF5 and layer readers raise
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ExportError(f"{path} must be a Keras model. Received: {first_line} Export another checkpoint.") from error
-    expected = (dataset.info.shape, (len(dataset.info.classes),))
-    found = (model.input_shape[1:], model.output_shape[1:])
-    if found != expected:
-        raise ExportError(
-            f"The model in {path} must take {expected[0]} images of {expected[1][0]} classes, as {dataset.directory} "
-            f"holds. Received: {found[0]} and {found[1][0]}. Name the data set that the study was run on."
-        )
-    return model
 
 
 def _write_description(folder: Path, dataset: Dataset, config: TrialConfig) -> str:

@@ -6,6 +6,7 @@ and operations of Keras itself: it opens where emotune is not installed. The Sav
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,13 @@ BRIGHT = 16.0
 """From this brightest pixel up, floats that are no whole numbers are taken for 0-255, as resizing leaves them."""
 
 
-def write_models(model: keras.Model, keras_file: Path, saved_model: Path, *, mirror: bool = False) -> None:
-    """Writes a trained model in both formats.
+def write_models(
+    models: keras.Model | Sequence[keras.Model], keras_file: Path, saved_model: Path, *, mirror: bool = False
+) -> None:
+    """Writes a trained model, or the mean of several, in both formats.
 
     Args:
-        model: uint8 (n, height, width, channels) to logits.
+        models: uint8 (n, height, width, channels) to logits.
         mirror: answer with the mean over image and mirror image.
         keras_file: `*.keras`, for `classifier`.
         saved_model: folder with the signature `serving_default(image: uint8) -> probabilities`, and `serve`, which
@@ -31,7 +34,7 @@ def write_models(model: keras.Model, keras_file: Path, saved_model: Path, *, mir
     """
     import tensorflow as tf
 
-    pixels = pixel_classifier(model, mirror=mirror)
+    pixels = pixel_classifier(models, mirror=mirror)
     either = classifier(pixels)
     either.save(keras_file)
     shape = (None, *pixels.input_shape[1:])
@@ -63,25 +66,30 @@ def write_models(model: keras.Model, keras_file: Path, saved_model: Path, *, mir
     tf.saved_model.save(module, str(saved_model), signatures={"serving_default": serve_pixels})
 
 
-def pixel_classifier(model: keras.Model, *, mirror: bool = False) -> keras.Model:
-    """Returns a model of probabilities, float32, (n, classes), for one of logits.
+def pixel_classifier(models: keras.Model | Sequence[keras.Model], *, mirror: bool = False) -> keras.Model:
+    """Returns a model of probabilities, float32, (n, classes), for one or several of logits.
 
     Args:
-        model: uint8 (n, height, width, channels) to logits.
-        mirror: the mean of the probabilities of image and mirror image.
+        models: uint8 (n, height, width, channels) to logits; of several the mean of their probabilities is taken.
+        mirror: the mean over the probabilities of image and mirror image.
     """
     import keras
     from keras import ops
 
-    def probabilities(image: Any, name: str) -> Any:
-        return keras.layers.Softmax(dtype="float32", name=name)(model(image))
-
-    if not mirror:
+    members = [models] if isinstance(models, keras.Model) else list(models)
+    if len(members) == 1 and not mirror:
         softmax = keras.layers.Softmax(dtype="float32", name="softmax")
-        return keras.Model(model.input, softmax(model.output), name=PIXEL_CLASSIFIER)
-    image = keras.Input(model.input_shape[1:], dtype="uint8", name="image")
-    both = [probabilities(image, "softmax"), probabilities(ops.flip(image, axis=2), "softmax_of_mirror")]
-    return keras.Model(image, keras.layers.Average(dtype="float32", name="mean")(both), name=PIXEL_CLASSIFIER)
+        return keras.Model(members[0].input, softmax(members[0].output), name=PIXEL_CLASSIFIER)
+    image = keras.Input(members[0].input_shape[1:], dtype="uint8", name="image")
+    views = [image, ops.flip(image, axis=2)] if mirror else [image]
+    probabilities = []
+    for index, member in enumerate(members):
+        member.name = f"member{index}"  # layers of one model must not share a name
+        for side, view in zip(("", "_of_mirror"), views, strict=False):
+            name = f"softmax{index}{side}"
+            probabilities.append(keras.layers.Softmax(dtype="float32", name=name)(member(view)))
+    mean = keras.layers.Average(dtype="float32", name="mean")(probabilities)
+    return keras.Model(image, mean, name=PIXEL_CLASSIFIER)
 
 
 def pixel_part(exported: keras.Model) -> keras.Model:

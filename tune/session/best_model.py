@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from trainables.dataset.node_cache import open_data
 from trainables.dataset.reader import Dataset
 from trainables.local_copies import local_folder, written_folder
 from trainables.places import Place
+from tune.errors import StudyError
 from tune.export.destination import check_destination
 from tune.export.import_tensorflow import import_tensorflow
 from tune.search.confirmation import confirmation_numbers
@@ -22,7 +24,7 @@ from tune.study.bucket_study import EXPORT_FOLDER, download_export
 from tune.study.journal import Journal
 from tune.study.studies import StudyFiles, opened_journal
 from tune.study.study_state import StudyState
-from tune.study.trial_record import SEED_STRIDE, TrialRecord, is_final_fit
+from tune.study.trial_record import CHECKPOINT_FILES, SEED_STRIDE, TrialRecord, is_final_fit
 
 
 def export_study(study: StudyFiles, dataset: Dataset, journal: Journal) -> Path | None:
@@ -41,10 +43,12 @@ def export_study(study: StudyFiles, dataset: Dataset, journal: Journal) -> Path 
     best = run_to_export(study, journal.state)
     context = trial_context(study.spec, dataset)
     with trial_process(study.spec) as call:
-        _open_sealed_test(study, context, journal, best, call)
+        checkpoints = _choose_checkpoints(study, context, journal, best, call)
+        _open_sealed_test(study, context, journal, best[0], checkpoints, call)
         study_yaml = study.study_file.read_text(encoding="utf-8")
         there = replace(study, directory=study.directory.resolve())  # its process may have another current folder
-        call(export_run, there, study_yaml, journal.state, best, context, study.place.at(EXPORT_FOLDER))
+        target = study.place.at(EXPORT_FOLDER)
+        call(export_run, there, study_yaml, journal.state, best[0], checkpoints, context, target)
     if study.bucket:
         download_export(study.bucket, study.directory)
     journal.append("export", path=str(study.export.relative_to(study.directory)))
@@ -71,30 +75,65 @@ def export_to(study: StudyFiles, destination: str, trial: int | None = None) -> 
     context = trial_context(study.spec, dataset)
     with opened_journal(study) as journal:
         check_data(study, journal.state, dataset.info.fingerprint)
-        chosen = run_to_export(study, journal.state, trial)
+        run, checkpoint = run_to_export(study, journal.state, trial)
+        checkpoints = [checkpoint] if trial is not None else journal.state.exported_checkpoints(checkpoint)
+        _check_members(study, run, checkpoints)
         if study.settled(journal.state):
-            _open_sealed_test(study, context, journal, chosen, lambda function, *arguments: function(*arguments))
+            _open_sealed_test(study, context, journal, run, checkpoints, lambda function, *rest: function(*rest))
         study_yaml = study.study_file.read_text(encoding="utf-8")
-        export_run(study, study_yaml, journal.state, chosen, context, destination)
+        export_run(study, study_yaml, journal.state, run, checkpoints, context, destination)
+
+
+def _choose_checkpoints(
+    study: StudyFiles,
+    context: TrialContext,
+    journal: Journal,
+    best: tuple[TrialRecord, str],
+    call: Callable[..., Any],
+) -> list[str]:
+    """Returns the checkpoint of the best run, or those of all its configuration's seeds if their mean scores better.
+
+    The selection fold decides, once; the journal keeps what it said.
+    """
+    run, checkpoint = best
+    wanted = study.spec.export.ensemble
+    members = [checkpoint, *_other_seeds(study, journal.state, run)][: None if wanted == "auto" else wanted]
+    if len(members) == 1 or is_final_fit(run.number):  # the selection fold is among what a final fit was trained on
+        return [checkpoint]
+    found = journal.state.ensemble
+    if found is None or found["checkpoints"] != members:
+        findings = call(score_ensemble, [study.place.at(name) for name in members], context)
+        journal.append("ensemble", checkpoints=members, **findings)
+    return journal.state.exported_checkpoints(checkpoint)
+
+
+def _check_members(study: StudyFiles, run: TrialRecord, checkpoints: Sequence[str]) -> None:
+    gone = [name for name in checkpoints if not study.place.exists(f"{name}/{CHECKPOINT_FILES[0]}")]
+    if gone:
+        raise StudyError(
+            f"all {len(checkpoints)} models of the study's ensemble are needed. Received: {study.place.at(gone[0])} is "
+            f"gone. Use the export of the study's end, {study.place.at(EXPORT_FOLDER)}; or export the single model: "
+            f"emotune export {study.shell_name} --trial {run.number} --to FOLDER"
+        )
 
 
 def _open_sealed_test(
     study: StudyFiles,
     context: TrialContext,
     journal: Journal,
-    chosen: tuple[TrialRecord, str],
+    run: TrialRecord,
+    checkpoints: Sequence[str],
     call: Callable[..., Any],
 ) -> None:
-    """Scores the run that is exported, and its sister runs, on the test split, unless the journal has that already."""
-    run, checkpoint = chosen
-    if checkpoint in journal.state.sealed:
+    """Scores what is exported, and the run's other seeds one by one, on the test split, unless the journal has that."""
+    if journal.state.sealed_scores(checkpoints) is not None:
         return
-    refitted = is_final_fit(run.number)
-    checkpoints = [study.place.at(name) for name in (checkpoint, *_other_seeds(study, journal.state, run))]
-    metrics = call(score_sealed, checkpoints, context, refitted)
+    seeds = [] if is_final_fit(run.number) else [checkpoints[0]]
+    seeds += _other_seeds(study, journal.state, run)
+    metrics = call(score_sealed, list(map(study.place.at, checkpoints)), list(map(study.place.at, seeds)), context)
     if metrics is not None:
         opening = len(journal.state.sealed) + 1
-        journal.append("sealed", checkpoint=checkpoint, metrics={**metrics, "opening": opening})
+        journal.append("sealed", checkpoint="+".join(checkpoints), metrics={**metrics, "opening": opening})
 
 
 def _other_seeds(study: StudyFiles, state: StudyState, run: TrialRecord) -> list[str]:
@@ -111,73 +150,96 @@ def _other_seeds(study: StudyFiles, state: StudyState, run: TrialRecord) -> list
     return [checkpoint for checkpoint in found if checkpoint is not None]
 
 
-def score_sealed(checkpoints: Sequence[str], context: TrialContext, refitted: bool = False) -> dict[str, Any] | None:
-    """Returns the first checkpoint's figures on the sealed test split; None for a data set that has no test split.
+def score_sealed(checkpoints: Sequence[str], seeds: Sequence[str], context: TrialContext) -> dict[str, Any] | None:
+    """Returns the figures of a checkpoint, or of the mean of several, on the sealed test split; None without one.
 
-    With further checkpoints of the same configuration, `by_seed` holds the accuracy of each, in the same order, on all
-    images and on those without a twin in training. A first one that was fitted on all training images is no seed.
+    With more than one of `seeds`, checkpoints of the same configuration, `by_seed` holds the accuracy of each alone, in
+    the same order, on all images and on those without a twin in training.
     """
-    from trainables.training.process import prepare_process
-
-    import_tensorflow()  # in a caller's own process its greetings would be seen
-    prepare_process(context)
+    _prepare(context)
     from trainables.dataset.folds import test_rows
     from tune.export.export import evaluate_sealed
 
     dataset = open_data(context.dataset, fingerprint=context.fingerprint)
     if not len(test_rows(dataset)):
         return None
-    every = []
-    for checkpoint in checkpoints:
-        with local_folder(checkpoint) as folder:
-            every.append(evaluate_sealed(folder, dataset))
+
+    def score(several: Sequence[str]) -> dict[str, Any]:
+        with _local_folders(several) as folders:
+            return evaluate_sealed(folders, dataset)
+
+    scores = score(checkpoints)
+    if len(seeds) < 2:
+        return scores
+    alone = [scores if [seed] == list(checkpoints) else score([seed]) for seed in seeds]
     by_seed = [
-        {"accuracy": one["accuracy"], "untwinned": one["untwinned"] and one["untwinned"]["accuracy"]}
-        for one in every[1 if refitted else 0 :]
+        {"accuracy": one["accuracy"], "untwinned": one["untwinned"] and one["untwinned"]["accuracy"]} for one in alone
     ]
-    return {**every[0], "by_seed": by_seed} if len(by_seed) > 1 else every[0]
+    return {**scores, "by_seed": by_seed}
+
+
+def score_ensemble(checkpoints: Sequence[str], context: TrialContext) -> dict[str, Any]:
+    """Returns what the selection fold says of the mean of several checkpoints, beside the first alone."""
+    _prepare(context)
+    from tune.export.ensemble import judge_ensemble
+
+    with _local_folders(checkpoints) as folders:
+        return judge_ensemble(folders, open_data(context.dataset, fingerprint=context.fingerprint), context)
+
+
+@contextmanager
+def _local_folders(checkpoints: Sequence[str]) -> Iterator[list[Path]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(local_folder(checkpoint)) for checkpoint in checkpoints]
+
+
+def _prepare(context: TrialContext) -> None:
+    from trainables.training.process import prepare_process
+
+    import_tensorflow()  # in a caller's own process its greetings would be seen
+    prepare_process(context)
 
 
 def export_run(
     study: StudyFiles,
     study_yaml: str,
     state: StudyState,
-    chosen: tuple[TrialRecord, str],
+    trial: TrialRecord,
+    checkpoints: Sequence[str],
     context: TrialContext,
     destination: str,
 ) -> None:
-    """Exports a run's checkpoint with what the journal says of the sealed test and of its configuration's confirmation.
+    """Exports a run's checkpoint, or the mean of several of its configuration, with what the journal says of the sealed
+    test and of its configuration's confirmation.
 
     Args:
         study: the study; its folder may be another machine's.
         study_yaml: its resolved study file's text.
         state: what the journal adds up to.
-        chosen: the run and its checkpoint in the study's place.
+        trial: the run.
+        checkpoints: its checkpoint in the study's place, first, and those of other seeds.
         context: what its trials are told.
         destination: a folder, or a bucket's address.
 
     Raises:
         ExportError: the destination is in the way or the checkpoint is damaged.
     """
-    from trainables.training.process import prepare_process
-
-    import_tensorflow()  # in a caller's own process its greetings would be seen
-    prepare_process(context)
+    _prepare(context)
     from tune.export.export import export_checkpoint
 
-    trial, checkpoint = chosen
     epoch = trial.best_epoch(study.spec.objective, study.spec.mode)
     refitted = is_final_fit(trial.number)  # its selection fold is among what it was trained on
     metrics = {} if refitted else trial.epochs[epoch or 0]
-    with local_folder(study.place.at(checkpoint)) as folder, written_folder(destination) as target:
+    places = [study.place.at(checkpoint) for checkpoint in checkpoints]
+    with _local_folders(places) as folders, written_folder(destination) as target:
         export_checkpoint(
-            folder,
+            folders,
             open_data(context.dataset, fingerprint=context.fingerprint),
             target,
             study_yaml=study_yaml,
             selection={name: value for name, value in metrics.items() if name.startswith("selection_")},
             confirmation=state.confirmed if _belongs_to_winner(state, trial) else None,
-            sealed=state.sealed.get(checkpoint),
+            sealed=state.sealed_scores(checkpoints),
         )
 
 

@@ -138,7 +138,18 @@ def confirmation_lines(study: StudyFiles, state: StudyState) -> list[str]:
             if fit is not None and fit.state == "complete"
             else "final fit    not made: the best of the winner's repetitions is exported"
         )
+    if state.ensemble:
+        lines.append(_ensemble_line(spec, state.ensemble))
     return lines
+
+
+def _ensemble_line(spec: StudySpec, found: dict[str, Any]) -> str:
+    n = len(found["checkpoints"])
+    scores = f"{spec.objective} {found['mean']:.4f} against {found['single']:.4f} of the single model"
+    if not found["kept"]:
+        return f"ensemble     no: the mean of the winner's {n} seeds has {scores}, which is exported"
+    times = f"{n} times its size, {found['mean_ms'] / found['single_ms']:.1f} times its time an image"
+    return f"ensemble     the mean of the winner's {n} seeds is exported: {scores}; {times}"
 
 
 def interrupted_line(study: StudyFiles) -> str:

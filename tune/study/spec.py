@@ -22,7 +22,7 @@ from trainables.errors import PlaceError
 from trainables.places import Place
 from tune.errors import StudyError, StudyFileError
 from tune.study.spec_errors import explain
-from tune.study.spec_sections import AshaSettings, Budget, Confirm, Faults, Folds, Resources, Section, seconds
+from tune.study.spec_sections import AshaSettings, Budget, Confirm, Export, Faults, Folds, Resources, Section, seconds
 from tune.study.trial_parameters import (
     check_parameters,
     coerce_fixed,
@@ -53,6 +53,7 @@ class StudySpec(Section, frozen=True):
     folds: Folds = Folds()
     budget: Budget = Budget()
     confirm: Confirm = Confirm()
+    export: Export = Export()
     faults: Faults = Faults()
     resources: Resources = Resources()
     storage: str = Field("runs", min_length=1, description="folder of all studies, or s3://BUCKET/..., gs://BUCKET/...")

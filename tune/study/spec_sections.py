@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self, get_args
+from typing import Annotated, Literal, Self, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -51,6 +51,8 @@ class Section(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("must hold no NUL character")
         field = cls.model_fields[str(info.field_name)]
         wanted = {field.annotation, *get_args(field.annotation)}
+        if any(value in get_args(one) for one in wanted if get_origin(one) is Literal):
+            return value
         if wanted & {int, float}:
             if isinstance(value, bool):
                 raise ValueError("must be a number")
@@ -169,3 +171,19 @@ class Confirm(Section, frozen=True):
     seeds: int = Field(3, ge=2, le=100, description="fresh seeds for each of them and for the default configuration")
     refit: bool = Field(False, description="train the winner on all training images for its best number of epochs")
     workers: int = Field(1, ge=1, le=64, description="processes that train one of these models together")
+
+
+class Export(Section, frozen=True):
+    """What is exported at a study's end."""
+
+    ensemble: int | Literal["auto"] = Field(
+        "auto", description="the mean of so many of the winner's seeds, if the selection fold says that it gains"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.ensemble != "auto" and not 1 <= self.ensemble <= 100:
+            raise ValueError(
+                f"ensemble must be auto or 1 to 100. Received: {self.ensemble}. Write 1 for a single model"
+            )
+        return self

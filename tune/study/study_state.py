@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -47,7 +47,9 @@ class StudyState:
         cost: what the machines cost, in the study's currency.
         confirmed: what `tune.search.confirmation` found, None before; more trials make it None again.
         began: when the first session began (seconds since 1970).
-        sealed: figures of the sealed test by checkpoint.
+        ensemble: what the mean of the winner's seeds scored beside the single model, and whether that is exported; None
+            before that was asked.
+        sealed: figures of the sealed test by checkpoint; of several by their names joined by `+`.
         export: folder of the export, relative to the study's; empty again when the search goes on.
         provenance: what each session ran on, by its number.
     """
@@ -72,6 +74,7 @@ class StudyState:
     cost: float = 0.0
     rates: UsageRates = UsageRates()
     confirmed: dict[str, Any] | None = None
+    ensemble: dict[str, Any] | None = None
     sealed: dict[str, dict[str, Any]] = field(default_factory=dict)
     export: str = ""
     provenance: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -81,6 +84,17 @@ class StudyState:
         """Seconds searched so far; a session that was killed counts up to its last event."""
         open_s = self.last_event - self.open_since if self.open_since is not None and self.searching else 0.0
         return self.closed_s + open_s
+
+    def exported_checkpoints(self, checkpoint: str) -> list[str]:
+        """Returns the checkpoints whose mean is exported: that of the run to export, or those of the ensemble."""
+        found = self.ensemble
+        return (
+            found["checkpoints"] if found and found["kept"] and found["checkpoints"][0] == checkpoint else [checkpoint]
+        )
+
+    def sealed_scores(self, checkpoints: Sequence[str]) -> dict[str, Any] | None:
+        """Returns what the sealed test said of a checkpoint, or of the mean of several; None before it was asked."""
+        return self.sealed.get("+".join(checkpoints))
 
     def run(self, number: int) -> TrialRecord:
         """Returns a trial or a confirmation."""
@@ -116,7 +130,9 @@ class StudyState:
                 runs = self.trials if number < SEED_STRIDE else self.confirmations
                 runs[number] = TrialRecord(number, dict(event["values"]), session=self.sessions)
             case "confirmed":
-                self.confirmed, self.export = dict(event["findings"]), ""
+                self.confirmed, self.ensemble, self.export = dict(event["findings"]), None, ""
+            case "ensemble":
+                self.ensemble = {name: value for name, value in event.items() if name not in ("event", "time")}
             case "sealed":
                 self.sealed[event["checkpoint"]] = dict(event["metrics"])
             case "export":
@@ -136,7 +152,7 @@ class StudyState:
         self.provenance[self.sessions] = dict(event.get("provenance", {}))
         self.running.clear()
         if self.searching:
-            self.finished, self.confirmed, self.export = False, None, ""
+            self.finished, self.confirmed, self.ensemble, self.export = False, None, None, ""
 
     def _add_usage(self, seconds: float) -> None:
         self.gpu_s += seconds * self.rates.gpus_per_trial * len(self.running)

@@ -16,7 +16,9 @@ import pytest
 from scipy.special import softmax
 
 from tests.support.checkpoints import write_checkpoint
+from trainables.config import TrialContext
 from trainables.dataset.folds import test_rows as rows_of_test
+from trainables.dataset.folds import trial_rows
 from trainables.dataset.reader import TEST, TRAIN, Dataset, open_dataset
 from trainables.dataset.writer import DatasetWriter
 from trainables.models.weight_average import load_average
@@ -24,7 +26,9 @@ from trainables.preprocessing.methods import METHODS, evaluation_pipeline
 from trainables.training.metrics import evaluate, wilson_interval
 from tune.errors import DatasetError, ExportError
 from tune.export.destination import atomic_export
+from tune.export.ensemble import judge_ensemble
 from tune.export.export import ExportSummary, evaluate_sealed, export_checkpoint
+from tune.export.predict import load_export
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -119,6 +123,63 @@ def test_saved_model_and_keras_model_give_the_checkpoints_softmax_in_a_fresh_pro
     expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     for probabilities in np.load(tmp_path / "both.npy"):
         np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+
+
+def test_the_mean_of_several_checkpoints_is_the_same_for_keras_tensorflow_and_predict(
+    checkpoint: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    settings = {"preprocessing": "shifts", "mirror": True, "weight_average": 0.9}
+    other = write_checkpoint(tmp_path / "other", dataset, steps=20, **settings)
+    both = [checkpoint, other]
+    sealed = evaluate_sealed(both, dataset)
+    summary = export(checkpoint, dataset, tmp_path / "export", sealed=sealed)  # takes the place of a single model's
+    single = summary.size_bytes
+    summary = export_checkpoint(both, dataset, tmp_path / "export", study_yaml="", selection={}, sealed=sealed)
+    assert summary.size_bytes > 1.6 * single
+    assert [m["trial"] for m in read(summary.directory, "metrics.json")["ensemble"]] == [3, 3]
+
+    rows = rows_of_test(dataset)
+    images = dataset.images(rows)
+    expected = (np.exp(logits_of(checkpoint, images)) + np.exp(logits_of(other, images))) / 2
+    assert abs(expected - np.exp(logits_of(checkpoint, images))).max() > 1e-3
+    assert sealed["accuracy"] == (expected.argmax(1) == dataset.labels[rows]).mean()
+    np.save(tmp_path / "images.npy", images)
+    code = (
+        "import numpy as np, keras, tensorflow as tf\n"
+        "images = np.load('images.npy')\n"
+        "served = tf.saved_model.load('export/saved_model').signatures['serving_default'](image=tf.constant(images))\n"
+        "model = keras.saving.load_model('export/model.keras')\n"
+        "np.save('both.npy', [served['probabilities'].numpy(), model.predict_on_batch(images)])\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    predicted = load_export(summary.directory).predict(list(images))
+    by_predict = np.array([[p.probabilities[name] for name in dataset.info.classes] for p in predicted])
+    for probabilities in (*np.load(tmp_path / "both.npy"), by_predict):
+        np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("objective", "kept"), [("selection_loss", True), ("selection_accuracy", False)])
+def test_an_ensemble_is_kept_if_the_selection_fold_says_that_it_gains(
+    checkpoint: Path, dataset: Dataset, tmp_path: Path, objective: str, kept: bool
+) -> None:
+    settings = {"preprocessing": "shifts", "mirror": True, "weight_average": 0.9}
+    other = write_checkpoint(tmp_path / "other", dataset, steps=1, **settings)  # it knows nothing, and is less sure
+    context = TrialContext(
+        dataset=str(dataset.directory),
+        seed=0,
+        objective=objective,
+        mode="min" if objective == "selection_loss" else "max",
+        max_epochs=1,
+        rungs=(),
+        selection_share=0.2,
+    )
+    found = judge_ensemble([checkpoint, other], dataset, context)
+    assert found["kept"] is kept
+    rows = trial_rows(dataset, 0.2, 0.8, 0).selection
+    expected = evaluate(logits_of(checkpoint, dataset.images(rows)), dataset.labels[rows], 7)
+    assert found["single"] == pytest.approx(expected[objective.removeprefix("selection_")], abs=1e-5)
+    assert found["mean_ms"] > 0 < found["single_ms"]
 
 
 def test_saved_model_stores_every_weight_once(summary: ExportSummary) -> None:

@@ -1,0 +1,109 @@
+"""Checkpoints as models that predict: read, checked against the data set, and asked for logits. Writes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainables.config import TrialConfig
+from trainables.dataset.reader import Dataset, Rows
+from trainables.models.compiled import Floats, mean_prediction, mirrored
+from trainables.models.weight_average import load_average
+from trainables.training.epochs import AVERAGE_FILE, averages_mirror
+from tune.errors import ExportError
+from tune.export.import_tensorflow import import_tensorflow
+
+if TYPE_CHECKING:
+    import keras
+
+_MODEL_FILE, _STATE_FILE = "model.keras", "state.json"
+_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Member:
+    """One checkpoint.
+
+    Attributes:
+        state: What `state.json` holds: trial, epoch, best, ...
+        config: The trial's configuration.
+        model: uint8 (n, height, width, channels) to logits, with the average of the weights if there is one.
+        mirror: Whether it answers with the mean over image and mirror image.
+    """
+
+    state: dict[str, Any]
+    config: TrialConfig
+    model: keras.Model
+    mirror: bool
+
+
+def load_checkpoints(checkpoints: Sequence[Path], dataset: Dataset) -> list[Member]:
+    """Reads checkpoints of one configuration.
+
+    Raises:
+        ExportError: One is damaged or does not fit the data set.
+    """
+    return [_load(Path(checkpoint), dataset) for checkpoint in checkpoints]
+
+
+def logits_of(members: Sequence[Member], dataset: Dataset, rows: Rows) -> Floats:
+    """Returns the logits of the mean of the members' probabilities, float32, (n, classes); of one, its own."""
+    from trainables.preprocessing.feed import Feed
+
+    config = members[0].config
+    predictions = [member.model.predict_on_batch for member in members]
+    predict = mean_prediction([mirrored(p) if m.mirror else p for p, m in zip(predictions, members, strict=True)])
+    feed = Feed(dataset, config.preprocessing, config.model_dump())
+    return np.concatenate([np.asarray(predict(images)) for images, _ in feed.evaluation_batches(rows, _BATCH)])
+
+
+def _load(checkpoint: Path, dataset: Dataset) -> Member:
+    state, config = _read_state(checkpoint)
+    return Member(state, config, _load_model(checkpoint, dataset, config), averages_mirror(config, dataset))
+
+
+def _read_state(checkpoint: Path) -> tuple[dict[str, Any], TrialConfig]:
+    path = checkpoint / _STATE_FILE
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"trial", "config", "epoch", "best"} - set(state)
+        if missing:
+            raise KeyError(f"no {', '.join(sorted(missing))}")
+        return state, TrialConfig.model_validate(state["config"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ExportError(
+            f"A checkpoint must hold a whole state.json. Received: {path}: {reason}. Export another checkpoint."
+        ) from error
+
+
+def _load_model(checkpoint: Path, dataset: Dataset, config: TrialConfig) -> keras.Model:
+    import_tensorflow()
+    import keras
+
+    if keras.config.backend() != "tensorflow":
+        raise ExportError(
+            f"An export is written with TensorFlow. Received: Keras, imported before with the backend "
+            f"{keras.config.backend()}. Export in a process of its own: emotune export."
+        )
+    path = checkpoint / _MODEL_FILE
+    try:
+        model = keras.saving.load_model(path, compile=False)
+        if config.weight_average:
+            load_average(model, checkpoint / AVERAGE_FILE)
+    except Exception as error:  # Keras raises whatever its zip, HDF5 and layer readers raise
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ExportError(f"{path} must be a Keras model. Received: {first_line} Export another checkpoint.") from error
+    expected = (dataset.info.shape, (len(dataset.info.classes),))
+    found = (model.input_shape[1:], model.output_shape[1:])
+    if found != expected:
+        raise ExportError(
+            f"The model in {path} must take {expected[0]} images of {expected[1][0]} classes, as {dataset.directory} "
+            f"holds. Received: {found[0]} and {found[1][0]}. Name the data set that the study was run on."
+        )
+    return model
