@@ -61,7 +61,14 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     normalization: Literal["unit", "standardize", "per_image"] = "unit"
     image_size_px: int = Field(227, ge=32, le=512, description="side the graph resizes to")
     width: float = Field(1.0, gt=0, le=4, description="factor on every layer's channels and units")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "float32", description="of the layers' arithmetic; auto is what the study has found faster"
+    )
     batch_norm: bool = Field(False, description="batch normalisation in place of local response normalisation")
+
+    def resolved(self, context: TrialContext) -> TrialConfig:
+        """Returns the configuration with what `auto` stands for in a study."""
+        return self.model_copy(update={"precision": context.precision}) if self.precision == "auto" else self
 
 
 ParameterKind = Literal["integer", "number", "boolean", "text"]
@@ -92,6 +99,8 @@ class TrialContext(BaseModel, frozen=True, extra="forbid"):
         gpus: GPUs, or the share of one, the trial may use; 0 hides them.
         process_memory_mib: a process that has grown past it is replaced before its next trial.
         save_every_epoch: write a checkpoint after every epoch, for machines that may be taken away.
+        precision: what `precision: auto` stands for.
+        checkpoint_every_s: write one after the first epoch that ends so many seconds after the last one; None does not.
     """
 
     dataset: str
@@ -108,3 +117,5 @@ class TrialContext(BaseModel, frozen=True, extra="forbid"):
     gpus: float = 0
     process_memory_mib: int = 8192
     save_every_epoch: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
+    checkpoint_every_s: float | None = None

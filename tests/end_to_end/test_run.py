@@ -147,7 +147,7 @@ def test_the_face_method_with_a_feed_of_its_own_runs_from_the_boxes_to_the_expor
     assert labels["needs_faces"] and labels["expects_preprocessed_images"]
 
     alone = study.spec.model_copy(update={"resources": study.spec.resources.model_copy(update={"feed_workers": 0})})
-    context = trial_context(alone, open_dataset(tmp_path / "faces")).model_dump()
+    context = trial_context(alone, open_dataset(tmp_path / "faces"), study.state()).model_dump()
     trial = study.state().trials[0]
     config = {"trial": 0, "parameters": alone.trial_config(trial.values).model_dump(), "study": context}
     assert train_again(config, 1)[0]["training_loss"] == trial.epochs[1]["training_loss"]

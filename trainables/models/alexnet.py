@@ -148,7 +148,7 @@ def _resized_and_normalised(
     # Cast first: keras.layers.Resizing keeps uint8 and rounds.
     x = ops.cast(image, "float32")
     if (height_px, width_px) != (size, size):
-        x = layers.Resizing(size, size, antialias=True, data_format="channels_last", name="resize")(x)
+        x = layers.Resizing(size, size, antialias=True, data_format="channels_last", dtype="float32", name="resize")(x)
     if config.normalization == "standardize":
         if mean is None or std is None or len(mean) != channels or len(std) != channels or min(std) <= 0:
             raise ValueError(
@@ -160,8 +160,10 @@ def _resized_and_normalised(
         # Keras 3.15's Rescaling takes a list for the first axis where the process it is opened in is channels_first.
         return x * scale + offset
     if config.normalization == "per_image":
-        return layers.LayerNormalization(axis=[1, 2, 3], center=False, scale=False, epsilon=1e-3, name="per_image")(x)
-    return layers.Rescaling(1 / 255, name="unit")(x)
+        return layers.LayerNormalization(
+            axis=[1, 2, 3], center=False, scale=False, epsilon=1e-3, dtype="float32", name="per_image"
+        )(x)
+    return layers.Rescaling(1 / 255, dtype="float32", name="unit")(x)
 
 
 def _local_response_normalisation(x: Any) -> Any:

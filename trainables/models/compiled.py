@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from trainables.config import TrialConfig
 from trainables.dataset.reader import Dataset, Pixels
 from trainables.models.optimizers import build_optimizer
+from trainables.models.precision import layer_precision
 
 if TYPE_CHECKING:
     import keras
@@ -35,15 +36,16 @@ def new_model(dataset: Dataset, config: TrialConfig) -> keras.Model:
     from trainables.models.alexnet import build_alexnet
 
     info = dataset.info
-    return build_alexnet(
-        height_px=info.height_px,
-        width_px=info.width_px,
-        channels=info.channels,
-        classes=len(info.classes),
-        config=config,
-        mean=info.train_mean,
-        std=info.train_std,
-    )
+    with layer_precision(config.precision):
+        return build_alexnet(
+            height_px=info.height_px,
+            width_px=info.width_px,
+            channels=info.channels,
+            classes=len(info.classes),
+            config=config,
+            mean=info.train_mean,
+            std=info.train_std,
+        )
 
 
 def compiled_model(dataset: Dataset, config: TrialConfig, micro_batches: int = 1) -> keras.Model:

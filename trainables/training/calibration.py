@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+WORTHWHILE = 1.1
+"""How many times as fast bfloat16 must be to be taken: below that it is not worth its rounding."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,39 @@ class Speed:
     def epoch_s(self) -> float:
         """Seconds that one epoch takes."""
         return self.training_images / self.training_images_per_s + self.evaluation_images / self.evaluation_images_per_s
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What `precision: auto` stands for, and the images per second of both; None where bfloat16 was not tried."""
+
+    chosen: Literal["float32", "bfloat16"]
+    float32_images_per_s: float | None = None
+    bfloat16_images_per_s: float | None = None
+
+
+def choose_precision(config: Mapping[str, Any], measure_s: float = 2.0) -> Precision:
+    """Trains some batches in both precisions where this machine has arithmetic for both, and takes the faster.
+
+    Args:
+        config: as in `measure_speed`.
+        measure_s: as in `measure_speed`.
+    """
+    from trainables.config import TrialContext
+    from trainables.models.precision import has_bfloat16
+    from trainables.training.process import prepare_process
+
+    context = TrialContext.model_validate(config["study"])
+    prepare_process(context)
+    if not has_bfloat16(context.gpus):
+        return Precision("float32")
+
+    def speed(precision: str) -> float:
+        parameters = {**config["parameters"], "precision": precision}
+        return measure_speed({**config, "parameters": parameters}, measure_s).training_images_per_s
+
+    float32, bfloat16 = speed("float32"), speed("bfloat16")
+    return Precision("bfloat16" if bfloat16 > WORTHWHILE * float32 else "float32", float32, bfloat16)
 
 
 def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
@@ -40,7 +76,7 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
     from trainables.training.targets import Targets
 
     context = TrialContext.model_validate(config["study"])
-    trial = TrialConfig.model_validate(config["parameters"])
+    trial = TrialConfig.model_validate(config["parameters"]).resolved(context)
     prepare_process(context)
     dataset = open_data(context.dataset, fingerprint=context.fingerprint)
     rows = trial_rows(dataset, context.selection_share, trial.split_ratio, context.seed)

@@ -72,9 +72,10 @@ class TrialTraining:
         import keras
 
         self._trial = int(config["trial"])
-        self._config = TrialConfig.model_validate(config["parameters"])
+        self._config = TrialConfig.model_validate(config["parameters"]).resolved(self._context)
         self._epoch = 0
         self._images_seen = 0
+        self._saved_at = time.monotonic()
         self._best: dict[str, Any] = {"epoch": 0, "value": None}
         self._plateau = PlateauState()
         rows = trial_rows(self._dataset, self._context.selection_share, self._config.split_ratio, self._context.seed)
@@ -208,8 +209,7 @@ class TrialTraining:
         patience = self._config.early_stop_patience
         stalled = bool(patience) and not self._refit_epochs and self._epoch - self._best["epoch"] >= patience
         return {
-            "should_checkpoint": is_best
-            or ((context.save_every_epoch or self._epoch in context.rungs) and not diverged),
+            "should_checkpoint": is_best or (self._is_due() and not diverged),
             # Ray keeps the checkpoint with the highest of these and the latest; equal scores must not replace the best.
             "checkpoint_score": sign * value if is_best else -math.inf,
             "diverged": diverged,
@@ -217,10 +217,17 @@ class TrialTraining:
             "done": diverged or stalled or self._epoch >= wanted,
         }
 
+    def _is_due(self) -> bool:
+        """Says whether a checkpoint is to be written whatever the epoch's score."""
+        context, every_s = self._context, self._context.checkpoint_every_s
+        overdue = every_s is not None and time.monotonic() - self._saved_at >= every_s
+        return context.save_every_epoch or self._epoch in context.rungs or overdue
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes `model.keras` (weights and optimizer), with an average of the weights `average.npz`, and last
         `state.json`, under a temporary name."""
         folder = Path(checkpoint_dir)
+        self._saved_at = time.monotonic()
         self._model.save(folder / _MODEL_FILE)
         if self._average:
             self._average.save(folder / AVERAGE_FILE)

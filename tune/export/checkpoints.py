@@ -12,7 +12,7 @@ import numpy as np
 
 from trainables.config import TrialConfig
 from trainables.dataset.reader import Dataset, Rows
-from trainables.models.compiled import Floats, mean_prediction, mirrored
+from trainables.models.compiled import Floats, mean_prediction, mirrored, new_model
 from trainables.models.weight_average import load_average
 from trainables.training.epochs import AVERAGE_FILE, averages_mirror
 from tune.errors import ExportError
@@ -32,7 +32,7 @@ class Member:
     Attributes:
         state: What `state.json` holds: trial, epoch, best, ...
         config: The trial's configuration.
-        model: uint8 (n, height, width, channels) to logits, with the average of the weights if there is one.
+        model: uint8 (n, height, width, channels) to logits, float32, with the average of the weights if there is one.
         mirror: Whether it answers with the mean over image and mirror image.
     """
 
@@ -96,6 +96,9 @@ def _load_model(checkpoint: Path, dataset: Dataset, config: TrialConfig) -> kera
         model = keras.saving.load_model(path, compile=False)
         if config.weight_average:
             load_average(model, checkpoint / AVERAGE_FILE)
+        if config.precision == "bfloat16":
+            trained, model = model, new_model(dataset, config.model_copy(update={"precision": "float32"}))
+            model.set_weights(trained.get_weights())
     except Exception as error:  # Keras raises whatever its zip, HDF5 and layer readers raise
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise ExportError(f"{path} must be a Keras model. Received: {first_line} Export another checkpoint.") from error

@@ -41,7 +41,7 @@ def export_study(study: StudyFiles, dataset: Dataset, journal: Journal) -> Path 
     if study.best_run(journal.state) is None:
         return None
     best = run_to_export(study, journal.state)
-    context = trial_context(study.spec, dataset)
+    context = trial_context(study.spec, dataset, journal.state)
     with trial_process(study.spec) as call:
         checkpoints = _choose_checkpoints(study, context, journal, best, call)
         _open_sealed_test(study, context, journal, best[0], checkpoints, call)
@@ -72,8 +72,8 @@ def export_to(study: StudyFiles, destination: str, trial: int | None = None) -> 
     check_destination(Place(destination), EXPORT_FILES, EXPORT_PARTS)
     run_to_export(study, study.state(), trial)  # before anything is opened
     dataset = open_study_data(study.spec)
-    context = trial_context(study.spec, dataset)
     with opened_journal(study) as journal:
+        context = trial_context(study.spec, dataset, journal.state)
         check_data(study, journal.state, dataset.info.fingerprint)
         run, checkpoint = run_to_export(study, journal.state, trial)
         checkpoints = [checkpoint] if trial is not None else journal.state.exported_checkpoints(checkpoint)

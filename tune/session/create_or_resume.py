@@ -19,7 +19,7 @@ from tune.study.trial_parameters import NEW_STUDY
 from tune.study.yaml_source import write_yaml
 
 _CHANGEABLE = frozenset(
-    "trials time budget confirm export faults resources storage optuna_storage data preemption".split()
+    "trials time budget confirm export faults resources storage optuna_storage data preemption checkpoint_every".split()
 )
 """Keys of a study file that may differ when a study goes on: none changes what a score means (data goes by content)."""
 

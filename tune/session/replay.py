@@ -74,7 +74,7 @@ def replay_trial(
     config = {
         "trial": number,
         "parameters": study.spec.trial_config(trial.values).model_dump(),
-        "study": trial_context(study.spec, dataset).model_dump(),
+        "study": trial_context(study.spec, dataset, state).model_dump(),
         "resume_from": [],
         "micro_batches": micro_batches(trial, study.spec.trial_config(trial.values)),
         "refit_epochs": len(known) if is_final_fit(number) else None,

@@ -19,6 +19,7 @@ from tune.session.event_stream import Events, EventStream
 from tune.session.live_display import LiveStudy
 from tune.session.plan import Plan, make_plan
 from tune.session.study_data import trial_context
+from tune.session.study_text import precision_line
 from tune.study.budget import BUDGETS, CONSUMED, exhausted_budget, exit_code
 from tune.study.journal import Journal
 from tune.study.studies import StudyFiles, opened_journal
@@ -105,7 +106,7 @@ def _run(
     calibrate: bool,
     announce: Callable[[Plan], str],
 ) -> Outcome:
-    from trainables.training.calibration import measure_speed
+    from trainables.training.calibration import choose_precision, measure_speed
     from tune.nodes.autoscaler import find_capacity
     from tune.nodes.capacity import fits_now
     from tune.nodes.join import trial_process
@@ -114,7 +115,7 @@ def _run(
     from tune.session.session_context import SessionContext
 
     spec, state = study.spec, journal.state
-    context = trial_context(spec, dataset)
+    context = trial_context(spec, dataset, state)
     left = _trials_left(study, state)
     live = LiveStudy(terminal, spec, state.trials, max(spec.trials, len(state.trials)))
     capacity = find_capacity()
@@ -133,7 +134,12 @@ def _run(
                 "study": context.model_dump(),
             }
             with trial_process(spec, live.line) as call:
-                speed = call(measure_speed, config)
+                if spec.may_choose_precision and not state.sessions:  # once: what it stands for never changes
+                    precision = call(choose_precision, config)
+                    context = context.model_copy(update={"precision": precision.chosen})
+                    if precision.bfloat16_images_per_s:
+                        live.line(precision_line(precision))
+                speed = call(measure_speed, {**config, "study": context.model_dump()})
             plan = make_plan(spec, find_capacity(), left, speed)
         live.line(announce(plan))
         ended_by = search(SessionContext(study, dataset, journal, live, context, plan.at_once, speed and speed.epoch_s))

@@ -12,6 +12,7 @@ from trainables.dataset.reader import Dataset
 from trainables.places import is_bucket
 from tune.errors import StudyError
 from tune.study.spec import StudySpec
+from tune.study.study_state import StudyState
 
 SYNTHETIC = Path("data/synthetic")
 """Where the drawn faces of `data: synthetic` lie."""
@@ -78,7 +79,7 @@ def _possible_values(spec: StudySpec, name: str) -> list[Any]:
     return list(parameter.choices) if parameter.type == "categorical" else [parameter.low, parameter.high]
 
 
-def trial_context(spec: StudySpec, dataset: Dataset) -> TrialContext:
+def trial_context(spec: StudySpec, dataset: Dataset, state: StudyState) -> TrialContext:
     """Returns what every trial of the study is told."""
     return TrialContext(
         dataset=spec.data if is_bucket(spec.data) else str(dataset.directory.resolve()),
@@ -95,4 +96,6 @@ def trial_context(spec: StudySpec, dataset: Dataset) -> TrialContext:
         gpus=spec.resources.gpus_per_trial,
         process_memory_mib=spec.resources.process_memory_mib,
         save_every_epoch=spec.preemption == "spot",
+        precision=state.precision,
+        checkpoint_every_s=spec.checkpoint_every,
     )

@@ -20,6 +20,7 @@ from tune.study.trial_record import REFIT_SEED, SEED_STRIDE, run_label
 
 if TYPE_CHECKING:
     from trainables.dataset.reader import Dataset
+    from trainables.training.calibration import Precision
     from tune.export.predict import Prediction
 
 
@@ -71,6 +72,14 @@ def plan_lines(study: StudyFiles, dataset: Dataset, plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def precision_line(found: Precision) -> str:
+    """Returns what `precision: auto` stands for, and why."""
+    return (
+        f"precision: {found.chosen}; {found.float32_images_per_s:.0f} images/s with float32, "
+        f"{found.bfloat16_images_per_s:.0f} with bfloat16"
+    )
+
+
 def outcome_lines(study: StudyFiles, ended_by: str) -> str:
     """Returns how a session that was not interrupted ended, and what to do next; it has left an export."""
     state = study.state()
@@ -88,9 +97,10 @@ def outcome_lines(study: StudyFiles, ended_by: str) -> str:
 
 
 def spent_text(spec: StudySpec, state: StudyState) -> str:
-    """Returns `98 epochs, 1.2 GPU hours, cost 3.40`, as far as they are counted."""
+    """Returns `98 epochs (3 of them twice), 1.2 GPU hours, cost 3.40`, as far as they are counted."""
     spent = state.spent(state.last_event)
-    words = [f"{spent.epochs} epochs"]
+    repeated = f" ({state.epochs_repeated} of them twice)" if state.epochs_repeated else ""
+    words = [f"{spent.epochs} epochs{repeated}"]
     if spent.gpu_hours:
         words.append(f"{spent.gpu_hours:.2f} GPU hours")
     if spec.budget.node_hour_price is not None:

@@ -60,12 +60,22 @@ class StudySpec(Section, frozen=True):
     optuna_storage: str | None = Field(
         None, description="postgresql://USER@HOST/DATABASE that keeps Optuna's study, in place of a file"
     )
+    checkpoint_every: Annotated[float, BeforeValidator(seconds)] = Field(
+        300, gt=0, allow_inf_nan=False, description="a checkpoint too when the last one is so old at an epoch's end"
+    )
     preemption: Literal["none", "spot"] = Field("none", description="spot: a checkpoint after every epoch")
 
     @property
     def mode(self) -> Literal["min", "max"]:
         """Whether the objective is to be made small or large."""
         return "min" if self.objective == "selection_loss" else "max"
+
+    @property
+    def may_choose_precision(self) -> bool:
+        """Whether a trial may have `precision: auto`."""
+        parameter = self.space.parameters.get("precision")
+        choices = parameter.choices if isinstance(parameter, CategoricalParameter) else [self.fixed.get("precision")]
+        return "auto" in choices
 
     def trial_config(self, values: Mapping[str, Value]) -> TrialConfig:
         """Returns the complete configuration of a trial: defaults, then `fixed`, then the proposed values.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from tune.study.trial_record import (
     SEED_STRIDE,
@@ -49,6 +49,7 @@ class StudyState:
         began: when the first session began (seconds since 1970).
         ensemble: what the mean of the winner's seeds scored beside the single model, and whether that is exported; None
             before that was asked.
+        precision: what `precision: auto` stands for in this study.
         sealed: figures of the sealed test by checkpoint; of several by their names joined by `+`.
         export: folder of the export, relative to the study's; empty again when the search goes on.
         provenance: what each session ran on, by its number.
@@ -75,6 +76,7 @@ class StudyState:
     rates: UsageRates = UsageRates()
     confirmed: dict[str, Any] | None = None
     ensemble: dict[str, Any] | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
     sealed: dict[str, dict[str, Any]] = field(default_factory=dict)
     export: str = ""
     provenance: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -99,6 +101,12 @@ class StudyState:
     def run(self, number: int) -> TrialRecord:
         """Returns a trial or a confirmation."""
         return self.trials[number] if number < SEED_STRIDE else self.confirmations[number]
+
+    @property
+    def epochs_repeated(self) -> int:
+        """Epochs that were trained again because no checkpoint held them when a process or a machine was lost."""
+        runs = [*self.trials.values(), *self.confirmations.values()]
+        return self.epochs_trained - sum(len(run.epochs) for run in runs)
 
     def spent(self, now: float) -> Usage:
         """Returns what was used up to a time (seconds since 1970); between sessions nothing is."""
@@ -149,6 +157,7 @@ class StudyState:
         self.rates = UsageRates(
             event.get("nodes", 1), event.get("gpus_per_trial", 0.0), event.get("node_hour_price", 0.0)
         )
+        self.precision = event.get("precision", self.precision)
         self.provenance[self.sessions] = dict(event.get("provenance", {}))
         self.running.clear()
         if self.searching:

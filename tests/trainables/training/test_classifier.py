@@ -11,8 +11,10 @@ import pytest
 
 from trainables.config import TrialConfig, TrialContext
 from trainables.models.weight_average import load_average
+from trainables.training.calibration import Precision, choose_precision
 from trainables.training.classifier import Classifier
 from trainables.training.fault_kinds import TrialFault
+from tune.export.checkpoints import load_checkpoints, logits_of
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +93,44 @@ def test_the_average_of_the_weights_is_scored_saved_and_no_part_of_the_training(
     images = averaged._dataset.images(averaged._selection)
     hits = np.asarray(model.predict_on_batch(images)).argmax(1) == averaged._dataset.labels[averaged._selection]
     assert hits.mean() == pytest.approx(other["selection_accuracy"])
+
+
+def test_a_trial_in_bfloat16_keeps_float32_weights_and_its_checkpoint_is_scored_in_float32(
+    faces: Path, tmp_path: Path
+) -> None:
+    import keras
+
+    trial = Classifier(config(faces, precision="auto", weight_average=0.9, context={"precision": "bfloat16"}))
+    result = trial.train()
+    trial.save_checkpoint(str(tmp_path))
+    model = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    assert {str(layer.compute_dtype) for layer in model.layers if layer.name.startswith(("conv", "dense"))} == {
+        "bfloat16"
+    }
+    assert {str(v.dtype) for v in model.trainable_variables} == {"float32"}
+    resumed = Classifier({**config(faces, precision="bfloat16", weight_average=0.9), "resume_from": [str(tmp_path)]})
+    assert resumed.train()["training_loss"] == trial.train()["training_loss"]
+
+    dataset = trial._dataset
+    member = load_checkpoints([tmp_path], dataset)[0]
+    assert {str(layer.compute_dtype) for layer in member.model.layers} == {"float32"}
+    logits = logits_of([member], dataset, trial._selection)
+    hits = (logits.argmax(1) == dataset.labels[trial._selection]).mean()
+    assert hits == pytest.approx(result["selection_accuracy"], abs=0.02)
+
+
+def test_auto_is_float32_where_nothing_is_built_for_bfloat16_and_else_what_is_faster(
+    faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainables.models import precision
+
+    monkeypatch.setattr(precision, "has_bfloat16", lambda gpus: False)
+    assert choose_precision(config(faces)) == Precision("float32")
+    monkeypatch.setattr(precision, "has_bfloat16", lambda gpus: True)
+    found = choose_precision(config(faces), measure_s=0.5)
+    assert found.float32_images_per_s and found.bfloat16_images_per_s
+    faster = found.bfloat16_images_per_s > 1.1 * found.float32_images_per_s
+    assert found.chosen == ("bfloat16" if faster else "float32")
 
 
 def test_mirrored_images_are_averaged_only_where_training_mirrors_them(faces: Path) -> None:
@@ -228,8 +268,11 @@ def test_what_goes_wrong_is_named_in_words_that_need_no_tensorflow(faces: Path) 
     assert pickle.loads(pickle.dumps(caught.value)).kind == "model_memory"
 
 
-def test_where_machines_may_be_taken_away_every_epoch_is_saved_and_the_best_is_still_the_best(faces: Path) -> None:
-    trial = Classifier(config(faces, context={"save_every_epoch": True}))
+@pytest.mark.parametrize("context", [{"save_every_epoch": True}, {"checkpoint_every_s": 1e-6}])
+def test_where_much_may_be_lost_every_epoch_is_saved_and_the_best_is_still_the_best(
+    faces: Path, context: dict[str, Any]
+) -> None:
+    trial = Classifier(config(faces, context=context))
     first = trial.train()
     trial._best["value"] = 2.0  # no epoch can be better from here on
     second = trial.train()

@@ -33,6 +33,7 @@ from tune.session.runner import Outcome, run_study
 from tune.session.study_data import trial_context
 from tune.study.spec import StudySpec, load_spec
 from tune.study.studies import StudyFiles
+from tune.study.study_state import StudyState
 from tune.study.trial_record import SEED_STRIDE, run_name
 
 # Ray 2.60: making a trainer reads the settings of Ray Data, which warn of themselves.
@@ -137,7 +138,7 @@ def sessions(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFac
         {
             "trial": number,
             "parameters": spec.trial_config(state.run(number).values).model_dump(),
-            "study": trial_context(spec, dataset).model_dump(),
+            "study": trial_context(spec, dataset, StudyState()).model_dump(),
             "refit_epochs": len(state.run(REFIT).epochs) if number == REFIT else None,
         }
         for number in (FIRST, REFIT)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tune.session.study_text import spent_text
 from tune.study.budget import BUDGETS, exhausted_budget, exit_code, stagnant_trials
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
@@ -106,6 +107,7 @@ def test_epochs_that_a_crash_made_necessary_again_are_counted_again() -> None:
     done = record(session(), *events, *events[-1:])
     assert done.spent(2).epochs == 3
     assert sorted(done.trials[0].epochs) == [1, 2]
+    assert done.epochs_repeated == 1 and spent_text(spec(), done) == f"{done.epochs_trained} epochs (1 of them twice)"
 
 
 def test_stagnation_counts_ended_trials_in_the_order_in_which_they_ended() -> None:
