@@ -19,6 +19,7 @@ import sys
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -126,12 +127,8 @@ def run(data: Path, name: str, seed: int, budget_s: float, sealed: bool) -> dict
     def scores(rows: Any) -> dict[str, float]:
         found = {}
         for kind in KINDS:
-            training._mirror = "mirror" in kind
-            if "average" in kind:
-                with training._average.in_place():
-                    found[kind] = training._evaluate(rows)["accuracy"]
-            else:
-                found[kind] = training._evaluate(rows)["accuracy"]
+            with training._average.in_place() if "average" in kind else nullcontext():
+                found[kind] = training._evaluate(rows, mirror="mirror" in kind)["accuracy"]
         return found
 
     return {

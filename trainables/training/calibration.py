@@ -13,7 +13,7 @@ WORTHWHILE = 1.1
 
 @dataclass(frozen=True)
 class Speed:
-    """Images per second of one trial running alone, and the images of one of its epochs."""
+    """Images per second of one trial running alone, and the images of one of its epochs; mirrored ones count twice."""
 
     training_images_per_s: float
     evaluation_images_per_s: float
@@ -69,7 +69,7 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
     from trainables.config import TrialConfig, TrialContext
     from trainables.dataset.folds import trial_rows
     from trainables.dataset.node_cache import open_data
-    from trainables.models.compiled import compiled_model, mirrored
+    from trainables.models.compiled import compiled_model
     from trainables.preprocessing.feed import Feed
     from trainables.training.epochs import EVALUATION_BATCH, averages_mirror
     from trainables.training.process import limit_rows, prepare_process
@@ -84,7 +84,6 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
     model = compiled_model(dataset, trial)
     targets = Targets(trial, dataset.labels[fit], len(dataset.info.classes))
     targets.begin_epoch((context.seed, 0))
-    predict = mirrored(model.predict_on_batch) if averages_mirror(trial, dataset) else model.predict_on_batch
     # Augmentation in the trial's own process: workers would have to be booked, and only make it faster.
     feed = Feed(dataset, trial.preprocessing, trial.model_dump())
 
@@ -108,8 +107,8 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
         ),
         rate(
             feed.evaluation_batches(selection, min(EVALUATION_BATCH, max(1, len(selection) // 2))),
-            lambda pixels, labels: predict(pixels),
+            lambda pixels, labels: model.predict_on_batch(pixels),
         ),
         len(fit),
-        len(validation) + len(selection),
+        len(validation) + (2 if averages_mirror(trial, dataset) else 1) * len(selection),
     )

@@ -124,7 +124,7 @@ class TrialTraining:
 
         with self._average.in_place() if self._average else nullcontext():
             validation = self._evaluate(self._validation)
-            selection = self._evaluate(self._selection)
+            selection = self._evaluate(self._selection, mirror=self._mirror)
         self._plateau = self._plateau.update(validation["loss"], self._config.plateau_patience)
 
         result = {
@@ -186,9 +186,9 @@ class TrialTraining:
     def _predict(self, pixels: Pixels) -> Floats:
         return np.asarray(self._model.predict_on_batch(pixels))
 
-    def _evaluate(self, rows: Rows) -> dict[str, Any]:
+    def _evaluate(self, rows: Rows, *, mirror: bool = False) -> dict[str, Any]:
         batch = EVALUATION_BATCH // self._micro_batches
-        predict = mirrored(self._predict) if self._mirror else self._predict
+        predict = mirrored(self._predict) if mirror else self._predict
         logits = predict_logits(predict, self._feed.evaluation_batches(rows, batch), batch)
         return evaluate(logits, self._dataset.labels[rows], len(self._dataset.info.classes))
 
