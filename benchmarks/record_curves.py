@@ -5,10 +5,10 @@
 
 `space: alexnet`, all of it, an eighth of AlexNet's width at 48 px, 5,000 training images and 1,500 of a holdout, both
 from the train split: the sealed test has no part in this. Trial 0 is the default configuration, every third draw is
-near it, the others are random; trials 400 to 429 are trials 0 to 29 with another seed. Nobody is stopped. After every
-epoch, and after the quarters of the first, the selection fold, the trial's own validation and the holdout are scored with
-the last weights and with their moving average, plain and (where training mirrors images) as the mean over image and
-mirror.
+near it, the others are random; trials 400 to 429 are trials 0 to 29 with another seed. Nobody is stopped. After each
+epoch, and after the quarters of the first, the selection fold, the trial's own validation and the holdout are scored
+with the last weights and with their moving average, plain and (where training mirrors images) as the mean over image
+and mirror.
 
 Every trial is a line of `DIR/curves.jsonl`, written when it is whole; what is there is not trained again, so it can be
 broken off and begun again at any time. `--pack` writes `benchmarks/results/curves.parquet`, a row for each trial and
