@@ -8,11 +8,12 @@ after 400 steps at 0.995 a seventh of it are the weights that the training began
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,12 +80,18 @@ class WeightAverage:
         names = [variable.path for variable in self._variables]
         np.savez(path, **dict(zip(names, map(_array, self._average), strict=True)))
 
-    def load(self, path: Path, steps: int) -> None:
-        """Takes up the average that `save` wrote after so many steps."""
+    def restore(self, saved: Mapping[str, NDArray[np.float32]], steps: int) -> None:
+        """Takes up an average that `read_average` read, after so many steps."""
         from keras import ops
 
-        self._average = [ops.convert_to_tensor(value) for value in _read(path, self._variables)]
+        self._average = [ops.convert_to_tensor(saved[variable.path]) for variable in self._variables]
         self.steps, self._pending = steps, 0
+
+
+def read_average(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Returns the average that `WeightAverage.save` wrote, by the paths of the model's variables."""
+    with np.load(path, allow_pickle=False) as saved:
+        return dict(saved)
 
 
 def load_average(model: keras.Model, path: Path) -> None:
@@ -93,13 +100,8 @@ def load_average(model: keras.Model, path: Path) -> None:
     Raises:
         KeyError: The file is of another model.
     """
-    variables = _averaged_variables(model)
-    _assign(variables, _read(path, variables))
-
-
-def _read(path: Path, variables: list[Any]) -> list[Any]:
-    with np.load(path, allow_pickle=False) as saved:
-        return [saved[variable.path] for variable in variables]
+    saved, variables = read_average(path), _averaged_variables(model)
+    _assign(variables, [saved[variable.path] for variable in variables])
 
 
 def _array(value: Any) -> Any:

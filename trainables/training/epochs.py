@@ -33,7 +33,7 @@ from trainables.models.compiled import (
     split_batch,
 )
 from trainables.models.optimizers import PlateauState, learning_rate_at, restore_optimizer, warmup_share
-from trainables.models.weight_average import WeightAverage
+from trainables.models.weight_average import WeightAverage, read_average
 from trainables.training.fault_kinds import TrialFault, classify_error
 from trainables.training.metrics import evaluate
 from trainables.training.process import limit_rows, prepare_process, process_memory_mib
@@ -251,10 +251,13 @@ class TrialTraining:
 
         folder = Path(checkpoint)
         state = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))
-        self._load_weights(keras.saving.load_model(folder / _MODEL_FILE))
+        saved, average = keras.saving.load_model(folder / _MODEL_FILE), {}
+        if self._config.weight_average:
+            average = read_average(folder / AVERAGE_FILE)  # nothing is changed before all of it has been read
+        self._load_weights(saved)
         self._average = self._new_average()
         if self._average:
-            self._average.load(folder / AVERAGE_FILE, state["averaged_steps"])
+            self._average.restore(average, state["averaged_steps"])
         self._epoch = state["epoch"]
         self._best = state["best"]
         self._plateau = PlateauState(**state["plateau"])

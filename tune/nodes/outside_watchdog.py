@@ -83,7 +83,7 @@ def _watch(
     words = give_up(watched)
     told = end_words()
     print_to_terminal(told if signalled else words)
-    for process in [*watched.children(recursive=True), watched]:
+    for process in [watched, *watched.children(recursive=True)]:  # it first: its C code ends it when Ray's processes go
         if process.pid != os.getpid():
             with suppress(psutil.Error):
                 process.kill()

@@ -24,7 +24,7 @@ from tune.study.bucket_study import EXPORT_FOLDER, download_export
 from tune.study.journal import Journal
 from tune.study.studies import StudyFiles, opened_journal
 from tune.study.study_state import StudyState
-from tune.study.trial_record import CHECKPOINT_FILES, SEED_STRIDE, TrialRecord, is_final_fit
+from tune.study.trial_record import SEED_STRIDE, TrialRecord, is_final_fit
 
 
 def export_study(study: StudyFiles, dataset: Dataset, journal: Journal) -> Path | None:
@@ -108,7 +108,8 @@ def _choose_checkpoints(
 
 
 def _check_members(study: StudyFiles, run: TrialRecord, checkpoints: Sequence[str]) -> None:
-    gone = [name for name in checkpoints if not study.place.exists(f"{name}/{CHECKPOINT_FILES[0]}")]
+    files = study.checkpoint_files(run)
+    gone = [name for name in checkpoints if not all(study.place.exists(f"{name}/{file}") for file in files)]
     if gone:
         raise StudyError(
             f"all {len(checkpoints)} models of the study's ensemble are needed. Received: {study.place.at(gone[0])} is "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from tune.session.study_data import trial_context
 from tune.study.provenance import differences, provenance
 from tune.study.studies import StudyFiles, opened_journal
 from tune.study.study_state import StudyState
-from tune.study.trial_record import CHECKPOINT_FILES, TrialRecord, is_final_fit
+from tune.study.trial_record import TrialRecord, is_final_fit
 
 _NOT_COMPARED = ("images_per_s", "wait_s", "epoch_s", "process_memory_mib", "process", "node_ip")
 """What is measured on the machine and differs every time."""
@@ -89,7 +89,7 @@ def replay_trial(
         }
         restored = study.place.at(lost[1]) if lost and not different else ""
         if lost:
-            call(_restore_checkpoint, restored)
+            call(_restore_checkpoint, restored, study.checkpoint_files(trial))
     then = state.provenance.get(trial.session, {})
     return Replay(number, wanted, tuple(differences(then, now)), different, restored if lost else None)
 
@@ -114,13 +114,13 @@ def _kept_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"emotune-replay-{os.getpid()}"
 
 
-def _restore_checkpoint(destination: str) -> None:
+def _restore_checkpoint(destination: str, names: Sequence[str]) -> None:
     """Puts the checkpoint that `train_again` kept in this process where it was; without a destination, drops it."""
     try:
         if destination:
             with written_folder(destination) as folder:
                 folder.mkdir(parents=True, exist_ok=True)
-                for name in CHECKPOINT_FILES:  # in this order: what has the last is whole
+                for name in names:  # in this order: what has the last is whole
                     shutil.copy2(_kept_folder() / name, folder / f".{name}")
                     (folder / f".{name}").replace(folder / name)
     finally:

@@ -18,7 +18,7 @@ from tune.study.bucket_study import EXPORT_FOLDER, Mirror, download_study, is_be
 from tune.study.journal import JOURNAL_FILE, Journal, is_locked, replay
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
-from tune.study.trial_record import CHECKPOINT_FILES, SEED_STRIDE, TrialRecord, is_final_fit
+from tune.study.trial_record import AVERAGE_FILE, CHECKPOINT_FILES, SEED_STRIDE, TrialRecord, is_final_fit
 from tune.study.yaml_source import read_yaml
 from tune.yaml_values import WrittenLoader
 
@@ -135,8 +135,13 @@ class StudyFiles:
     def checkpoint(self, run: TrialRecord) -> str | None:
         """Returns the folder of the checkpoint that a run is exported from, if it is whole in the study's place."""
         folder = self.journalled_checkpoint(run)
-        whole = folder is not None and all(self.place.exists(f"{folder}/{name}") for name in CHECKPOINT_FILES)
+        whole = folder is not None and all(self.place.exists(f"{folder}/{name}") for name in self.checkpoint_files(run))
         return folder if whole else None
+
+    def checkpoint_files(self, run: TrialRecord) -> tuple[str, ...]:
+        """Returns the names of the files that a run's checkpoint needs, the one that is written last at the end."""
+        averaged = self.spec.trial_config(run.values).weight_average > 0
+        return (AVERAGE_FILE, *CHECKPOINT_FILES) if averaged else CHECKPOINT_FILES
 
     def is_checkpoint_missing(self, run: TrialRecord) -> bool:
         """Says whether the checkpoint that a run is exported from was written and is no longer there, or not whole."""

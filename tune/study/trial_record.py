@@ -27,6 +27,7 @@ REFIT_SEED = 900
 
 
 CHECKPOINT_FILES = ("model.keras", "state.json")
+AVERAGE_FILE = "average.npz"
 """What a checkpoint's folder holds; the latter is written last."""
 
 

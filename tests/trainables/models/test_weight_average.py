@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainables.models.weight_average import EVERY_STEPS, WeightAverage
+from trainables.models.weight_average import EVERY_STEPS, WeightAverage, read_average
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_saved_average_goes_on_as_if_nothing_had_happened(model: Any, tmp_path
     train(model, average := WeightAverage(model, 0.99), [1.0, 5.0, 2.0])
     average.save(tmp_path / "average.npz")
     again = WeightAverage(model, 0.99)
-    again.load(tmp_path / "average.npz", average.steps)
+    again.restore(read_average(tmp_path / "average.npz"), average.steps)
     assert all((weights == 2.0).all() for weights in model.get_weights())
     for one in (average, again):
         train(model, one, [4.0, 7.0])

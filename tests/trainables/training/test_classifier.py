@@ -205,16 +205,18 @@ def test_a_trial_stops_by_itself_when_its_inner_validation_stalls(faces: Path) -
     assert results[-1]["stalled"] and len(results) < 4
 
 
-def test_a_checkpoint_that_cannot_be_read_gives_way_to_the_one_before(faces: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("torn", ["model.keras", "average.npz"])
+def test_a_checkpoint_that_cannot_be_read_gives_way_to_the_one_before(faces: Path, tmp_path: Path, torn: str) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    trial = Classifier(config(faces))
+    averaged = config(faces, weight_average=0.9)
+    trial = Classifier(averaged)
     trial.train()
     trial.save_checkpoint(str(tmp_path / "one"))
     expected = trial.train()
     trial.save_checkpoint(str(tmp_path / "two"))
-    (tmp_path / "two/model.keras").write_bytes(b"torn")
-    again = Classifier({**config(faces), "resume_from": [str(tmp_path / "two"), str(tmp_path / "one")]}).train()
+    (tmp_path / "two" / torn).write_bytes(b"torn")
+    again = Classifier({**averaged, "resume_from": [str(tmp_path / "two"), str(tmp_path / "one")]}).train()
     assert {name: again[name] for name in SAME} == {name: expected[name] for name in SAME}
     assert len(again["unreadable"]) == 1 and "two cannot be read" in again["unreadable"][0]
 

@@ -1,0 +1,193 @@
+"""What the machinery costs: images per second of a trial, its waiting for data, and studies of short and long trials.
+
+    python -m benchmarks.step [--data DIR] [--trials 32] [--output FILE]
+
+A study's wall time is set beside the ideal: the seconds that its trials trained and evaluated, over the trials at once.
+The peer is stock Ray Tune as its documentation shows it, with the same space, model, feed and folds: a function
+trainable (a fresh process for each trial), OptunaSearch, ASHAScheduler, a checkpoint every epoch. All run in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+AT_ONCE = 2
+SHORT: dict[str, Any] = {"max_epochs": 3, "images": 96}
+LONG: dict[str, Any] = {"max_epochs": 12, "images": 1500}
+FIXED: dict[str, Any] = {"image_size_px": 48, "width": 0.125, "batch_norm": True}
+
+STUDY = """
+name: {name}
+data: {data}
+space: quickstart
+fixed: {{image_size_px: 48, width: 0.125, batch_norm: true}}
+trials: {trials}
+asha: {{max_epochs: {max_epochs}}}
+folds: {{max_images_per_fold: {images}}}
+confirm: {{top: 0}}
+storage: {storage}
+"""
+
+
+def ours(folder: Path, data: Path, name: str, trials: int, size: dict[str, Any]) -> tuple[float, float]:
+    """Runs a study with the command line; returns its search's wall time and the ideal."""
+    from tune.study.studies import load_study_folder
+
+    file = folder / f"{name}.yaml"
+    file.write_text(STUDY.format(name=name, data=data, trials=trials, storage=folder / "runs", **size))
+    command = [sys.executable, "-m", "tune.cli", "run", str(file), "--no-calibrate"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    state = load_study_folder(folder / "runs" / name).state()
+    trained_s = sum(metrics["epoch_s"] for trial in state.trials.values() for metrics in trial.epochs.values())
+    return state.search_s, trained_s / AT_ONCE
+
+
+def stock(folder: Path, data: Path, trials: int, size: dict[str, Any]) -> tuple[float, float]:
+    """Runs the same with stock Ray Tune in a process of its own; returns wall time and the ideal."""
+    words = [str(data), str(folder / "ray"), str(trials), str(size["max_epochs"]), str(size["images"])]
+    command = [sys.executable, "-m", "benchmarks.step", "--stock", *words]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    wall_s, ideal_s = done.stdout.split()[-2:]
+    return float(wall_s), float(ideal_s)
+
+
+def run_stock(data: str, folder: str, trials: int, max_epochs: int, images: int) -> tuple[float, float]:
+    """Stock Ray Tune, as its documentation shows it."""
+    import ray
+    import yaml
+    from ray.tune import Checkpoint, RunConfig, TuneConfig, Tuner
+    from ray.tune.schedulers import ASHAScheduler
+    from ray.tune.search.optuna import OptunaSearch
+
+    from search_spaces import SearchSpace, builtin_spaces
+
+    space = SearchSpace.model_validate(yaml.safe_load(builtin_spaces()["quickstart"].read_text()))
+
+    def trainable(values: dict[str, Any]) -> None:
+        import tempfile
+
+        import ray.tune
+
+        from trainables.config import TrialConfig, TrialContext
+        from trainables.training.epochs import TrialTraining
+
+        context = TrialContext(
+            dataset=data,
+            seed=0,
+            objective="selection_accuracy",
+            mode="max",
+            max_epochs=max_epochs,
+            rungs=(),
+            selection_share=0.15,
+            max_images_per_fold=images,
+        )
+        training = TrialTraining()
+        training._open(context)
+        parameters = TrialConfig.model_validate({**FIXED, **values}).model_dump()
+        training._start({"trial": 0, "parameters": parameters})
+        for _ in range(max_epochs):
+            result = training._train_epoch()
+            figures = {name: result[name] for name in ("selection_accuracy", "epoch_s")}
+            with tempfile.TemporaryDirectory() as checkpoint:
+                training.save_checkpoint(checkpoint)
+                ray.tune.report(figures, checkpoint=Checkpoint.from_directory(checkpoint))
+
+    ray.init(num_cpus=AT_ONCE, include_dashboard=False, log_to_driver=False)
+    started = time.monotonic()
+    search = OptunaSearch(space=lambda trial: space.suggest(trial) and None, metric="selection_accuracy", mode="max")
+    tuner = Tuner(
+        trainable,
+        tune_config=TuneConfig(
+            metric="selection_accuracy",
+            mode="max",
+            search_alg=search,
+            scheduler=ASHAScheduler(max_t=max_epochs),
+            num_samples=trials,
+            max_concurrent_trials=AT_ONCE,
+        ),
+        run_config=RunConfig(storage_path=folder, verbose=0),
+    )
+    results = tuner.fit()
+    wall_s = time.monotonic() - started
+    trained_s = sum(result.metrics_dataframe["epoch_s"].sum() for result in results)
+    return wall_s, trained_s / AT_ONCE
+
+
+def steps(data: Path) -> list[str]:
+    """Returns rows: images/s and share of waiting of one trial, plain and with what new studies have."""
+    from trainables.config import TrialConfig, TrialContext
+    from trainables.training.epochs import TrialTraining
+
+    rows = []
+    for method in ("none", "crop", "augment"):
+        for name, options in (("plain", {}), ("averaged, mirrored", {"weight_average": 0.995, "mirror": True})):
+            context = TrialContext(
+                dataset=str(data),
+                seed=0,
+                objective="selection_accuracy",
+                mode="max",
+                max_epochs=3,
+                rungs=(),
+                selection_share=0.15,
+            )
+            training = TrialTraining()
+            training._open(context)
+            config = TrialConfig.model_validate({**FIXED, "batch_size": 64, "preprocessing": method, **options})
+            training._start({"trial": 0, "parameters": config.model_dump()})
+            epochs = [training._train_epoch() for _ in range(3)][1:]
+            speed = sum(epoch["images_per_s"] for epoch in epochs) / len(epochs)
+            waited = sum(epoch["wait_s"] for epoch in epochs) / sum(epoch["epoch_s"] for epoch in epochs)
+            epoch_s = sum(epoch["epoch_s"] for epoch in epochs) / len(epochs)
+            rows.append(f"| {method}, {name} | {speed:.0f} | {100 * waited:.1f} % | {epoch_s:.2f} |")
+    return rows
+
+
+def main() -> None:
+    """Runs everything in turn and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--trials", type=int, default=32)
+    parser.add_argument("--long-trials", type=int, default=8)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--stock", nargs=5, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.stock:
+        data, folder, *numbers = given.stock
+        print(*run_stock(data, folder, *map(int, numbers)))
+        return
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "tensorflow", "keras"))
+    lines = [f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, {versions}", ""]
+    with tempfile.TemporaryDirectory() as name:
+        from tune.dataset.synth import write_faces
+
+        folder = Path(name)
+        data = given.data or write_faces(folder / "faces").directory
+        lines += ["| study | side | wall s | ideal s | ratio |", "|---|---|---|---|---|"]
+        for kind, size, trials in (("short", SHORT, given.trials), ("long", LONG, given.long_trials)):
+            for side, found in (
+                ("emotune", ours(folder, data, kind, trials, size)),
+                ("stock Ray Tune", stock(folder / kind, data, trials, size)),
+            ):
+                wall_s, ideal_s = found
+                what = f"{trials} trials, at most {size['max_epochs']} epochs of {size['images']} images"
+                lines.append(f"| {kind}: {what} | {side} | {wall_s:.1f} | {ideal_s:.1f} | {wall_s / ideal_s:.2f} |")
+        lines += ["", "| trial | images/s | waiting | s an epoch |", "|---|---|---|---|", *steps(data)]
+    text = "\n".join(lines)
+    print(text)
+    if given.output:
+        given.output.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
