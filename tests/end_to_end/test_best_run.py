@@ -37,7 +37,7 @@ def best_two(study: StudyFiles) -> tuple[int, int]:
     return ranked[0].number, ranked[1].number
 
 
-@pytest.mark.parametrize("lost", ["", "model.keras", "state.json"])
+@pytest.mark.parametrize("lost", ["", "model.keras", "average.npz", "state.json"])
 def test_export_refuses_where_the_bests_checkpoint_is_gone_and_names_what_can_be_done(
     finished_study: StudyFiles, lost: str, tmp_path: Path
 ) -> None:

@@ -138,7 +138,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_stops_the_study_and_nothing_is_lost(study: Callable[..., Path], small_disk: Path) -> None:
     file = study("killed", times=0, storage=str(small_disk / "runs"), trials=3)
     ballast = small_disk / "ballast"
-    ballast.write_bytes(b"x" * (20 * 2**20))
+    ballast.write_bytes(b"x" * (24 * 2**20))
     full = command(file)
     assert full.returncode == 2, full.stdout + full.stderr
     assert re.search(r"error: no space is left on the disk of .*emotune resume", full.stderr), full.stderr
