@@ -3,16 +3,16 @@
     python -m benchmarks.record_curves DATA [--trials 400] [--at-once 2] [--work DIR] [--minutes N]
     python -m benchmarks.record_curves DATA --pack          # the Parquet file from what has been recorded
 
-`space: alexnet`, all of it, an eighth of AlexNet's width at 48 px, 5,000 training images and 1,500 of a holdout, both
+`space: alexnet`, all of it, an eighth of AlexNet's width at 48 px, 4,000 training images and 1,200 of a holdout, both
 from the train split: the sealed test has no part in this. Trial 0 is the default configuration, every third draw is
 near it, the others are random; trials 400 to 429 are trials 0 to 29 with another seed. Nobody is stopped. After each
 epoch, and after the quarters of the first, the selection fold, the trial's own validation and the holdout are scored
 with the last weights and with their moving average, plain and (where training mirrors images) as the mean over image
 and mirror.
 
-Every trial is a line of `DIR/curves.jsonl`, written when it is whole; what is there is not trained again, so it can be
-broken off and begun again at any time. `--pack` writes `benchmarks/results/curves.parquet`, a row for each trial and
-epoch.
+Every trial is a line of `DIR/curves.jsonl`, written when it is whole, so it can be broken off and begun again at any time.
+`--pack` adds them to `benchmarks/results/curves.parquet`, a row for each trial and epoch. What is in either is not trained
+again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 PARQUET = Path(__file__).parent / "results/curves.parquet"
-TRAIN_IMAGES, HOLDOUT_IMAGES = 5000, 1500
+TRAIN_IMAGES, HOLDOUT_IMAGES = 4000, 1200
 EPOCHS = 15
 FIXED: dict[str, Any] = {"image_size_px": 48, "width": 0.125, "batch_norm": True, "weight_average": 0.995}
 REPEATED, REPEATS_FROM = 30, 400
@@ -128,7 +128,8 @@ def record(number: int, data: Path) -> dict[str, Any]:
             for weights in ("last", "average"):
                 with self._average.in_place() if weights == "average" else nullcontext():
                     for fold, rows in folds.items():
-                        for mirror in (False, True) if fold != "validation" and self._mirror else (False,):
+                        both = self._mirror and weights == "average" and fold != "validation"
+                        for mirror in (False, True) if both else (False,):
                             scored = self._evaluate(rows, mirror=mirror)
                             name = f"{fold}_{weights}{'_mirror' if mirror else ''}"
                             found[name], found[f"{name}_loss"] = scored["accuracy"], scored["loss"]
@@ -188,16 +189,26 @@ def recorded(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
+def packed() -> list[dict[str, Any]]:
+    """Returns the rows of the Parquet file."""
+    import pyarrow.parquet as pq
+
+    return list(pq.read_table(PARQUET).to_pylist()) if PARQUET.exists() else []
+
+
 def pack(file: Path) -> None:
-    """Writes the Parquet file: a row for each trial and epoch, fractions of the first among them."""
+    """Adds what is recorded to the Parquet file: a row for each trial and epoch, fractions of the first among them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = [
+    fresh = recorded(file)
+    rows = [row for row in packed() if row["trial"] not in {trial["trial"] for trial in fresh}]
+    rows += [
         {"trial": trial["trial"], "mirrors": trial["mirrors"], "values": json.dumps(trial["values"]), **epoch}
-        for trial in sorted(recorded(file), key=lambda trial: trial["trial"])
+        for trial in fresh
         for epoch in (*trial["quarters"], *trial["epochs"])
     ]
+    rows.sort(key=lambda row: (row["trial"], row["epoch"]))
     names = list(dict.fromkeys(name for row in rows for name in row))
     table = pa.table({name: [row.get(name) for row in rows] for name in names})
     pq.write_table(table, PARQUET, compression="zstd")
@@ -223,7 +234,7 @@ def main() -> None:
     if given.numbers:
         return work(data, file, json.loads(given.numbers), until)
     make_dataset(given.data, data)
-    done = {trial["trial"] for trial in recorded(file)}
+    done = {trial["trial"] for trial in (*recorded(file), *packed())}
     repeats = range(REPEATS_FROM, REPEATS_FROM + REPEATED)
     wanted = [number for number in (*range(given.trials), *repeats) if number not in done]
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
