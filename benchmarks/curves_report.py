@@ -85,8 +85,8 @@ def noise(curves: Curves) -> str:
     spread = np.std([one - other for one, other in pairs], ddof=1) / np.sqrt(2)
     sampling = np.sqrt(np.mean([p * (1 - p) for p, _ in pairs]) / HOLDOUT_IMAGES)
     return (
-        f"{len(pairs)} configurations trained twice: a final score has a standard deviation of {spread:.4f} over seeds, "
-        f"on the same {HOLDOUT_IMAGES:,} images; other images would add {sampling:.4f}. Over configurations it is "
+        f"{len(pairs)} configurations trained twice: a final score has a standard deviation of {spread:.4f} over "
+        f"seeds, on the same {HOLDOUT_IMAGES:,} images; other images would add {sampling:.4f}. Over configurations it is "
         f"{curves.final.reindex(curves.trials).std():.4f}."
     )
 
@@ -140,16 +140,16 @@ def main() -> None:
     text = [
         "# What early scores say of final ones",
         "",
-        f"{len(curves.trials)} configurations of `space: alexnet`, {TRAIN_IMAGES:,} images of FER-2013's train split, an "
-        f"eighth of AlexNet's width at 48 px, {EPOCHS} epochs, nobody stopped; made with "
+        f"{len(curves.trials)} configurations of `space: alexnet`, {TRAIN_IMAGES:,} images of FER-2013's train split, "
+        f"an eighth of AlexNet's width at 48 px, {EPOCHS} epochs, nobody stopped; made with "
         "`python -m benchmarks.record_curves`, written with `python -m benchmarks.curves_report`.",
         "",
         "![Every curve, and how well each epoch ranks](curves.png)",
         "",
         "## Ranks",
         "",
-        "Spearman's rank correlation of the selection score with the final holdout score (95 % bootstrap interval), and "
-        "how much the best of the third that is kept after so many epochs ends below the best of all.",
+        "Spearman's rank correlation of the selection score with the final holdout score (95 % bootstrap interval), "
+        "and how much the best of the third that is kept after so many epochs ends below the best of all.",
         "",
         *ranking(curves),
         "",
