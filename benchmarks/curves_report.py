@@ -86,8 +86,8 @@ def noise(curves: Curves) -> str:
     sampling = np.sqrt(np.mean([p * (1 - p) for p, _ in pairs]) / HOLDOUT_IMAGES)
     return (
         f"{len(pairs)} configurations trained twice: a final score has a standard deviation of {spread:.4f} over "
-        f"seeds, on the same {HOLDOUT_IMAGES:,} images; other images would add {sampling:.4f}. Over configurations it is "
-        f"{curves.final.reindex(curves.trials).std():.4f}."
+        f"seeds, on the same {HOLDOUT_IMAGES:,} images; other images would add {sampling:.4f}. Over configurations "
+        f"it is {curves.final.reindex(curves.trials).std():.4f}."
     )
 
 

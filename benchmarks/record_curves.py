@@ -10,8 +10,9 @@ epoch, and after the quarters of the first, the selection fold, the trial's own 
 with the last weights and with their moving average, plain and (where training mirrors images) as the mean over image
 and mirror.
 
-Every trial is a line of `DIR/curves.jsonl`, written when it is whole: break it off and begin again at any time. `--pack`
-adds them to `benchmarks/results/curves.parquet`, a row for each trial and epoch. What is in either is not trained again.
+Every trial is a line of `DIR/curves.jsonl`, written when it is whole: break it off and begin again at any time.
+`--pack` adds them to `benchmarks/results/curves.parquet`, a row for each trial and epoch. What is in either is not
+trained again.
 """
 
 from __future__ import annotations
