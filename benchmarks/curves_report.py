@@ -70,7 +70,7 @@ def interval(one: Any, other: Any) -> tuple[float, float]:
     """Returns a 95 % bootstrap interval of Spearman's rank correlation over trials."""
     statistic = lambda a, b: spearmanr(a, b).statistic  # noqa: E731
     found = bootstrap(
-        (one, other), statistic, paired=True, vectorized=False, n_resamples=500, method="percentile", rng=0
+        (one, other), statistic, paired=True, vectorized=False, n_resamples=200, method="percentile", rng=0
     )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
