@@ -96,9 +96,9 @@ class Replica(TrialTraining):
                 logits = model(pixels, training=True)
                 loss = loss_of(labels, logits)
                 share = loss / batch
-            right = tf.equal(tf.argmax(logits, -1), tf.argmax(labels, -1))
+            hits = tf.equal(tf.argmax(logits, -1), tf.argmax(labels, -1))
             gradients = tape.gradient(share, [variable.value for variable in model.trainable_variables])
-            return gradients, summed([loss, tf.reduce_sum(tf.cast(right, tf.float32))])
+            return gradients, summed([loss, tf.reduce_sum(tf.cast(hits, tf.float32))])
 
         def apply(gradients: Any) -> None:
             # TensorFlow 2.21 reduces only what is on a device, and a function's arguments are on none.

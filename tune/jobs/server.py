@@ -175,14 +175,14 @@ class JobsServer:
         Raises:
             JobError: the server stays away for a minute.
         """
-        told, lost = 0, None
+        yielded, lost = 0, None
         while True:
             try:
                 number = 0
                 for line in self._client.lines(job_id, lambda: self.find(job_id)):
                     number += line is not None
-                    if line is None or number > told:
-                        told = max(told, number)
+                    if line is None or number > yielded:
+                        yielded = max(told, number)
                         yield line
             except (*CONNECTION_ERRORS, JobError):
                 pass

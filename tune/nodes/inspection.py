@@ -170,8 +170,8 @@ def _answer(reference: Any, wait_s: float) -> Any:
 def _clock_skew(node: str) -> float | None:
     """Returns a node's clock minus ours; its process is warm by now, so the way there takes milliseconds."""
     sent = time.time()
-    told = _answer(_ask(node, machine.clock), 10.0)
-    return None if isinstance(told, str) else float(told) - (sent + time.time()) / 2
+    answer = _answer(_ask(node, machine.clock), 10.0)
+    return None if isinstance(answer, str) else float(answer) - (sent + time.time()) / 2
 
 
 def _report(node: Mapping[str, Any], here: str, answer: Any, skew_s: float | None) -> NodeReport:

@@ -80,9 +80,8 @@ def _watch(
         elif time.monotonic() >= report_at and not signalled:
             report_at = float("inf")
             print_to_terminal(report(watched))
-    words = give_up(watched)
-    told = end_words()
-    print_to_terminal(told if signalled else words)
+    reason, interrupted = give_up(watched), end_words()  # the latter cleans up, whichever is printed
+    print_to_terminal(interrupted if signalled else reason)
     for process in [watched, *watched.children(recursive=True)]:  # it first: its C code ends it when Ray's processes go
         if process.pid != os.getpid():
             with suppress(psutil.Error):

@@ -132,8 +132,8 @@ class _Assignment:
     def _note_splits(self, splits: Mapping[str, str], note: str | None) -> None:
         if any(folder.casefold() != kind for folder, kind in splits.items()):
             by_kind = {kind: sorted(name for name in splits if splits[name] == kind) for kind in SPLIT_KINDS}
-            told = "; ".join(f"{kind} in {shortened_list(folders)}" for kind, folders in by_kind.items() if folders)
-            self.notes.append(f"folders taken for splits: {told}")
+            listed = "; ".join(f"{kind} in {shortened_list(folders)}" for kind, folders in by_kind.items() if folders)
+            self.notes.append(f"folders taken for splits: {listed}")
         if note:
             self.notes.append(note)
 
