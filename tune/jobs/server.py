@@ -182,7 +182,7 @@ class JobsServer:
                 for line in self._client.lines(job_id, lambda: self.find(job_id)):
                     number += line is not None
                     if line is None or number > yielded:
-                        yielded = max(told, number)
+                        yielded = max(yielded, number)
                         yield line
             except (*CONNECTION_ERRORS, JobError):
                 pass
