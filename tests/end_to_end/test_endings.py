@@ -132,7 +132,9 @@ def test_the_mean_of_the_winners_seeds_is_exported_if_it_gains_and_the_sealed_te
     assert found is not None and len(found["checkpoints"]) == 2 and found["kept"] == (found["mean"] > found["single"])
     exported = found["checkpoints"] if found["kept"] else found["checkpoints"][:1]
     assert list(state.sealed) == ["+".join(exported)]
-    assert len(metrics["ensemble"]) == len(exported) and len(metrics["test"]["by_seed"]) == 2
+    assert (metrics["ensemble"] is not None) is found["kept"] and len(metrics["test"]["by_seed"]) == 2
+    if found["kept"]:
+        assert len(metrics["ensemble"]["members"]) == 2 and metrics["ensemble"]["mean"] == found["mean"]
     assert emotune("show", study.directory) == 0
     assert "of the single model" in capsys.readouterr().out
 

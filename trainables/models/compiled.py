@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 Floats: TypeAlias = NDArray[np.float32]
 
 
-def split_batch(pixels: Any, labels: Any, n: int) -> Iterator[tuple[Any, Any]]:
-    """Cuts a batch into n equal micro-batches; a batch that cannot be cut so stays whole."""
+def split_batch(pixels: Any, labels: Any, weights: Any, n: int) -> Iterator[tuple[Any, Any, Any]]:
+    """Cuts a batch into n equal micro-batches; a batch that cannot be cut so stays whole. Weights may be None."""
     if n == 1 or len(labels) % n:
-        yield pixels, labels
+        yield pixels, labels, weights
     else:
-        yield from zip(np.split(pixels, n), np.split(labels, n), strict=True)
+        several = [None] * n if weights is None else np.split(weights, n)
+        yield from zip(np.split(pixels, n), np.split(labels, n), several, strict=True)
 
 
 def new_model(dataset: Dataset, config: TrialConfig) -> keras.Model:
@@ -119,7 +120,8 @@ def release(model: keras.Model) -> None:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        for variable in [*model.variables, *model.optimizer.variables]:
+        optimizer = getattr(model, "optimizer", None)  # none where it was only loaded to predict
+        for variable in [*model.variables, *(optimizer.variables if optimizer else [])]:
             tf.raw_ops.AssignVariableOp(
                 resource=variable.value.handle, value=tf.zeros([0], variable.value.dtype), validate_shape=False
             )

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.config import TrialConfig
 from trainables.errors import PreprocessingError, nearest
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import would ask the network for a newer version
@@ -226,6 +227,11 @@ def evaluation_pipeline(name: str, strengths: Mapping[str, float], shape: Shape)
 def mirrors(name: str, strengths: Mapping[str, float], shape: Shape) -> bool:
     """Says whether a method mirrors images in training; arguments and errors as in `training_pipeline`."""
     return any(isinstance(step, A.HorizontalFlip) for step in training_pipeline(name, strengths, shape).transforms)
+
+
+def averages_mirror(config: TrialConfig, shape: Shape) -> bool:
+    """Says whether a trial's predictions are the mean over image and mirror: where it has been trained on both."""
+    return config.mirror and mirrors(config.preprocessing, config.model_dump(), shape)
 
 
 def reseed(pipeline: A.Compose, seed: tuple[int, ...]) -> None:

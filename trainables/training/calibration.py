@@ -69,9 +69,10 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
     from trainables.config import TrialConfig, TrialContext
     from trainables.dataset.folds import trial_rows
     from trainables.dataset.node_cache import open_data
-    from trainables.models.compiled import compiled_model
+    from trainables.models.compiled import compiled_model, release
     from trainables.preprocessing.feed import Feed
-    from trainables.training.epochs import EVALUATION_BATCH, averages_mirror
+    from trainables.preprocessing.methods import averages_mirror
+    from trainables.training.epochs import EVALUATION_BATCH
     from trainables.training.process import limit_rows, prepare_process
     from trainables.training.targets import Targets
 
@@ -100,7 +101,7 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
         seconds = time.perf_counter() - started
         return images / seconds if images else len(labels) / max(seconds, 1e-3)
 
-    return Speed(
+    speed = Speed(
         rate(
             feed.training_batches(fit, trial.batch_size, (context.seed, 0), 0),
             lambda pixels, labels: model.train_on_batch(*targets(pixels, labels)),
@@ -110,5 +111,7 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
             lambda pixels, labels: model.predict_on_batch(pixels),
         ),
         len(fit),
-        len(validation) + (2 if averages_mirror(trial, dataset) else 1) * len(selection),
+        len(validation) + (2 if averages_mirror(trial, dataset.info.shape) else 1) * len(selection),
     )
+    release(model)  # another precision, or a trial, may be next in this process
+    return speed

@@ -49,9 +49,9 @@ class Classifier(TrialTraining, Trainable):  # type: ignore[misc]  # Ray says th
 
         Returns:
             `epoch`, `training_*`, `validation_*` and `selection_*` figures, `learning_rate`, `images_per_s` (training),
-            `wait_s` (for data), `epoch_s`, `process_memory_mib`; `should_checkpoint` at a best epoch and at rungs,
-            or always where machines may be taken away; `unreadable`, checkpoints that had to be passed over, in the
-            first epoch.
+            `wait_s` (for data), `epoch_s`, `process_memory_mib`; `should_checkpoint` at a best epoch, at rungs and when
+            the last one is old, or always where machines may be taken away; `unreadable`, checkpoints that had to be
+            passed over, in the first epoch.
 
         Raises:
             TrialFault: whatever went wrong.

@@ -91,10 +91,10 @@ class Replica(TrialTraining):
         def summed(values: Any) -> Any:
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
-        def differentiate(pixels: Any, labels: Any, batch: Any) -> Any:
+        def differentiate(pixels: Any, labels: Any, weights: Any, batch: Any) -> Any:
             with tf.GradientTape() as tape:
                 logits = model(pixels, training=True)
-                loss = loss_of(labels, logits)
+                loss = loss_of(labels, logits, sample_weight=weights)
                 share = loss / batch
             hits = tf.equal(tf.argmax(logits, -1), tf.argmax(labels, -1))
             gradients = tape.gradient(share, [variable.value for variable in model.trainable_variables])
@@ -107,9 +107,9 @@ class Replica(TrialTraining):
         def predict(pixels: Any) -> Any:
             return tf.distribute.get_replica_context().all_gather(model(pixels, training=False), axis=0)
 
-        @tf.function(input_signature=[image, label, tf.TensorSpec(())])  # type: ignore[untyped-decorator]
-        def differentiated(pixels: Any, labels: Any, batch: Any) -> Any:
-            return strategy.run(differentiate, (pixels, labels, batch))
+        @tf.function(input_signature=[image, label, tf.TensorSpec((None,)), tf.TensorSpec(())])  # type: ignore[untyped-decorator]
+        def differentiated(pixels: Any, labels: Any, weights: Any, batch: Any) -> Any:
+            return strategy.run(differentiate, (pixels, labels, weights, batch))
 
         @tf.function  # type: ignore[untyped-decorator]
         def applied(gradients: Any) -> None:
@@ -126,13 +126,12 @@ class Replica(TrialTraining):
     def _own_share(self, batch: Any) -> Any:
         return np.array_split(batch, self._workers)[self._rank]
 
-    def _train_batch(self, pixels: Pixels, labels: Floats) -> tuple[float, float]:
+    def _train_batch(self, pixels: Pixels, labels: Floats, weights: Floats | None) -> tuple[float, float]:
         n, gradients, loss, hits = len(labels), None, 0.0, 0.0
         count = self._micro_batches if n // self._micro_batches >= self._workers else 1  # nobody goes without
-        for part, part_labels in split_batch(pixels, labels, count):
-            part_gradients, sums = self._differentiated(
-                self._own_share(part), self._own_share(part_labels), np.float32(n)
-            )
+        weights = np.ones(n, np.float32) if weights is None else weights
+        for batch in split_batch(pixels, labels, weights, count):
+            part_gradients, sums = self._differentiated(*map(self._own_share, batch), np.float32(n))
             gradients = (
                 part_gradients if gradients is None else [a + b for a, b in zip(gradients, part_gradients, strict=True)]
             )

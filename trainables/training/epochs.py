@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trainables.checkpoint_files import AVERAGE_FILE, MODEL_FILE, STATE_FILE
 from trainables.config import TrialConfig, TrialContext, validation_metric_of
 from trainables.dataset.folds import trial_rows
 from trainables.dataset.node_cache import open_data
-from trainables.dataset.reader import Dataset, Pixels, Rows
+from trainables.dataset.reader import Pixels, Rows
 from trainables.errors import PlaceError
 from trainables.local_copies import local_folder
 from trainables.models.compiled import (
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 EVALUATION_BATCH = 256
 
-_MODEL_FILE, _STATE_FILE, AVERAGE_FILE = "model.keras", "state.json", "average.npz"
 _DROPOUT_STREAM, _WEIGHTS_STREAM = 3, 4
 
 
@@ -71,6 +71,8 @@ class TrialTraining:
     def _start(self, config: dict[str, Any]) -> None:
         import keras
 
+        from trainables.preprocessing.methods import averages_mirror
+
         self._trial = int(config["trial"])
         self._config = TrialConfig.model_validate(config["parameters"]).resolved(self._context)
         self._epoch = 0
@@ -86,7 +88,7 @@ class TrialTraining:
         if self._refit_epochs:  # what is scored has been trained on: nobody may read anything into these scores
             self._fit = np.sort(np.concatenate([self._fit, self._validation, self._selection]))
         self._feed.reconfigure(self._config.preprocessing, self._config.model_dump())
-        self._mirror = averages_mirror(self._config, self._dataset)
+        self._mirror = averages_mirror(self._config, self._dataset.info.shape)
         n_classes = len(self._dataset.info.classes)
         self._targets = Targets(self._config, self._dataset.labels[self._fit], n_classes)
         keras.utils.set_random_seed(combine_seeds((self._context.seed, self._trial, _WEIGHTS_STREAM)))
@@ -169,16 +171,17 @@ class TrialTraining:
             "wait_s": self._feed.wait_s,
         }
 
-    def _train_batch(self, pixels: Pixels, labels: Floats) -> tuple[float, float]:
+    def _train_batch(self, pixels: Pixels, labels: Floats, weights: Floats | None) -> tuple[float, float]:
         """Makes one step of the optimizer; returns the sum of the images' losses and how many were right.
 
         Args:
             pixels: uint8, (n, height, width, channels).
             labels: float32, (n, classes), as `Targets` makes them.
+            weights: float32, (n,), likewise.
         """
         loss, hits = 0.0, 0.0
-        for part, part_labels in split_batch(pixels, labels, self._micro_batches):
-            logs = self._model.train_on_batch(part, part_labels, return_dict=True)
+        for part, part_labels, part_weights in split_batch(pixels, labels, weights, self._micro_batches):
+            logs = self._model.train_on_batch(part, part_labels, part_weights, return_dict=True)
             loss += float(logs["loss"]) * len(part_labels)
             hits += float(logs["accuracy"]) * len(part_labels)
         return loss, hits
@@ -228,7 +231,7 @@ class TrialTraining:
         `state.json`, under a temporary name."""
         folder = Path(checkpoint_dir)
         self._saved_at = time.monotonic()
-        self._model.save(folder / _MODEL_FILE)
+        self._model.save(folder / MODEL_FILE)
         if self._average:
             self._average.save(folder / AVERAGE_FILE)
         state = {
@@ -241,17 +244,17 @@ class TrialTraining:
             "feed_position": {"epoch": self._epoch, "images_seen": self._images_seen},
             "random_state": {"seed": self._context.seed, "trial": self._trial, "next_epoch": self._epoch},
         }
-        temporary = folder / f".{_STATE_FILE}"
+        temporary = folder / f".{STATE_FILE}"
         temporary.write_text(json.dumps(state, indent=1), encoding="utf-8")
-        temporary.replace(folder / _STATE_FILE)
+        temporary.replace(folder / STATE_FILE)
 
     def load_checkpoint(self, checkpoint: str) -> None:
         """Takes up a trial where a checkpoint folder left it."""
         import keras
 
         folder = Path(checkpoint)
-        state = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))
-        saved, average = keras.saving.load_model(folder / _MODEL_FILE), {}
+        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        saved, average = keras.saving.load_model(folder / MODEL_FILE), {}
         if self._config.weight_average:
             average = read_average(folder / AVERAGE_FILE)  # nothing is changed before all of it has been read
         self._load_weights(saved)
@@ -270,10 +273,3 @@ class TrialTraining:
             self._config, saved.optimizer, saved.trainable_variables, micro_batches=self._micro_batches
         )
         self._model = compile_model(saved, optimizer)
-
-
-def averages_mirror(config: TrialConfig, dataset: Dataset) -> bool:
-    """Says whether a trial's predictions are the mean over image and mirror: where it has been trained on both."""
-    from trainables.preprocessing.methods import mirrors
-
-    return config.mirror and mirrors(config.preprocessing, config.model_dump(), dataset.info.shape)

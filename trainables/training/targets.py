@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from trainables.config import TrialConfig
 from trainables.dataset.reader import Pixels
-
-Floats = NDArray[np.float32]
+from trainables.models.compiled import Floats
 
 _MIXUP_STREAM = 5
 
@@ -29,32 +28,42 @@ class Targets:
     def __init__(self, config: TrialConfig, labels: NDArray[np.int32], n_classes: int) -> None:
         self._mixup = config.mixup
         self._weights = class_weights(config.class_weights, labels, n_classes)
-        smooth = config.label_smoothing
-        self._rows = (np.eye(n_classes) * (1 - smooth) + smooth / n_classes).astype(np.float32)
+        smooth = np.float32(config.label_smoothing)
+        # In Keras' order and precision: emotune 0.1 left it to Keras, and its trials are replayed to the last digit.
+        self._rows = np.eye(n_classes, dtype=np.float32) * np.float32(1 - config.label_smoothing)
+        self._rows += smooth / np.float32(n_classes)
+        self._weighted = config.class_weights != "none"
 
     def begin_epoch(self, seed: tuple[int, ...]) -> None:
         """Starts the random stream of an epoch; the same seed gives the same mixtures."""
         self._rng = np.random.default_rng((*seed, _MIXUP_STREAM))
 
-    def __call__(self, pixels: Pixels, labels: NDArray[np.int32]) -> tuple[Pixels, Floats]:
-        """Returns a batch's images and its targets.
+    def __call__(self, pixels: Pixels, labels: NDArray[np.int32]) -> tuple[Pixels, Floats, Floats | None]:
+        """Returns a batch's images, its targets, and what each image weighs in the loss.
 
         Args:
             pixels: uint8, (n, height, width, channels).
             labels: int32, (n,).
 
         Returns:
-            The images, mixed where `mixup` is on, uint8, and the targets, float32, (n, classes): rows of a sum of 1
-            times the class's weight.
+            The images, mixed where `mixup` is on, uint8; the targets, float32, (n, classes), rows of a sum of 1: of
+            others TensorFlow's softmax cross-entropy has a wrong gradient; the weights, float32, (n,), None for 1.
         """
-        targets = self._rows[labels] * self._weights[labels, None]
+        targets = self._rows[labels]
+        weights = self._weights[labels] if self._weighted else None
         if not self._mixup:
-            return pixels, targets
+            return pixels, targets, weights
         # One share for the batch, as the paper's own code has it (Zhang et al.: mixup, 2018), and a partner for each.
         share = np.float32(self._rng.beta(self._mixup, self._mixup))
         partner = self._rng.permutation(len(labels))
         mixed = share * pixels.astype(np.float32) + (1 - share) * pixels[partner].astype(np.float32)
-        return np.rint(mixed).astype(np.uint8), share * targets + (1 - share) * targets[partner]
+        pixels = np.rint(mixed).astype(np.uint8)
+        if weights is None:
+            return pixels, share * targets + (1 - share) * targets[partner], None
+        own, others = share * weights, (1 - share) * weights[partner]
+        weights = own + others
+        own, others = own / weights, others / weights
+        return pixels, own[:, None] * targets + others[:, None] * targets[partner], weights
 
 
 def class_weights(rule: str, labels: NDArray[np.int32], n_classes: int) -> Floats:

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trainables.checkpoint_files import AVERAGE_FILE, MODEL_FILE, STATE_FILE
 from trainables.config import TrialConfig
 from trainables.dataset.reader import Dataset, Rows
-from trainables.models.compiled import Floats, mean_prediction, mirrored, new_model
+from trainables.models.compiled import Floats, mean_prediction, mirrored, new_model, release
 from trainables.models.weight_average import load_average
-from trainables.training.epochs import AVERAGE_FILE, averages_mirror
+from trainables.preprocessing.methods import averages_mirror
 from tune.errors import ExportError
 from tune.export.import_tensorflow import import_tensorflow
 
 if TYPE_CHECKING:
     import keras
 
-_MODEL_FILE, _STATE_FILE = "model.keras", "state.json"
 _BATCH = 128
 
 
@@ -51,6 +51,12 @@ def load_checkpoints(checkpoints: Sequence[Path], dataset: Dataset) -> list[Memb
     return [_load(Path(checkpoint), dataset) for checkpoint in checkpoints]
 
 
+def release_members(members: Sequence[Member]) -> None:
+    """Gives back the memory of members that are not used any more; a trial's share of a GPU may hold few."""
+    for member in members:
+        release(member.model)
+
+
 def logits_of(members: Sequence[Member], dataset: Dataset, rows: Rows) -> Floats:
     """Returns the logits of the mean of the members' probabilities, float32, (n, classes); of one, its own."""
     from trainables.preprocessing.feed import Feed
@@ -64,11 +70,11 @@ def logits_of(members: Sequence[Member], dataset: Dataset, rows: Rows) -> Floats
 
 def _load(checkpoint: Path, dataset: Dataset) -> Member:
     state, config = _read_state(checkpoint)
-    return Member(state, config, _load_model(checkpoint, dataset, config), averages_mirror(config, dataset))
+    return Member(state, config, _load_model(checkpoint, dataset, config), averages_mirror(config, dataset.info.shape))
 
 
 def _read_state(checkpoint: Path) -> tuple[dict[str, Any], TrialConfig]:
-    path = checkpoint / _STATE_FILE
+    path = checkpoint / STATE_FILE
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
         missing = {"trial", "config", "epoch", "best"} - set(state)
@@ -91,7 +97,7 @@ def _load_model(checkpoint: Path, dataset: Dataset, config: TrialConfig) -> kera
             f"An export is written with TensorFlow. Received: Keras, imported before with the backend "
             f"{keras.config.backend()}. Export in a process of its own: emotune export."
         )
-    path = checkpoint / _MODEL_FILE
+    path = checkpoint / MODEL_FILE
     try:
         model = keras.saving.load_model(path, compile=False)
         if config.weight_average:
@@ -99,6 +105,7 @@ def _load_model(checkpoint: Path, dataset: Dataset, config: TrialConfig) -> kera
         if config.precision == "bfloat16":
             trained, model = model, new_model(dataset, config.model_copy(update={"precision": "float32"}))
             model.set_weights(trained.get_weights())
+            release(trained)
     except Exception as error:  # Keras raises whatever its zip, HDF5 and layer readers raise
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise ExportError(f"{path} must be a Keras model. Received: {first_line} Export another checkpoint.") from error

@@ -16,7 +16,7 @@ from trainables.dataset.folds import trial_rows
 from trainables.dataset.reader import Dataset
 from trainables.training.metrics import evaluate
 from trainables.training.process import limit_rows
-from tune.export.checkpoints import load_checkpoints, logits_of
+from tune.export.checkpoints import load_checkpoints, logits_of, release_members
 
 _TIMED_IMAGES = 512
 
@@ -54,4 +54,5 @@ def judge_ensemble(checkpoints: Sequence[Path], dataset: Dataset, context: Trial
     single, mean = score(members[:1]), score(members)
     sign = 1 if context.mode == "max" else -1
     times = {"single_ms": round(ms(members[:1]), 3), "mean_ms": round(ms(members), 3)}
+    release_members(members)
     return {"single": single, "mean": mean, **times, "kept": sign * mean > sign * single}

@@ -29,7 +29,7 @@ from trainables.models.compiled import Floats
 from trainables.places import Place
 from trainables.training.metrics import evaluate, wilson_interval
 from tune.errors import ExportError
-from tune.export.checkpoints import load_checkpoints, logits_of
+from tune.export.checkpoints import Member, load_checkpoints, logits_of, release_members
 from tune.export.destination import atomic_export, check_destination
 from tune.export.graph import write_models
 
@@ -76,6 +76,7 @@ def export_checkpoint(
     selection: Mapping[str, Any],
     sealed: Mapping[str, Any] | None = None,
     confirmation: Mapping[str, Any] | None = None,
+    ensemble: Mapping[str, Any] | None = None,
 ) -> ExportSummary:
     """Writes the export of a checkpoint, or of the mean of several of one configuration; the folder is there whole or
     not at all, and an earlier export gives way last.
@@ -88,6 +89,7 @@ def export_checkpoint(
         study_yaml: The resolved study file's text.
         selection: The trial's metrics on the selection fold at the checkpoint's epoch.
         sealed: What `evaluate_sealed` returned for this checkpoint; None leaves the test split sealed.
+        ensemble: What the selection fold said of the mean of several checkpoints; `selection` is the first one's.
         confirmation: What repeated trainings showed of this configuration, None without any.
 
     Raises:
@@ -109,7 +111,7 @@ def export_checkpoint(
                 "trial": state["trial"],
                 "epoch": state["epoch"],
                 "best": state["best"],
-                "ensemble": [{"trial": m.state["trial"], "epoch": m.state["epoch"]} for m in members],
+                "ensemble": None if len(members) == 1 else {**(ensemble or {}), "members": _numbers(members)},
                 "selection": dict(selection),
                 "confirmation": confirmation,
                 "test": sealed,
@@ -147,7 +149,13 @@ def evaluate_sealed(checkpoints: Path | Sequence[Path], dataset: Dataset) -> dic
     members = load_checkpoints(_as_list(checkpoints), dataset)
     if not len(test_rows(dataset)):
         raise ExportError(f"The data set must have test images. Received: none in {dataset.directory}.")
-    return _scores(logits_of(members, dataset, test_rows(dataset)), dataset)
+    logits = logits_of(members, dataset, test_rows(dataset))
+    release_members(members)
+    return _scores(logits, dataset)
+
+
+def _numbers(members: Sequence[Member]) -> list[dict[str, int]]:
+    return [{"trial": member.state["trial"], "epoch": member.state["epoch"]} for member in members]
 
 
 def _as_list(checkpoints: Path | Sequence[Path]) -> Sequence[Path]:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-from tune.nodes.signals import LIMIT_S, SIGNALS, end_words, print_to_terminal
+from tune.nodes.signals import LIMIT_S, SIGNALS, end_words, print_to_terminal, signals_are_obeyed
 
 Message = Callable[[psutil.Process], str]
 """Makes a line of text from the process that is watched."""
@@ -27,8 +27,9 @@ Message = Callable[[psutil.Process], str]
 def watchdog(*, report_after_s: float, report: Message, limit_s: float, give_up: Message) -> Iterator[None]:
     """Watches over the block from a copy of this process.
 
-    Kills this process and all that it has started after a limit, or `signals.LIMIT_S` after a signal that the block
-    did not obey. Its exit code is then 137 (killed), whatever it would have answered.
+    Kills this process and all that it has started after a limit, or, where `signals.obey_signals` was called,
+    `signals.LIMIT_S` after a signal that the block did not obey. Its exit code is then 137 (killed), whatever it would
+    have answered.
 
     Args:
         report_after_s: seconds after which a line says what is waited for.
@@ -45,20 +46,25 @@ def watchdog(*, report_after_s: float, report: Message, limit_s: float, give_up:
         try:
             os.setsid()  # a Ctrl-C of the terminal is for the watched process alone
             os.close(writer)
+            signal.set_wakeup_fd(-1)
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
             _watch(watched, reader, report_after_s, report, limit_s, give_up)
         finally:
             os._exit(0)
     os.close(reader)
     os.set_blocking(writer, False)
-    main_thread = threading.current_thread() is threading.main_thread()
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False) if main_thread else -1
+    # Not where emotune is a guest: a notebook's kernel bears a Ctrl-C, and has children of its own.
+    commanded = signals_are_obeyed() and threading.current_thread() is threading.main_thread()
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False) if commanded else -1
     try:
         yield
     finally:
-        if main_thread:
+        if commanded:
             signal.set_wakeup_fd(before, warn_on_full_buffer=False)
         os.close(writer)
-        with suppress(ChildProcessError):  # who ignores SIGCHLD has none to wait for
+        with suppress(ChildProcessError, ProcessLookupError):  # who ignores SIGCHLD has none to wait for
+            os.kill(copy, signal.SIGKILL)
             os.waitpid(copy, 0)
 
 
@@ -70,14 +76,14 @@ def _watch(
     report_at, end_at = begun + report_after_s, begun + limit_s
     signalled = False
     while (now := time.monotonic()) < end_at:
-        if select.select([reader], [], [], min(report_at, end_at) - now)[0]:
+        if select.select([reader], [], [], max(0.0, min(report_at, end_at) - now))[0]:
             received = os.read(reader, 1)
             if not received:
                 return
             if received[0] in SIGNALS and not signalled:
-                signalled = True
+                signalled, report_at = True, float("inf")
                 end_at = min(end_at, time.monotonic() + LIMIT_S)
-        elif time.monotonic() >= report_at and not signalled:
+        elif time.monotonic() >= report_at:
             report_at = float("inf")
             print_to_terminal(report(watched))
     reason, interrupted = give_up(watched), end_words()  # the latter cleans up, whichever is printed

@@ -22,6 +22,8 @@ INTERRUPTED: Final = 130
 _terminal = 2
 """Standard error as it was when the process started: later it may go to a file."""
 
+_obeyed = False
+
 _before_end: Callable[[], str] = lambda: "interrupted"  # noqa: E731
 
 
@@ -38,9 +40,14 @@ def obey_signals() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    global _terminal
-    _terminal = os.dup(2)
+    global _terminal, _obeyed
+    _terminal, _obeyed = os.dup(2), True
     threading.Thread(target=_keep_limit, args=(reader,), name="interrupt-limit", daemon=True).start()
+
+
+def signals_are_obeyed() -> bool:
+    """Says whether this process is emotune's own command, which `obey_signals` was called for."""
+    return _obeyed
 
 
 def before_forced_exit(action: Callable[[], str]) -> None:

@@ -98,6 +98,8 @@ def _choose_checkpoints(
     run, checkpoint = best
     wanted = study.spec.export.ensemble
     members = [checkpoint, *_other_seeds(study, journal.state, run)][: None if wanted == "auto" else wanted]
+    if checkpoint in journal.state.sealed:  # the test was opened for it, before there were ensembles
+        return [checkpoint]
     if len(members) == 1 or is_final_fit(run.number):  # the selection fold is among what a final fit was trained on
         return [checkpoint]
     found = journal.state.ensemble
@@ -147,7 +149,7 @@ def _other_seeds(study: StudyFiles, state: StudyState, run: TrialRecord) -> list
         for number in confirmation_numbers(spec, [run.number % SEED_STRIDE])
         if number != run.number
     )
-    found = (study.checkpoint(other) for other in others if other is not None)
+    found = (study.checkpoint(other) for other in others if other is not None and other.state == "complete")
     return [checkpoint for checkpoint in found if checkpoint is not None]
 
 
@@ -241,6 +243,7 @@ def export_run(
             selection={name: value for name, value in metrics.items() if name.startswith("selection_")},
             confirmation=state.confirmed if _belongs_to_winner(state, trial) else None,
             sealed=state.sealed_scores(checkpoints),
+            ensemble=state.ensemble,
         )
 
 

@@ -13,13 +13,14 @@ from trainables.places import Place, is_bucket
 from tune.errors import StudyError
 from tune.study.bucket_study import download_study, working_folder
 from tune.study.spec import StudySpec
+from tune.study.spec_sections import Export
 from tune.study.studies import StudyFiles, read_spec
 from tune.study.study_state import StudyState
 from tune.study.trial_parameters import NEW_STUDY
 from tune.study.yaml_source import write_yaml
 
 _CHANGEABLE = frozenset(
-    "trials time budget confirm export faults resources storage optuna_storage data preemption checkpoint_every".split()
+    "trials time budget confirm faults resources storage optuna_storage data preemption checkpoint_every".split()
 )
 """Keys of a study file that may differ when a study goes on: none changes what a score means (data goes by content)."""
 
@@ -61,13 +62,19 @@ def locate_study(spec: StudySpec) -> StudyFiles:
 
 
 def _with_older_defaults(study: StudyFiles) -> StudyFiles:
-    """Returns the study as its file describes it, but for what it was begun before: that stays as it was then."""
-    if not study.study_file.exists():
-        return study
-    begun, fixed = read_spec(study.study_file), study.spec.fixed
-    older = {name for name, value in NEW_STUDY.items() if name not in begun.fixed and fixed.get(name) == value}
-    kept = {name: value for name, value in fixed.items() if name not in older}
-    return replace(study, spec=study.spec.model_copy(update={"fixed": kept}))
+    """Returns the study as its file describes it, but with the defaults of the day it was begun where it says nothing
+    (or what is the default today)."""
+    try:
+        if not study.study_file.exists() or not study.state().trials:
+            return study
+    except OSError as error:
+        raise _storage_error(study.directory, error) from None
+    begun, spec = read_spec(study.study_file), study.spec
+    older = {name for name, value in NEW_STUDY.items() if spec.fixed.get(name) == value}
+    fixed = {name: value for name, value in spec.fixed.items() if name not in older}
+    fixed |= {name: begun.fixed[name] for name in older if name in begun.fixed}
+    export = begun.export if spec.export == Export() else spec.export
+    return replace(study, spec=spec.model_copy(update={"fixed": fixed, "export": export}))
 
 
 def check_folder(study: StudyFiles, fingerprint: str) -> None:

@@ -97,9 +97,9 @@ def outcome_lines(study: StudyFiles, ended_by: str) -> str:
 
 
 def spent_text(spec: StudySpec, state: StudyState) -> str:
-    """Returns `98 epochs (3 of them twice), 1.2 GPU hours, cost 3.40`, as far as they are counted."""
+    """Returns `98 epochs (3 of them again), 1.2 GPU hours, cost 3.40`, as far as they are counted."""
     spent = state.spent(state.last_event)
-    repeated = f" ({state.epochs_repeated} of them twice)" if state.epochs_repeated else ""
+    repeated = f" ({state.epochs_repeated} of them again)" if state.epochs_repeated else ""
     words = [f"{spent.epochs} epochs{repeated}"]
     if spent.gpu_hours:
         words.append(f"{spent.gpu_hours:.2f} GPU hours")

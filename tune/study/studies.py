@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from search_spaces import WRITTEN
+from trainables.checkpoint_files import AVERAGE_FILE
 from trainables.config import validation_metric_of
 from trainables.places import Place, is_bucket
 from tune.errors import StudyError, nearest
@@ -18,7 +19,7 @@ from tune.study.bucket_study import EXPORT_FOLDER, Mirror, download_study, is_be
 from tune.study.journal import JOURNAL_FILE, Journal, is_locked, replay
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
-from tune.study.trial_record import AVERAGE_FILE, CHECKPOINT_FILES, SEED_STRIDE, TrialRecord, is_final_fit
+from tune.study.trial_record import CHECKPOINT_FILES, SEED_STRIDE, TrialRecord, is_final_fit
 from tune.study.yaml_source import read_yaml
 from tune.yaml_values import WrittenLoader
 
@@ -190,7 +191,10 @@ def read_spec(path: Path) -> StudySpec:
         StudyError: it is damaged.
     """
     try:
-        return StudySpec.model_validate(read_yaml(path, "a study file", WrittenLoader), context=WRITTEN)
+        raw = read_yaml(path, "a study file", WrittenLoader)
+        if isinstance(raw, dict):
+            raw.setdefault("export", {"ensemble": 1})  # emotune 0.1 knew none, and its sealed test is opened already
+        return StudySpec.model_validate(raw, context=WRITTEN)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

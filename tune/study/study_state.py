@@ -42,6 +42,7 @@ class StudyState:
         ended: numbers of the search's trials in the order in which they ended.
         running: numbers of the trials and confirmations that a process is training.
         epochs_trained: every epoch that was reported, also those that a crash made necessary again.
+        epochs_repeated: the latter: no checkpoint held them when a process or a machine was lost.
         gpu_s: seconds for which trials held their GPUs, times their share.
         node_s: seconds times machines.
         cost: what the machines cost, in the study's currency.
@@ -70,6 +71,8 @@ class StudyState:
     ended_by: str = ""
     pid: int = 0
     epochs_trained: int = 0
+    epochs_repeated: int = 0
+    _highest: dict[int, int] = field(default_factory=dict)
     gpu_s: float = 0.0
     node_s: float = 0.0
     cost: float = 0.0
@@ -101,12 +104,6 @@ class StudyState:
     def run(self, number: int) -> TrialRecord:
         """Returns a trial or a confirmation."""
         return self.trials[number] if number < SEED_STRIDE else self.confirmations[number]
-
-    @property
-    def epochs_repeated(self) -> int:
-        """Epochs that were trained again because no checkpoint held them when a process or a machine was lost."""
-        runs = [*self.trials.values(), *self.confirmations.values()]
-        return self.epochs_trained - sum(len(run.epochs) for run in runs)
 
     def spent(self, now: float) -> Usage:
         """Returns what was used up to a time (seconds since 1970); between sessions nothing is."""
@@ -175,6 +172,9 @@ class StudyState:
                 self.running.add(number)
             case "epoch":
                 self.epochs_trained += 1
+                highest = self._highest.get(number, 0)
+                self.epochs_repeated += event["epoch"] <= highest
+                self._highest[number] = max(highest, event["epoch"])
             case "end":
                 self.running.discard(number)
                 if number in self.trials:

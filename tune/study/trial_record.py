@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from search_spaces import Value
+from trainables.checkpoint_files import MODEL_FILE, STATE_FILE
 from trainables.config import validation_metric_of
 from trainables.places import Place
 from trainables.training.fault_kinds import FaultKind
@@ -26,9 +27,8 @@ REFIT_SEED = 900
 """Seed of the final fit on all training images."""
 
 
-CHECKPOINT_FILES = ("model.keras", "state.json")
-AVERAGE_FILE = "average.npz"
-"""What a checkpoint's folder holds; the latter is written last."""
+CHECKPOINT_FILES = (MODEL_FILE, STATE_FILE)
+"""What a checkpoint's folder holds in any case; the latter is written last."""
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,19 @@ from trainables.training.targets import Targets, class_weights
 LABELS = np.array([0, 0, 0, 0, 1], np.int32)
 
 
-def batch(**config: object) -> tuple[np.ndarray, np.ndarray]:
+PIXELS = np.arange(5 * 4, dtype=np.uint8).reshape(5, 2, 2, 1) * 10
+
+
+def weighted_batch(**config: object) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     targets = Targets(TrialConfig.model_validate(config), LABELS, 2)
     targets.begin_epoch((1, 2))
-    return targets(np.arange(5 * 4, dtype=np.uint8).reshape(5, 2, 2, 1) * 10, LABELS)
+    return targets(PIXELS, LABELS)
+
+
+def batch(**config: object) -> tuple[np.ndarray, np.ndarray]:
+    images, targets, weights = weighted_batch(**config)
+    assert weights is None
+    return images, targets
 
 
 def test_labels_are_one_hot_and_images_as_they_are_unless_something_is_asked_for() -> None:
@@ -33,7 +42,32 @@ def test_rare_classes_weigh_more_and_the_mean_over_all_images_stays_1() -> None:
     root = class_weights("sqrt", LABELS, 2)
     assert root[1] / root[0] == pytest.approx(2) and root[LABELS].mean() == pytest.approx(1)
     assert class_weights("balanced", LABELS, 3)[2] == 0
-    assert batch(class_weights="balanced")[1].sum() == pytest.approx(5)
+    _, targets, weights = weighted_batch(class_weights="balanced")
+    assert weights is not None and weights.sum() == pytest.approx(5) and targets.sum(1).tolist() == [1] * 5
+    _, targets, weights = weighted_batch(class_weights="balanced", mixup=1.0)
+    assert weights is not None and targets.sum(1).tolist() == pytest.approx([1] * 5)
+
+
+@pytest.mark.parametrize("mixup", [0.0, 1.0])
+def test_a_weighed_image_moves_the_weights_as_so_many_images_would(mixup: float) -> None:
+    import keras
+
+    from trainables.models.compiled import compile_model
+
+    def step(images: np.ndarray, targets: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+        keras.utils.set_random_seed(0)
+        image = keras.Input((2, 2, 1), dtype="uint8")
+        x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
+        model = keras.Model(image, keras.layers.Dense(2, use_bias=False)(x))
+        compile_model(model, keras.optimizers.SGD(1.0))
+        before = model.get_weights()[0]
+        model.train_on_batch(images, targets, weights)
+        return (model.get_weights()[0] - before) * len(images)
+
+    images, targets, weights = weighted_batch(class_weights="balanced", mixup=mixup)
+    assert weights is not None
+    alone = [float(w) * step(images[i : i + 1], targets[i : i + 1], None) for i, w in enumerate(weights)]
+    np.testing.assert_allclose(step(images, targets, weights), sum(alone), rtol=1e-4, atol=1e-6)
 
 
 def test_mixed_images_and_labels_have_the_same_shares_and_a_seed_repeats_them() -> None:

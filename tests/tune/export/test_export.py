@@ -136,7 +136,7 @@ def test_the_mean_of_several_checkpoints_is_the_same_for_keras_tensorflow_and_pr
     single = summary.size_bytes
     summary = export_checkpoint(both, dataset, tmp_path / "export", study_yaml="", selection={}, sealed=sealed)
     assert summary.size_bytes > 1.6 * single
-    assert [m["trial"] for m in read(summary.directory, "metrics.json")["ensemble"]] == [3, 3]
+    assert [m["trial"] for m in read(summary.directory, "metrics.json")["ensemble"]["members"]] == [3, 3]
 
     rows = rows_of_test(dataset)
     images = dataset.images(rows)

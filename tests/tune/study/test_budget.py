@@ -107,7 +107,7 @@ def test_epochs_that_a_crash_made_necessary_again_are_counted_again() -> None:
     done = record(session(), *events, *events[-1:])
     assert done.spent(2).epochs == 3
     assert sorted(done.trials[0].epochs) == [1, 2]
-    assert done.epochs_repeated == 1 and spent_text(spec(), done) == f"{done.epochs_trained} epochs (1 of them twice)"
+    assert done.epochs_repeated == 1 and spent_text(spec(), done) == f"{done.epochs_trained} epochs (1 of them again)"
 
 
 def test_stagnation_counts_ended_trials_in_the_order_in_which_they_ended() -> None:
