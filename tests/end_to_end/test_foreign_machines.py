@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from tests import ROOT
-from tests.end_to_end.test_interrupt import wait_for_line
 from tests.support.fixtures_study import lines, write_study_file
 
 pytestmark = pytest.mark.slow
@@ -129,19 +128,24 @@ def test_a_temporary_folder_that_cannot_be_written_is_told_and_leaves_nothing(fa
 
 
 SLEEPER = """#!/bin/bash
-case "$*" in *default_worker.py*) exec sleep 600;; esac
+case "$*" in *default_worker.py*) touch "$0.worker"; exec sleep 600;; esac
 exec {python} "$@"
 """
+
+
+def sleeping_python(folder: Path) -> Path:
+    """Writes a Python whose Ray workers sleep; beside it lies `python.worker` from the first that Ray starts."""
+    python = folder / "python"
+    python.write_text(SLEEPER.format(python=sys.executable))
+    python.chmod(0o755)
+    return python
 
 
 @pytest.mark.parametrize("calibrate", ["--calibrate", "--no-calibrate"])
 def test_a_study_whose_workers_do_not_start_ends_by_itself_and_names_the_cause(
     faces: Path, tmp_path: Path, calibrate: str
 ) -> None:
-    file = write_study_file(tmp_path, faces)
-    python = tmp_path / "python"
-    python.write_text(SLEEPER.format(python=sys.executable))
-    python.chmod(0o755)
+    file, python = write_study_file(tmp_path, faces), sleeping_python(tmp_path)
     code = f"import sys; sys.executable = {str(python)!r}; from tune.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-P", "-c", code, "run", str(file), calibrate, "--set", "faults.start_limit_s=8s"],
@@ -165,10 +169,7 @@ def test_a_study_whose_workers_do_not_start_ends_by_itself_and_names_the_cause(
 def test_a_ray_that_does_not_start_ends_the_study_by_itself_or_at_ctrl_c_and_leaves_nothing(
     faces: Path, tmp_path: Path, interrupt: bool
 ) -> None:
-    file = write_study_file(tmp_path, faces)
-    python = tmp_path / "python"
-    python.write_text(SLEEPER.format(python=sys.executable))
-    python.chmod(0o755)
+    file, python = write_study_file(tmp_path, faces), sleeping_python(tmp_path)
     code = (
         "import sys; from tune.cli.main import main; from tune.nodes import process_start, ray_options;"
         f"process_start.RAY_START_LIMIT_S = {120.0 if interrupt else 12.0};"
@@ -183,8 +184,11 @@ def test_a_ray_that_does_not_start_ends_the_study_by_itself_or_at_ctrl_c_and_lea
         text=True,
     )
     if interrupt:
-        wait_for_line(process, lambda line: "starting Ray" in line)
-        time.sleep(6)  # by then it holds Python's lock, and no code of the driver's own runs
+        while not python.with_name(
+            "python.worker"
+        ).exists():  # Ray starts it when the driver waits, holding Python's lock
+            assert process.poll() is None
+            time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         asked = time.monotonic()
     said = process.communicate(timeout=60)[0]
