@@ -33,7 +33,7 @@ import numpy as np
 PARQUET = Path(__file__).parent / "results/curves.parquet"
 TRAIN_IMAGES, HOLDOUT_IMAGES = 4000, 1200
 EPOCHS = 15
-FIXED: dict[str, Any] = {"image_size_px": 48, "width": 0.125, "batch_norm": True, "weight_average": 0.995}
+FIXED: dict[str, Any] = {"image_size_px": 48, "width": 0.125, "batch_norm": True, "weight_average": 0.98}
 REPEATED, REPEATS_FROM = 30, 400
 NEAR_SPREAD = 0.2
 """Standard deviation of a draw near the default, as a share of the parameter's range (of its logarithm)."""

@@ -97,20 +97,13 @@ def rungs_again(found: list[dict[str, Any]], spec: StudySpec) -> list[dict[str, 
     return decided
 
 
-def run_with_kills(
-    file: Path,
-    rng: random.Random,
-    *,
-    driver_kills: int,
-    trial_kills: int,
-    driver_lives_s: tuple[float, float] = (4, 11),
-) -> tuple[int, int]:
+def run_with_kills(file: Path, rng: random.Random, *, driver_kills: int, trial_kills: int) -> tuple[int, int]:
     """Runs a study to its end and kills on the way; returns how many drivers and trials were really killed."""
     killed_drivers = killed_trials = 0
     while True:
         process = start(file)
-        kill_at = time.monotonic() + rng.uniform(*driver_lives_s) if killed_drivers < driver_kills else None
-        next_trial = time.monotonic() + rng.uniform(7, 12)
+        kill_at = time.monotonic() + rng.uniform(4, 12) if killed_drivers < driver_kills else None
+        next_trial = time.monotonic() + rng.uniform(6, 12)
         while process.poll() is None:
             time.sleep(0.2)
             now = time.monotonic()
@@ -129,26 +122,12 @@ def run_with_kills(
             return killed_drivers, killed_trials
 
 
-def test_a_driver_killed_at_twenty_random_moments_loses_and_repeats_nothing(faces: Path, tmp_path: Path) -> None:
+def test_twenty_drivers_and_their_trials_killed_at_random_moments(faces: Path, tmp_path: Path) -> None:
     file = study_file(tmp_path, faces, trials=8)
-    killed, _ = run_with_kills(file, random.Random(1), driver_kills=20, trial_kills=0)
-    assert killed == 20
-    print(json.dumps({"driver kills": killed, "sessions": load_study_folder(tmp_path / "runs/tiny").state().sessions}))
-    assert_nothing_was_lost_or_repeated(tmp_path)
-
-
-def test_trials_killed_at_random_moments_go_on(faces: Path, tmp_path: Path) -> None:
-    file = study_file(tmp_path, faces, trials=6)
-    _, killed = run_with_kills(file, random.Random(2), driver_kills=0, trial_kills=4)
-    assert killed >= 2
+    drivers, trials = run_with_kills(file, random.Random(1), driver_kills=20, trial_kills=10)
     record = load_study_folder(tmp_path / "runs/tiny").state()
-    assert sum(t.restarts for t in record.trials.values()) >= 1
+    print(json.dumps({"drivers": drivers, "trials": trials, "sessions": record.sessions}))
+    assert drivers == 20 and trials >= 4
+    assert sum(t.restarts for t in record.trials.values()) >= 1  # in a session whose driver lived
     assert {f.kind for t in record.trials.values() for f in t.faults} == {"process_died"}
-    assert_nothing_was_lost_or_repeated(tmp_path)
-
-
-def test_drivers_and_trials_killed_at_random_moments(faces: Path, tmp_path: Path) -> None:
-    file = study_file(tmp_path, faces, trials=6)
-    drivers, trials = run_with_kills(file, random.Random(3), driver_kills=3, trial_kills=6, driver_lives_s=(12, 18))
-    assert drivers >= 2 and trials >= 1
     assert_nothing_was_lost_or_repeated(tmp_path)
