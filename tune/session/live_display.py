@@ -45,7 +45,7 @@ class LiveStudy:
 
     def __enter__(self) -> LiveStudy:
         if self._console.is_jupyter:
-            self._live = NotebookCell(self._console.width)
+            self._live = NotebookCell()
             self._live.update(self._render())
         elif self._console.is_terminal:
             self._live = Live(self._render(), console=self._console, auto_refresh=False, transient=False)

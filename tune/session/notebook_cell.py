@@ -6,6 +6,7 @@ rich's own live display (15.0) wants ipywidgets, whose output is gone when the n
 from __future__ import annotations
 
 import io
+import os
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -14,8 +15,8 @@ _PRE = (
     '<pre style="white-space:pre;overflow-x:auto;line-height:normal;'
     "font-family:Menlo,'DejaVu Sans Mono',consolas,'Courier New',monospace\">{code}</pre>"
 )
-WIDTH_COLUMNS = 115
-"""What rich takes a cell to be wide."""
+WIDTH_COLUMNS = int(os.environ.get("JUPYTER_COLUMNS") or 100)
+"""How wide a drawing is: what fits a cell of Jupyter in a window of 1,000 px, or what rich's own variable says."""
 
 
 def as_html(drawn: RenderableType, width_columns: int = WIDTH_COLUMNS) -> str:
@@ -42,7 +43,7 @@ def as_text(drawn: RenderableType, width_columns: int = WIDTH_COLUMNS) -> str:
 class NotebookCell:
     """One output of the running cell; the last drawing stays in the notebook."""
 
-    def __init__(self, width_columns: int) -> None:
+    def __init__(self, width_columns: int = WIDTH_COLUMNS) -> None:
         self._width_columns = width_columns
         self._handle: Any = None
 

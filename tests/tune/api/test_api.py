@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +302,8 @@ def test_a_study_tells_of_its_trials_its_best_and_its_curves(runs: Runs) -> None
     assert study.sealed_test is not None and 0 <= study.sealed_test["accuracy"] <= 1
     assert repr(study) == f"<Study 'tiny' in {study.location}: {study._status()}>"
     html = study._repr_html_()
+    shown = unescape(re.sub(r"<[^>]+>", "", html)).splitlines()
+    assert max(len(line) for line in shown) <= 100  # what a cell shows without being scrolled
     assert "<pre" in html and f"trial {best.number}" in html and "sealed test" in html
 
 
