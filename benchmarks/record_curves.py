@@ -30,6 +30,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.trial_training import open_training
+
 PARQUET = Path(__file__).parent / "results/curves.parquet"
 TRAIN_IMAGES, HOLDOUT_IMAGES = 4000, 1200
 EPOCHS = 15
@@ -103,7 +105,6 @@ def make_dataset(source: Path, target: Path) -> None:
 
 def record(number: int, data: Path) -> dict[str, Any]:
     """Trains a trial to its end and returns its curve."""
-    from trainables.config import TrialConfig, TrialContext
     from trainables.dataset.folds import test_rows
     from trainables.models.compiled import release
     from trainables.models.optimizers import learning_rate_at
@@ -136,29 +137,16 @@ def record(number: int, data: Path) -> dict[str, Any]:
             return {name: round(value, 5) for name, value in found.items()}
 
     values, quarters, epochs = parameters(number), [], []
-    context = TrialContext(
-        dataset=str(data),
-        seed=0,
-        objective="selection_accuracy",
-        mode="max",
-        max_epochs=EPOCHS,
-        rungs=(),
-        selection_share=0.1,
-        cpus=1,
-    )
-    config = TrialConfig.model_validate({**FIXED, **values, "mirror": True})
-    trial = Recorder()
-    trial._open(context)
-    trial._start({"trial": number, "parameters": config.model_dump()})
+    trial = open_training(Recorder(), data, {**FIXED, **values, "mirror": True}, trial=number, max_epochs=EPOCHS)
     began = time.process_time()
     for epoch in range(1, EPOCHS + 1):
         started = time.process_time()
-        rate = learning_rate_at(config, trial._epoch, EPOCHS, trial._plateau)
+        rate = learning_rate_at(trial._config, trial._epoch, EPOCHS, trial._plateau)
         training = trial._train(trial._fit, rate)
         train_s = round(time.process_time() - started, 2)
         trial._epoch += 1
         scores = trial.scores()
-        trial._plateau = trial._plateau.update(scores["validation_average_loss"], config.plateau_patience)
+        trial._plateau = trial._plateau.update(scores["validation_average_loss"], trial._config.plateau_patience)
         loss = training["training_loss"]
         epochs.append({"epoch": epoch, "training_loss": round(loss, 5), "train_s": train_s, **scores})
         if not np.isfinite(loss):

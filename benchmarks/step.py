@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.trial_training import open_training
+
 os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 AT_ONCE = 2
@@ -79,23 +81,10 @@ def run_stock(data: str, folder: str, trials: int, max_epochs: int, images: int)
 
         import ray.tune
 
-        from trainables.config import TrialConfig, TrialContext
         from trainables.training.epochs import TrialTraining
 
-        context = TrialContext(
-            dataset=data,
-            seed=0,
-            objective="selection_accuracy",
-            mode="max",
-            max_epochs=max_epochs,
-            rungs=(),
-            selection_share=0.15,
-            max_images_per_fold=images,
-        )
-        training = TrialTraining()
-        training._open(context)
-        parameters = TrialConfig.model_validate({**FIXED, **values}).model_dump()
-        training._start({"trial": 0, "parameters": parameters})
+        folds = {"selection_share": 0.15, "max_images_per_fold": images}
+        training = open_training(TrialTraining(), data, {**FIXED, **values}, max_epochs=max_epochs, **folds)
         for _ in range(max_epochs):
             result = training._train_epoch()
             figures = {name: result[name] for name in ("selection_accuracy", "epoch_s")}
@@ -126,25 +115,13 @@ def run_stock(data: str, folder: str, trials: int, max_epochs: int, images: int)
 
 def steps(data: Path) -> list[str]:
     """Returns rows: images/s and share of waiting of one trial, plain and with what new studies have."""
-    from trainables.config import TrialConfig, TrialContext
     from trainables.training.epochs import TrialTraining
 
     rows = []
     for method in ("none", "crop", "augment"):
         for name, options in (("plain", {}), ("averaged, mirrored", {"weight_average": 0.995, "mirror": True})):
-            context = TrialContext(
-                dataset=str(data),
-                seed=0,
-                objective="selection_accuracy",
-                mode="max",
-                max_epochs=3,
-                rungs=(),
-                selection_share=0.15,
-            )
-            training = TrialTraining()
-            training._open(context)
-            config = TrialConfig.model_validate({**FIXED, "batch_size": 64, "preprocessing": method, **options})
-            training._start({"trial": 0, "parameters": config.model_dump()})
+            parameters = {**FIXED, "batch_size": 64, "preprocessing": method, **options}
+            training = open_training(TrialTraining(), data, parameters, max_epochs=3, selection_share=0.15)
             epochs = [training._train_epoch() for _ in range(3)][1:]
             speed = sum(epoch["images_per_s"] for epoch in epochs) / len(epochs)
             waited = sum(epoch["wait_s"] for epoch in epochs) / sum(epoch["epoch_s"] for epoch in epochs)

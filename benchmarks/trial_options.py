@@ -24,6 +24,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from benchmarks.trial_training import open_training
+
 RESULTS = Path(__file__).parent / "results/trial-options.jsonl"
 
 HAND_SET: dict[str, Any] = {
@@ -97,29 +99,13 @@ def start(given: argparse.Namespace, name: str, seed: int) -> None:
 
 def run(data: Path, name: str, seed: int, budget_s: float, sealed: bool) -> dict[str, Any]:
     """Trains one configuration for so much processor time; returns its scores."""
-    from trainables.config import TrialConfig, TrialContext
     from trainables.dataset.folds import test_rows
     from trainables.training.epochs import TrialTraining
 
-    config = TrialConfig.model_validate({**HAND_SET, **VARIANTS[name]})
-    context = TrialContext(
-        dataset=str(data),
-        seed=seed,
-        objective="selection_accuracy",
-        mode="max",
-        max_epochs=1,
-        rungs=(),
-        selection_share=0.1,
-        cpus=1,
-    )
-    job = {"trial": 0, "parameters": config.model_dump(), "study": context.model_dump()}
-    training = TrialTraining()
-    training._open(context)
-    training._start(job)
-    epoch_s = processor_s_of_an_epoch(training)
+    parameters = {**HAND_SET, **VARIANTS[name]}
+    epoch_s = processor_s_of_an_epoch(open_training(TrialTraining(), data, parameters, seed=seed))
     epochs = max(1, round(budget_s / epoch_s))
-    training._context = context.model_copy(update={"max_epochs": epochs})
-    training._start(job)
+    training = open_training(TrialTraining(), data, parameters, seed=seed, max_epochs=epochs)
     started, began = time.process_time(), time.perf_counter()
     curve = [training._train_epoch() for _ in range(epochs)]
     used_s = time.process_time() - started
@@ -142,7 +128,7 @@ def run(data: Path, name: str, seed: int, budget_s: float, sealed: bool) -> dict
         "curve": [round(e["selection_accuracy"], 4) for e in curve],
         "selection": scores(training._selection),
         "test": scores(test_rows(training._dataset)) if sealed else None,
-        "config": {**HAND_SET, **VARIANTS[name]},
+        "config": parameters,
         "machine": platform.processor() or platform.machine(),
         "date": time.strftime("%Y-%m-%d"),
     }

@@ -1,0 +1,41 @@
+"""A trial's training in this process, opened as a study's trial process opens it: for benchmarks that need no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from trainables.training.epochs import TrialTraining
+
+    Training = TypeVar("Training", bound=TrialTraining)
+
+
+def open_training(
+    training: Training, data: Path | str, parameters: Mapping[str, Any], *, trial: int = 0, **context: Any
+) -> Training:
+    """Opens a data set for a fresh training and begins a trial on it.
+
+    Args:
+        training: A `TrialTraining`, or a class of the benchmark's own that is one.
+        data: The data set's folder.
+        parameters: Of the trial, as in `TrialConfig`; what is missing has its default.
+        trial: Its number, a part of its seeds.
+        context: What differs from one core, seed 0, one epoch, no rungs, and a tenth of the pool to select on.
+    """
+    from trainables.config import TrialConfig, TrialContext
+
+    given: dict[str, Any] = {
+        "dataset": str(data),
+        "seed": 0,
+        "objective": "selection_accuracy",
+        "mode": "max",
+        "max_epochs": 1,
+        "rungs": (),
+        "selection_share": 0.1,
+        **context,
+    }
+    training._open(TrialContext.model_validate(given))
+    training._start({"trial": trial, "parameters": TrialConfig.model_validate(dict(parameters)).model_dump()})
+    return training
