@@ -16,35 +16,28 @@ stock-tpe  the same with our sampler, so that only what is told differs
 from __future__ import annotations
 
 import argparse
-import heapq
 import importlib.metadata
-import logging
 import math
 import statistics
 import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import optuna
-from ray.tune.schedulers import ASHAScheduler, TrialScheduler
-from ray.tune.search.optuna import OptunaSearch
 from scipy import stats
 
-from tune.search.optuna_searcher import OptunaSearcher
-from tune.search.optuna_study import make_sampler, rebuild_optuna_study
-from tune.search.scheduler import AshaScheduler, Rungs
-from tune.study.journal import Journal
+from benchmarks.sides import Emotune, RayTune, Side, be_quiet, simulate
+from tune.search.optuna_study import make_sampler
 from tune.study.spec import StudySpec
 
 AT_ONCE = 4
+RUNGS = {"grace_period": 1, "reduction_factor": 3}
 FADING = 0.01
 """How much a score falls with each epoch once a trial overfits, in the second of the two worlds."""
 SPEC = StudySpec.model_validate(
@@ -80,7 +73,7 @@ class Curve:
     noise: float = 0.01
     fading: float = 0.0
 
-    def score(self, values: dict[str, Any], epoch: int) -> float:
+    def score(self, values: Mapping[str, Any], epoch: int) -> float:
         """Returns the noise-free score after an epoch (from 1)."""
         rng = np.random.default_rng(self.world)
         centre = dict(zip(("sgd", "adam", "adamw", "rmsprop"), rng.uniform(-4.2, -1.8, 4), strict=True))
@@ -96,127 +89,21 @@ class Curve:
         faded = self.fading * max(0.0, epoch - 4 - 20 * values["dropout"])
         return float(max(0.14, final * (1 - math.exp(-epoch / pace)) - faded))
 
-    def observed(self, values: dict[str, Any], epoch: int) -> float:
+    def epoch_s(self, values: Mapping[str, Any]) -> float:
+        """Returns that every epoch takes a second."""
+        return 1.0
+
+    def observed(self, values: Mapping[str, Any], epoch: int) -> float:
         """Returns the score with the noise that this configuration has in this epoch."""
         key = zlib.crc32(repr((self.world, sorted(values.items()), epoch)).encode())
         return self.score(values, epoch) + float(np.random.default_rng(key).normal(0, self.noise))
 
 
-class Side(Protocol):
-    """One of the peers."""
-
-    def begin(self, name: str) -> dict[str, Any]:
-        """Returns the next configuration."""
-
-    def report(self, name: str, epoch: int, value: float) -> bool:
-        """Takes an epoch's score; returns whether the trial ends with it."""
-
-    def close(self) -> None:
-        """Lets its files go."""
-
-
-class Ours:
-    """Our searcher and rungs, with a real journal."""
-
-    def __init__(self, seed: int, folder: Path) -> None:
-        spec = SPEC.model_copy(update={"seed": seed})
-        self._journal = Journal(folder / "journal.jsonl")
-        self._queue = OptunaSearcher(rebuild_optuna_study(folder / "optuna.log", spec, []), spec, self._journal)
-        rungs = Rungs(spec.asha.rungs, spec.asha.reduction_factor, "max")
-        self._asha = AshaScheduler(rungs, spec.objective, lambda d: self._journal.append("rung", **vars(d)), lambda: "")
-        self._trials: dict[str, int] = {}
-
-    def begin(self, name: str) -> dict[str, Any]:
-        """Asks the searcher."""
-        self._trials[name] = self._queue.suggest(name)["trial"]
-        self._journal.append("started", trial=self._trials[name])
-        return dict(self._journal.state.trials[self._trials[name]].values)
-
-    def report(self, name: str, epoch: int, value: float) -> bool:
-        """Tells scheduler and searcher in Ray's order."""
-        number, last = self._trials[name], epoch >= SPEC.asha.max_epochs
-        metrics = {"selection_accuracy": value, "validation_accuracy": value}
-        result = {"epoch": epoch, "trial": number, **metrics}
-        self._journal.append("epoch", trial=number, epoch=epoch, metrics=metrics)
-        trial: Any = SimpleNamespace(config={"trial": number})
-        controller: Any = None
-        stop = last or self._asha.on_trial_result(controller, trial, result) == TrialScheduler.STOP
-        if stop:
-            self._queue.on_trial_complete(name, result=result)
-        else:
-            self._queue.on_trial_result(name, result)
-        return stop
-
-    def close(self) -> None:
-        """Closes the journal."""
-        self._journal.close()
-
-
-class Stock:
-    """Ray's own searcher and scheduler."""
-
-    def __init__(self, seed: int, folder: Path, sampler: Callable[[int], optuna.samplers.BaseSampler | None]) -> None:
-        self._search = OptunaSearch(
-            space=lambda trial: SPEC.space.suggest(trial) and None,
-            metric="value",
-            mode="max",
-            points_to_evaluate=[SPEC.space.defaults()],
-            sampler=sampler(seed),
-            **({} if sampler(seed) else {"seed": seed}),
-        )
-        self._asha = ASHAScheduler(
-            metric="value", mode="max", max_t=SPEC.asha.max_epochs, grace_period=1, reduction_factor=3
-        )
-        self._stubs: dict[str, Any] = {}
-
-    def begin(self, name: str) -> dict[str, Any]:
-        """Asks the searcher and adds the trial to the scheduler."""
-        values = dict(self._search.suggest(name) or {})
-        controller: Any = None
-        self._stubs[name] = SimpleNamespace(trial_id=name)
-        self._asha.on_trial_add(controller, self._stubs[name])
-        return values
-
-    def report(self, name: str, epoch: int, value: float) -> bool:
-        """Tells scheduler and searcher in Ray's order."""
-        result = {"training_iteration": epoch, "value": value}
-        controller: Any = None
-        if self._asha.on_trial_result(controller, self._stubs[name], result) == TrialScheduler.CONTINUE:
-            self._search.on_trial_result(name, result)
-            return False
-        self._asha.on_trial_complete(controller, self._stubs[name], result)
-        self._search.on_trial_complete(name, result=result)
-        return True
-
-    def close(self) -> None:
-        """Does nothing: Ray's searcher holds no file."""
-
-
 SIDES: dict[str, Callable[[int, Path], Side]] = {
-    "ours": Ours,
-    "stock": lambda seed, folder: Stock(seed, folder, lambda seed: None),
-    "stock-tpe": lambda seed, folder: Stock(seed, folder, lambda seed: make_sampler(seed, SPEC.startup_trials, 0)),
+    "ours": lambda seed, folder: Emotune(seed, folder, SPEC),
+    "stock": lambda seed, folder: RayTune(seed, SPEC, scheduler=RUNGS),
+    "stock-tpe": lambda seed, folder: RayTune(seed, SPEC, lambda s: make_sampler(s, SPEC.startup_trials, 0), RUNGS),
 }
-
-
-def simulate(side: Side, curve: Curve, epochs: int) -> float:
-    """Lets a side search with so many epochs; returns the noise-free score of the epoch it would choose."""
-    running: list[tuple[float, str]] = []
-    trials: dict[str, tuple[dict[str, Any], int]] = {}
-    best = (-math.inf, 0.0)
-    for used in range(epochs):
-        while len(running) < AT_ONCE:
-            name = f"t{len(trials)}"
-            trials[name] = (side.begin(name), 0)
-            heapq.heappush(running, (float(used) + 0.01 * len(running), name))
-        now, name = heapq.heappop(running)
-        values, epoch = trials[name][0], trials[name][1] + 1
-        trials[name] = (values, epoch)
-        value = curve.observed(values, epoch)
-        best = max(best, (value, curve.score(values, epoch)))
-        if not side.report(name, epoch, value):
-            heapq.heappush(running, (now + AT_ONCE, name))
-    return best[1]
 
 
 def compare(seeds: int, epochs: int, fading: float) -> dict[str, list[float]]:
@@ -226,7 +113,8 @@ def compare(seeds: int, epochs: int, fading: float) -> dict[str, list[float]]:
         for name, make in SIDES.items():
             with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
                 with closing(make(seed, Path(folder))) as side:
-                    found[name].append(simulate(side, Curve(seed, fading=fading), epochs))
+                    history = simulate(side, Curve(seed, fading=fading), workers=AT_ONCE, budget_s=epochs / AT_ONCE)
+                    found[name].append(history[-1].score)
     return found
 
 
@@ -262,8 +150,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=600)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    be_quiet()
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "optuna"))
     text = "\n\n".join(
         [

@@ -5,10 +5,10 @@
 
 `space: alexnet`, all of it, an eighth of AlexNet's width at 48 px, 4,000 training images and 1,200 of a holdout, both
 from the train split: the sealed test has no part in this. Trial 0 is the default configuration, every third draw is
-near it, the others are random; trials 400 to 429 are trials 0 to 29 with another seed. Nobody is stopped. After each
-epoch, and after the quarters of the first, the selection fold, the trial's own validation and the holdout are scored
-with the last weights and with their moving average, plain and (where training mirrors images) as the mean over image
-and mirror.
+near it, the others are random (SGD's learning rates 30 times as large, Lion's a tenth); trials 400 to 429 are trials 0
+to 29 with another seed. Nobody is stopped. After each epoch, and after the quarters of the first, the selection fold is
+scored with the last weights and with their moving average, plain and (where training mirrors images) as the mean over
+image and mirror; the trial's own validation and the holdout with the average, and at the end the holdout in every way.
 
 Every trial is a line of `DIR/curves.jsonl`, written when it is whole: break it off and begin again at any time.
 `--pack` adds them to `benchmarks/results/curves.parquet`, a row for each trial and epoch. What is in either is not
@@ -39,6 +39,8 @@ FIXED: dict[str, Any] = {"image_size_px": 48, "width": 0.125, "batch_norm": True
 REPEATED, REPEATS_FROM = 30, 400
 NEAR_SPREAD = 0.2
 """Standard deviation of a draw near the default, as a share of the parameter's range (of its logarithm)."""
+RATE_SCALE = {"sgd": 30.0, "lion": 0.1}
+"""By how much a learning rate is multiplied: the curves are to cover what each optimizer could be given."""
 KEPT_CHOICE = 0.6
 """How likely a draw near the default keeps a choice."""
 
@@ -81,7 +83,8 @@ def parameters(number: int) -> dict[str, Any]:
     number = number - REPEATS_FROM if number >= REPEATS_FROM else number
     if number == 0:
         return dict(space.defaults())
-    return dict(space.suggest(Draw(number, {name: p.default for name, p in space.parameters.items()})))
+    values = dict(space.suggest(Draw(number, {name: p.default for name, p in space.parameters.items()})))
+    return {**values, "learning_rate": values["learning_rate"] * RATE_SCALE.get(values["optimizer"], 1.0)}
 
 
 def make_dataset(source: Path, target: Path) -> None:
@@ -123,17 +126,19 @@ def record(number: int, data: Path) -> dict[str, Any]:
                 quarters.append({"epoch": round(self.batches / steps, 2), **self.scores()})
             return done
 
-        def scores(self) -> dict[str, float]:
+        def scores(self, *, whole: bool = False) -> dict[str, float]:
+            """Scores what a search may look at, and the holdout; `whole`: the holdout in every way."""
             folds = {"validation": self._validation, "selection": self._selection, "holdout": test_rows(self._dataset)}
+            wanted = [("selection", "last"), ("validation", "average"), ("selection", "average")]
+            wanted += [("holdout", "average"), ("holdout", "last")] if whole else [("holdout", "average")]
             found = {}
-            for weights in ("last", "average"):
+            for fold, weights in wanted:
                 with self._average.in_place() if weights == "average" else nullcontext():
-                    for fold, rows in folds.items():
-                        both = self._mirror and weights == "average" and fold != "validation"
-                        for mirror in (False, True) if both else (False,):
-                            scored = self._evaluate(rows, mirror=mirror)
-                            name = f"{fold}_{weights}{'_mirror' if mirror else ''}"
-                            found[name], found[f"{name}_loss"] = scored["accuracy"], scored["loss"]
+                    both = self._mirror and weights == "average" and (fold == "selection" or whole)
+                    for mirror in (False, True) if both and fold != "validation" else (False,):
+                        scored = self._evaluate(folds[fold], mirror=mirror)
+                        name = f"{fold}_{weights}{'_mirror' if mirror else ''}"
+                        found[name], found[f"{name}_loss"] = scored["accuracy"], scored["loss"]
             return {name: round(value, 5) for name, value in found.items()}
 
     values, quarters, epochs = parameters(number), [], []
@@ -145,7 +150,7 @@ def record(number: int, data: Path) -> dict[str, Any]:
         training = trial._train(trial._fit, rate)
         train_s = round(time.process_time() - started, 2)
         trial._epoch += 1
-        scores = trial.scores()
+        scores = trial.scores(whole=epoch == EPOCHS)
         trial._plateau = trial._plateau.update(scores["validation_average_loss"], trial._config.plateau_patience)
         loss = training["training_loss"]
         epochs.append({"epoch": epoch, "training_loss": round(loss, 5), "train_s": train_s, **scores})

@@ -1,0 +1,163 @@
+"""Searches of the whole space beside one another, on recorded learning curves: who finds the better model, and when.
+
+    python -m benchmarks.search [--seeds 50] [--workers 2 8 64] [--sides NAME ...] [--output FILE]
+
+Nothing is trained: `benchmarks.record_curves` did that, and `benchmarks.surrogate` fills in what was not drawn. Samplers,
+schedulers and queues are the real objects. Everybody gets the same wall time, in which a worker trains as many epochs of
+average length as `--epochs` says, and pays for starting a trial what was measured (`START_EPOCHS`). Every seed is a
+surrogate of its own, the same for all sides. The score is what the model that a side would export is worth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from scipy.stats import bootstrap, trim_mean
+
+from benchmarks.record_curves import EPOCHS
+from benchmarks.sides import Emotune, Found, OptunaAlone, RandomSearch, RayTune, Side, be_quiet, simulate
+from benchmarks.surrogate import Recorded, Surrogate, held_out_error
+from search_spaces import builtin_spaces
+from tune.study.spec import StudySpec
+
+START_EPOCHS = {"warm": 0.03, "process": 0.2}
+"""What a trial costs before its first epoch, in epochs: a warm process, or a fresh one that imports TensorFlow."""
+
+
+class Contestant(NamedTuple):
+    """A side, by what makes it from a seed, a folder and the epochs that the budget holds."""
+
+    make: Callable[[int, Path, int], Side]
+    start: str = "process"
+    weights: str = "average"
+
+
+def study(**changes: Any) -> StudySpec:
+    """Returns a study of the whole space; changes are those of a study file."""
+    given = {
+        "name": "simulated",
+        "data": "none",
+        "trials": 1_000_000,
+        "space": yaml.safe_load(builtin_spaces()["alexnet"].read_text()),
+        "asha": {"max_epochs": EPOCHS},
+        "confirm": {"top": 0},
+    }
+    return StudySpec.model_validate(given | changes)
+
+
+def emotune(**changes: Any) -> Contestant:
+    """Returns our side, with changes of the study file."""
+    spec = study(**changes)
+    return Contestant(lambda seed, folder, epochs: Emotune(seed, folder, spec), "warm")
+
+
+def sides() -> Mapping[str, Contestant]:
+    """Returns everybody by name."""
+    spec = study()
+    stock = lambda seed, folder, epochs: RayTune(seed, spec)  # noqa: E731
+    return {
+        "random search": Contestant(lambda seed, folder, epochs: RandomSearch(seed, spec)),
+        "one epoch, then the best 3": Contestant(
+            lambda seed, folder, epochs: RandomSearch(seed, spec, first_round=max(4, epochs - 3 * (EPOCHS - 1)), top=3)
+        ),
+        "Optuna: TPE, Hyperband": Contestant(lambda seed, folder, epochs: OptunaAlone(seed, spec)),
+        "stock Ray Tune": Contestant(stock, weights="last"),
+        "stock Ray Tune, our trial": Contestant(stock),
+        "emotune": emotune(),
+    }
+
+
+def run(name: str, found: Contestant, recorded: Recorded, seed: int, workers: int, epochs: float) -> list[Found]:
+    """Lets a side search one world."""
+    mean_s = float(recorded.seconds.mean())
+    world = Surrogate(recorded, seed, found.weights)
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        with closing(found.make(seed, Path(folder), round(workers * epochs))) as side:
+            start_s = START_EPOCHS[found.start] * mean_s
+            return simulate(side, world, workers=workers, budget_s=epochs * mean_s, start_s=start_s)
+
+
+def interquartile_mean(values: Any) -> tuple[float, float, float]:
+    """Returns the mean of the middle half, and its 95 % bootstrap interval."""
+    middle = lambda sample, axis=-1: trim_mean(sample, 0.25, axis=axis)  # noqa: E731
+    interval = bootstrap((values,), middle, n_resamples=2000, method="percentile", rng=0).confidence_interval
+    return float(middle(np.asarray(values))), float(interval.low), float(interval.high)
+
+
+def score_at(history: list[Found], at_s: float) -> float:
+    """Returns what a side would have exported at a moment; 0 before its first epoch."""
+    return max(((found.at_s, found.score) for found in history if found.at_s <= at_s), default=(0.0, 0.0))[1]
+
+
+def table(results: Mapping[str, list[list[Found]]], budget_s: float) -> list[str]:
+    """Returns a row for each side: score at a quarter, half and all of the time, trials, and our time to that score."""
+    lines = [
+        "| side | at 1/4 | at 1/2 | at the end | emotune minus it | trials | emotune is there after |",
+        "|---" * 7 + "|",
+    ]
+    ours = results.get("emotune", [])
+    moments = np.linspace(0, budget_s, 101)[1:]
+    for name, histories in results.items():
+        cells = []
+        for share in (0.25, 0.5, 1.0):
+            mean, low, high = interquartile_mean([score_at(history, share * budget_s) for history in histories])
+            cells.append(f"{mean:.4f} ({low:.4f} to {high:.4f})")
+        final = mean
+        gap, when = "", ""
+        if ours and name != "emotune":
+            gaps = [score_at(a, budget_s) - score_at(b, budget_s) for a, b in zip(ours, histories, strict=True)]
+            mean, low, high = interquartile_mean(gaps)
+            gap = f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
+            reached = [m for m in moments if trim_mean([score_at(history, m) for history in ours], 0.25) >= final]
+            when = f"{reached[0] / budget_s:.0%} of the time" if reached else "not in it"
+        trials = np.median([history[-1].trials for history in histories])
+        lines.append(f"| {name} | {' | '.join(cells)} | {gap} | {trials:g} | {when} |")
+    return lines
+
+
+def main() -> None:
+    """Runs the sides and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--workers", type=int, nargs="+", default=[2, 8, 64])
+    parser.add_argument("--epochs", type=float, default=57.0)
+    parser.add_argument("--sides", nargs="*")
+    parser.add_argument("--output", type=Path)
+    given = parser.parse_args()
+    be_quiet()
+    recorded = Recorded()
+    error, ranks = held_out_error(recorded)
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "optuna"))
+    lines = [
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, {versions}; {given.seeds} seeds. "
+        f"{len(recorded.values)} recorded trials; on those that they have not seen, the trees are off by {error:.3f} "
+        f"and rank with a correlation of {ranks:.2f}.",
+    ]
+    for workers in given.workers:
+        results: dict[str, list[list[Found]]] = {}
+        for name, contestant in sides().items():
+            if not given.sides or name in given.sides:
+                results[name] = [
+                    run(name, contestant, recorded, seed, workers, given.epochs) for seed in range(given.seeds)
+                ]
+        lines += ["", f"{workers} workers, {given.epochs:g} epochs each:", ""]
+        lines += table(results, given.epochs * float(recorded.seconds.mean()))
+    text = "\n".join(lines)
+    print(text)
+    if given.output:
+        given.output.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
