@@ -3,12 +3,13 @@
     python -m benchmarks.record_curves DATA [--trials 400] [--at-once 2] [--work DIR] [--minutes N]
     python -m benchmarks.record_curves DATA --pack          # the Parquet file from what has been recorded
 
-`space: alexnet`, all of it, an eighth of AlexNet's width at 48 px, 4,000 training images and 1,200 of a holdout, both
-from the train split: the sealed test has no part in this. Trial 0 is the default configuration, every third draw is
-near it, the others are random (SGD's learning rates 30 times as large, Lion's a tenth); trials 400 to 429 are trials 0
-to 29 with another seed. Nobody is stopped. After each epoch, and after the quarters of the first, the selection fold is
-scored with the last weights and with their moving average, plain and (where training mirrors images) as the mean over
-image and mirror; the trial's own validation and the holdout with the average, and at the end the holdout in every way.
+The whole of `recorded_space.yaml`, an eighth of AlexNet's width at 48 px, 4,000 training images and 1,200 of a holdout,
+both from the train split: the sealed test has no part in this. Trial 0 is the default configuration, every third draw
+is near it, the others are random (SGD's learning rates 30 times as large, Lion's a tenth); trials 400 to 429 are trials
+0 to 29 with another seed. Nobody is stopped. After each epoch, and after the quarters of the first, the selection fold
+is scored with the last weights and with their moving average, plain and (where training mirrors images) as the mean
+over image and mirror; the trial's own validation and the holdout with the average, and at the end the holdout in every
+way.
 
 Every trial is a line of `DIR/curves.jsonl`, written when it is whole: break it off and begin again at any time.
 `--pack` adds them to `benchmarks/results/curves.parquet`, a row for each trial and epoch. What is in either is not
@@ -33,6 +34,7 @@ import numpy as np
 from benchmarks.trial_training import open_training
 
 PARQUET = Path(__file__).parent / "results/curves.parquet"
+SPACE = Path(__file__).parent / "recorded_space.yaml"
 TRAIN_IMAGES, HOLDOUT_IMAGES = 4000, 1200
 EPOCHS = 15
 FIXED: dict[str, Any] = {"image_size_px": 48, "width": 0.125, "batch_norm": True, "weight_average": 0.98}
@@ -77,9 +79,9 @@ def parameters(number: int) -> dict[str, Any]:
     """Returns the values of a trial's parameters; a repeat has those of the trial that it repeats."""
     import yaml
 
-    from search_spaces import SearchSpace, builtin_spaces
+    from search_spaces import SearchSpace
 
-    space = SearchSpace.model_validate(yaml.safe_load(builtin_spaces()["alexnet"].read_text()))
+    space = SearchSpace.model_validate(yaml.safe_load(SPACE.read_text()))
     number = number - REPEATS_FROM if number >= REPEATS_FROM else number
     if number == 0:
         return dict(space.defaults())

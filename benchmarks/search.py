@@ -2,10 +2,11 @@
 
     python -m benchmarks.search [--seeds 50] [--workers 2 8 64] [--sides NAME ...] [--output FILE]
 
-Nothing is trained: `benchmarks.record_curves` did that, and `benchmarks.surrogate` fills in what was not drawn. Samplers,
-schedulers and queues are the real objects. Everybody gets the same wall time, in which a worker trains as many epochs of
-average length as `--epochs` says, and pays for starting a trial what was measured (`START_EPOCHS`). Every seed is a
-surrogate of its own, the same for all sides. The score is what the model that a side would export is worth.
+Nothing is trained: `benchmarks.record_curves` did that, and `benchmarks.surrogate` fills in what was not drawn.
+Samplers, schedulers and queues are the real objects. Everybody gets the same wall time, in which a worker trains as
+many epochs of average length as `--epochs` says, and pays for starting a trial what was measured (`START_EPOCHS`).
+Every seed is a surrogate of its own, the same for all sides. The score is what the model that a side would export is
+worth.
 """
 
 from __future__ import annotations

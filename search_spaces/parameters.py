@@ -60,8 +60,22 @@ def _integer_value(value: object) -> object:
     return _number_value(value)
 
 
+def value_text(value: Value) -> str:
+    """Returns a value as `scale_by` names it; 64 and 64.0 are one."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.9g}" if isinstance(value, int | float) else value
+
+
+def _factors_by_text(raw: object) -> object:
+    if not isinstance(raw, Mapping):
+        raise ValueError("must have a factor for each value, for instance {sgd: 30}")
+    return {value_text(key) if isinstance(key, bool | int | float) else key: factor for key, factor in raw.items()}
+
+
 Value = Annotated[StrictBool | StrictInt | StrictFloat | StrictStr, BeforeValidator(_scalar_value)]
 _Float = Annotated[float, BeforeValidator(_number_value)]
+_Factor = Annotated[_Float, Field(gt=0, allow_inf_nan=False)]
 _Int = Annotated[StrictInt, BeforeValidator(_integer_value)]
 
 
@@ -88,13 +102,21 @@ class _Parameter(BaseModel, frozen=True, extra="forbid"):
             for name, wanted in self.conditions().items()
         )
 
+    def factor(self, values: Mapping[str, Value]) -> float:
+        """Returns what the range is multiplied by under the values chosen so far."""
+        return 1.0
+
     def conditions(self) -> dict[str, list[Value]]:
         """Returns `when` with every single value as a list of one."""
         return {name: wanted if isinstance(wanted, list) else [wanted] for name, wanted in self.when.items()}
 
 
 class FloatParameter(_Parameter, frozen=True):
-    """A float in [low, high], uniform, in steps, or uniform in its logarithm."""
+    """A float in [low, high], uniform, in steps, or uniform in its logarithm.
+
+    Range and default are multiplied by the factors that `scale_by` has for the values of other parameters: what suits
+    one optimizer is 30 times too small for another. Optuna is told what it was before, so that it learns for all.
+    """
 
     type: Literal["float"]
     low: _Float = Field(allow_inf_nan=False)
@@ -102,10 +124,13 @@ class FloatParameter(_Parameter, frozen=True):
     default: _Float = Field(allow_inf_nan=False)
     log: StrictBool = False
     step: _Float | None = Field(None, gt=0, allow_inf_nan=False)
+    scale_by: dict[str, Annotated[dict[str, _Factor], BeforeValidator(_factors_by_text)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
         _check_range(self.low, self.high, self.default, self.log, self.step is not None)
+        if self.scale_by and self.step is not None:
+            raise ValueError(f"scale_by and step exclude each other. Received: step={self.step}. Remove one of them")
         if info.context != WRITTEN:
             _check_distribution(self)
         return self
@@ -114,8 +139,22 @@ class FloatParameter(_Parameter, frozen=True):
         """Returns Optuna's distribution of this parameter."""
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
+    def factor(self, values: Mapping[str, Value]) -> float:
+        """Returns what the range is multiplied by under the values chosen so far."""
+        found = 1.0
+        for name, factors in self.scale_by.items():
+            found *= factors.get(value_text(values[name]), 1.0) if name in values else 1.0
+        return found
+
+    def bounds(self) -> tuple[float, float]:
+        """Returns the smallest and the largest value that can be proposed, whatever the other parameters are."""
+        smallest = math.prod(min(1.0, *factors.values()) for factors in self.scale_by.values())
+        largest = math.prod(max(1.0, *factors.values()) for factors in self.scale_by.values())
+        ends = [end * factor for end in (self.low, self.high) for factor in (smallest, largest)]
+        return min(ends), max(ends)
+
     def suggest(self, name: str, trial: Suggester) -> float:
-        """Asks the trial for a value."""
+        """Asks the trial for a value, before it is multiplied."""
         return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
     def contains(self, value: Value) -> bool:
@@ -154,6 +193,10 @@ class IntParameter(_Parameter, frozen=True):
     def distribution(self) -> IntDistribution:
         """Returns Optuna's distribution of this parameter."""
         return IntDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def bounds(self) -> tuple[int, int]:
+        """Returns the smallest and the largest value."""
+        return self.low, self.high
 
     def suggest(self, name: str, trial: Suggester) -> int:
         """Asks the trial for a value."""

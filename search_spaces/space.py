@@ -14,10 +14,12 @@ from search_spaces.parameters import (
     WRITTEN,
     AnyParameter,
     CategoricalParameter,
+    FloatParameter,
     Parameter,
     Suggester,
     Value,
     is_continuous,
+    value_text,
 )
 
 
@@ -54,8 +56,26 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
                     raise ValueError(
                         f"{name}: when {other} must be among that parameter's values. Received: {strange or wanted}"
                     )
+            self._check_scale(name, parameter, above)
             above[name] = parameter
         return self
+
+    def _check_scale(self, name: str, parameter: AnyParameter, above: Mapping[str, AnyParameter]) -> None:
+        for other, factors in parameter.scale_by.items() if isinstance(parameter, FloatParameter) else ():
+            known = above.get(other)
+            if not isinstance(known, CategoricalParameter):
+                choices = [n for n, p in above.items() if isinstance(p, CategoricalParameter)]
+                raise ValueError(
+                    f"{name}: scale_by may only name a parameter above it that has choices. Received: {other!r}. "
+                    f"Those above: {', '.join(choices) or 'none'}"
+                )
+            values = [value_text(choice) for choice in known.choices]
+            strange = [value for value in factors if value not in values]
+            if strange or not factors:
+                raise ValueError(
+                    f"{name}: scale_by {other} must name some of its choices, {', '.join(values)}. "
+                    f"Received: {', '.join(strange) or 'none'}"
+                )
 
     @property
     def parameters(self) -> dict[str, AnyParameter]:
@@ -74,7 +94,8 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
         values: dict[str, Value] = {}
         for name, parameter in self.root.items():
             if parameter.active(values):
-                values[name] = parameter.suggest(name, trial)
+                value, factor = parameter.suggest(_optuna_name(name, parameter), trial), parameter.factor(values)
+                values[name] = value if factor == 1 else value * factor  # type: ignore[operator]
         return values
 
     def defaults(self) -> dict[str, Value]:
@@ -82,12 +103,24 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
         values: dict[str, Value] = {}
         for name, parameter in self.root.items():
             if parameter.active(values):
-                values[name] = parameter.default
+                factor = parameter.factor(values)
+                values[name] = parameter.default if factor == 1 else parameter.default * factor  # type: ignore[operator]
         return values
 
+    def optuna_params(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """Returns a trial's values as Optuna knows them: by its names, and before they were multiplied."""
+        params: dict[str, Value] = {}
+        for name, value in values.items():
+            parameter = self.root[name]
+            if isinstance(parameter, FloatParameter) and parameter.scale_by:
+                base = float(value) / parameter.factor(values)
+                value = min(parameter.high, max(parameter.low, base))  # the last digit may be another
+            params[_optuna_name(name, parameter)] = value
+        return params
+
     def distributions(self, values: Mapping[str, Value]) -> dict[str, BaseDistribution]:
-        """Returns Optuna's distribution of each parameter named in `values`."""
-        return {name: self.root[name].distribution() for name in values}
+        """Returns Optuna's distribution of each parameter named in `values`, by Optuna's names."""
+        return {_optuna_name(name, self.root[name]): self.root[name].distribution() for name in values}
 
     def incompatible_changes(self, wider: SearchSpace) -> list[str]:
         """Returns why a study with this space cannot go on with another; nothing when the other only widens it.
@@ -113,8 +146,17 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
 
     def digest(self) -> str:
         """Returns 12 hex digits that change when any parameter changes and stay the same across versions of Python."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        dump = self.model_dump(mode="json")
+        for parameter in dump.values():
+            if not parameter.get("scale_by"):
+                parameter.pop("scale_by", None)  # spaces have the digests that they had before there was one
+        text = json.dumps(dump, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def _optuna_name(name: str, parameter: AnyParameter) -> str:
+    """Returns a parameter's name in Optuna: another where its numbers are others, multiplied afterwards."""
+    return f"{name}_base" if isinstance(parameter, FloatParameter) and parameter.scale_by else name
 
 
 def _incompatible_changes(old: AnyParameter, new: AnyParameter) -> list[str]:
@@ -129,6 +171,8 @@ def _incompatible_changes(old: AnyParameter, new: AnyParameter) -> list[str]:
             reasons.append(f"its bounds shrink from {old.low:g}-{old.high:g} to {new.low:g}-{new.high:g}")
         if (new.log, new.step) != (old.log, old.step):
             reasons.append("its scale changes")
+        elif _factors(new) != _factors(old):
+            reasons.append("its scale_by changes")
         elif new.step and not all(new.contains(v) for v in old.checked_values() if new.low <= v <= new.high):
             reasons.append("its steps fall elsewhere")
     if new.default != old.default:
@@ -136,3 +180,7 @@ def _incompatible_changes(old: AnyParameter, new: AnyParameter) -> list[str]:
     if new.conditions() != old.conditions():
         reasons.append("its conditions change")
     return reasons
+
+
+def _factors(parameter: AnyParameter) -> dict[str, dict[str, float]]:
+    return parameter.scale_by if isinstance(parameter, FloatParameter) else {}

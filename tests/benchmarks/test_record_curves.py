@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import curves_report, record_curves
-from benchmarks.record_curves import FIXED, REPEATED, REPEATS_FROM, pack, packed, parameters
+from benchmarks.record_curves import FIXED, RATE_SCALE, REPEATED, REPEATS_FROM, pack, packed, parameters
 from trainables.config import TrialConfig
 
 
@@ -24,10 +24,16 @@ def test_every_draw_is_a_trial_of_the_space_and_the_first_is_the_default() -> No
 
 
 def test_every_third_draw_is_near_the_default_and_a_repeat_draws_the_same() -> None:
-    near = [abs(np.log10(parameters(number)["learning_rate"]) + 3) for number in range(0, 300, 3)]
-    far = [abs(np.log10(parameters(number)["learning_rate"]) + 3) for number in range(1, 300, 3)]
+    near = [distance(parameters(number)) for number in range(0, 300, 3)]
+    far = [distance(parameters(number)) for number in range(1, 300, 3)]
     assert np.mean(near) < 0.7 * np.mean(far)
+    assert max(v["learning_rate"] for v in map(parameters, range(300)) if v["optimizer"] == "sgd") > 0.1
     assert all(parameters(number) == parameters(number + REPEATS_FROM) for number in range(REPEATED))
+
+
+def distance(values: dict[str, Any]) -> float:
+    """How many decades a learning rate is from the default, in its optimizer's own scale."""
+    return float(abs(np.log10(values["learning_rate"] / RATE_SCALE.get(values["optimizer"], 1.0)) + 3))
 
 
 def curve(number: int, final: float) -> dict[str, Any]:

@@ -231,3 +231,77 @@ def test_a_parameter_that_only_counts_under_an_added_choice_may_be_added() -> No
     changed: dict[str, Any] = {**NARROW, "optimizer": {**NARROW["optimizer"], "choices": ["adam", "lion", "sgd"]}}
     changed["momentum"] = {"type": "float", "low": 0.5, "high": 0.9, "default": 0.9, "when": {"optimizer": "sgd"}}
     assert not SearchSpace.model_validate(NARROW).incompatible_changes(SearchSpace.model_validate(changed))
+
+
+SCALED = {
+    "optimizer": {"type": "categorical", "choices": ["adam", "sgd", "lion"], "default": "adam"},
+    "batch_size": {"type": "categorical", "choices": [32, 128], "default": 128},
+    "learning_rate": {
+        "type": "float",
+        "low": 1e-4,
+        "high": 1e-2,
+        "log": True,
+        "default": 1e-3,
+        "scale_by": {"optimizer": {"sgd": 30, "lion": 0.1}, "batch_size": {128: 2}},
+    },
+}
+
+
+def test_a_range_is_multiplied_by_what_other_choices_say() -> None:
+    loaded = space(**SCALED)
+    assert loaded.defaults()["learning_rate"] == 2e-3
+    factors = {"adam": 1.0, "sgd": 30.0, "lion": 0.1}
+    seen: dict[tuple[str, int], list[float]] = {}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=3))
+    for _ in range(300):
+        asked = study.ask()
+        values = loaded.suggest(asked)
+        factor = factors[values["optimizer"]] * (2 if values["batch_size"] == 128 else 1)
+        assert values["learning_rate"] == pytest.approx(asked.params["learning_rate_base"] * factor, rel=1e-12)
+        seen.setdefault((values["optimizer"], values["batch_size"]), []).append(values["learning_rate"] / factor)
+    assert len(seen) == 6
+    for drawn in seen.values():
+        assert 1e-4 <= min(drawn) < 3e-4 and 3e-3 < max(drawn) <= 1e-2
+    assert loaded.parameters["learning_rate"].bounds() == (pytest.approx(1e-5), pytest.approx(0.6))
+
+
+def test_optuna_takes_a_multiplied_value_back_at_the_ends_of_its_range_too() -> None:
+    loaded = space(**SCALED)
+    study = optuna.create_study()
+    for base in (1e-4, 1e-3, 7.1e-3, 1e-2):
+        for optimizer in ("adam", "sgd", "lion"):
+            study.enqueue_trial({"optimizer": optimizer, "batch_size": 128, "learning_rate_base": base})
+            values = loaded.suggest(study.ask())
+            params = loaded.optuna_params(values)
+            assert params["learning_rate_base"] == pytest.approx(base, rel=1e-12)
+            optuna.trial.create_trial(value=0.5, params=params, distributions=loaded.distributions(values))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step": 0.0001, "log": False}, "scale_by and step exclude each other"),
+        (
+            {"scale_by": {"momentum": {0.9: 2}}},
+            "may only name a parameter above it that has choices. Received: 'momentum'",
+        ),
+        ({"scale_by": {"learning_rate": {0.9: 2}}}, "may only name a parameter above it"),
+        ({"scale_by": {"optimizer": {"sdg": 2}}}, "must name some of its choices, adam, sgd, lion. Received: sdg"),
+        ({"scale_by": {"optimizer": {}}}, "must name some of its choices, adam, sgd, lion. Received: none"),
+        ({"scale_by": {"optimizer": 30}}, "must have a factor for each value"),
+        ({"scale_by": {"optimizer": {"sgd": 0}}}, "greater than 0"),
+        ({"scale_by": {"optimizer": {"sgd": True}}}, "must be a number"),
+        ({"scale_by": {"optimizer": {"sgd": float("inf")}}}, "finite"),
+    ],
+)
+def test_a_scale_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message.replace("(", r"\(")):
+        space(**{**SCALED, "learning_rate": {**SCALED["learning_rate"], **change}})
+
+
+def test_a_study_cannot_go_on_with_another_scale_and_older_spaces_keep_their_digest() -> None:
+    other = {**SCALED["learning_rate"], "scale_by": {"optimizer": {"sgd": 10}}}
+    changed = space(**{**SCALED, "learning_rate": other})
+    assert space(**SCALED).incompatible_changes(changed) == ["learning_rate: its scale_by changes"]
+    assert space(**SCALED).digest() != changed.digest()
+    assert space(dropout={"type": "float", "low": 0.0, "high": 0.5, "default": 0.1}).digest() == "d33a6ac36b4d"

@@ -219,7 +219,8 @@ def _domain(name: str, parameter: Any) -> Any:
     if isinstance(parameter, CategoricalParameter):
         info = _choices(name, parameter.choices)
     else:
-        interval = api_pb2.Interval(min_value=parameter.low, max_value=parameter.high)
+        low, high = parameter.bounds()
+        interval = api_pb2.Interval(min_value=low, max_value=high)
         info = api_pb2.HParamInfo(name=name, type=api_pb2.DATA_TYPE_FLOAT64, domain_interval=interval)
     info.differs = name in _MAIN
     return info

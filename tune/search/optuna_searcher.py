@@ -28,7 +28,7 @@ class OptunaSearcher(TrialQueue):
         self._optuna_trials: dict[int, optuna.trial.Trial] = {}
         self._reported = {trial.number: set(trial.epochs) for trial in records}
         if not records:
-            study.enqueue_trial(spec.space.defaults())
+            study.enqueue_trial(spec.space.optuna_params(spec.space.defaults()))
 
     def has_more(self) -> bool:
         """Says whether the study may have further trials."""

@@ -169,13 +169,13 @@ def _frozen_trial(record: TrialRecord, spec: StudySpec) -> optuna.trial.FrozenTr
     value = record.best_value(spec.objective, spec.mode) if state == OptunaState.COMPLETE else None
     if state == OptunaState.PRUNED and values:
         value = values[max(values)]
-    params = spec.coerce_values(record.values)
+    chosen = spec.coerce_values(record.values)
     try:
         return optuna.trial.create_trial(
             state=state,
             value=value,
-            params=params,
-            distributions=spec.space.distributions(params),
+            params=spec.space.optuna_params(chosen),
+            distributions=spec.space.distributions(chosen),
             intermediate_values=values,
             user_attrs={"reason": record.reason} if record.reason else {},
         )

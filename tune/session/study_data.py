@@ -76,7 +76,7 @@ def _possible_values(spec: StudySpec, name: str) -> list[Any]:
     parameter = spec.space.parameters.get(name)
     if parameter is None:
         return [getattr(spec.trial_config({}), name)]
-    return list(parameter.choices) if parameter.type == "categorical" else [parameter.low, parameter.high]
+    return list(parameter.choices) if parameter.type == "categorical" else list(parameter.bounds())
 
 
 def trial_context(spec: StudySpec, dataset: Dataset, state: StudyState) -> TrialContext:

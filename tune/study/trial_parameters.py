@@ -63,6 +63,13 @@ def _coerce_parameter(name: str, raw: Any) -> Any:
         # the ends of a float range stay what they are: `type: float` where an integer is wanted is told as that
         if key in wanted and (wanted.get("type") != "float" or isinstance(wanted[key], str)):
             wanted[key] = coerce_value(name, wanted[key])
+    if isinstance(wanted.get("scale_by"), Mapping):
+        wanted["scale_by"] = {
+            other: {v: coerce_value(name, factor) for v, factor in factors.items()}
+            if isinstance(factors, Mapping)
+            else factors
+            for other, factors in wanted["scale_by"].items()
+        }
     if isinstance(wanted.get("choices"), list):
         wanted["choices"] = [coerce_value(name, choice) for choice in wanted["choices"]]
     if isinstance(wanted.get("when"), Mapping):
@@ -128,7 +135,7 @@ def check_parameters(space: SearchSpace, fixed: Mapping[str, Value], *, written:
             raise LocatedError(("space", name), f"space.{name} is no parameter of a trial.{nearest(name, known)}")
         if not written:
             _check_type(name, parameter)
-        ends = parameter.choices if isinstance(parameter, CategoricalParameter) else [parameter.low, parameter.high]
+        ends = parameter.choices if isinstance(parameter, CategoricalParameter) else parameter.bounds()
         for value in ends:
             _check_value(("space", name), name, value, written=written)
         if not written:

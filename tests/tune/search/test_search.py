@@ -101,6 +101,25 @@ def test_a_trial_whose_loss_is_not_finite_is_told_fail(driver: Driver) -> None:
     assert driver.journal.state.trials[0].reason == "the loss was not finite in epoch 1"
 
 
+def test_a_multiplied_value_is_journalled_as_the_trial_has_it_and_goes_back_to_optuna_as_it_was(tmp_path: Path) -> None:
+    rate = {"type": "float", "low": 1e-4, "high": 1e-2, "log": True, "default": 1e-3}
+    optimizer = {"type": "categorical", "choices": ["sgd", "adam"], "default": "sgd"}
+    space = {"optimizer": optimizer, "learning_rate": {**rate, "scale_by": {"optimizer": {"sgd": "3e1"}}}}
+    spec = StudySpec.model_validate({"name": "a", "data": "d", "trials": 12, "space": space})
+    journal = Journal(tmp_path / "journal.jsonl")
+    study = rebuild_optuna_study(tmp_path / "optuna.log", spec, [])
+    searcher = OptunaSearcher(study, spec, journal)
+    rates = [searcher.suggest(f"t{number}")["parameters"]["learning_rate"] for number in range(12)]
+    records = list(journal.state.trials.values())
+    assert rates == [record.values["learning_rate"] for record in records] and rates[0] == 0.03
+    assert {record.values["optimizer"] for record in records} == {"sgd", "adam"}
+    again = rebuild_optuna_study(tmp_path / "again.log", spec, records)
+    for one, other in zip(study.get_trials(), again.get_trials(), strict=True):
+        assert other.distributions == one.distributions and other.params["optimizer"] == one.params["optimizer"]
+        assert other.params["learning_rate_base"] == pytest.approx(one.params["learning_rate_base"], rel=1e-12)
+    journal.close()
+
+
 def old_spec(**space: Any) -> StudySpec:
     """A study that an earlier version took."""
     return StudySpec.model_validate({"name": "a", "data": "d", "trials": 4, "space": space}, context=WRITTEN)
