@@ -1,13 +1,11 @@
 """One parameter of a search space: a range of floats or of integers, or choices; its default and its conditions.
 
-Whether a value lies in a range or on its steps is decided by Optuna's own distribution, at check time: what it would
-round, drop or not take back from its storage is refused before anything is trained.
+What a range or choices must be is in `range_checks.py`.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Protocol, Self
 
@@ -15,8 +13,6 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
-    distribution_to_json,
-    json_to_distribution,
 )
 from pydantic import (
     BaseModel,
@@ -30,11 +26,10 @@ from pydantic import (
     model_validator,
 )
 
+from search_spaces.range_checks import check_choices, check_distribution, check_range, distribution_contains
+
 WRITTEN = "written by emotune"
 """Validation context of what emotune wrote itself: rules that were added since do not keep it from opening."""
-
-_MAX_STEPS = 1_000_000
-_LARGEST_INTEGER = 2**53
 
 _MAX_CHECKED = 10_000
 """Steps of a range that are tried at check time; of more, so many evenly spaced ones."""
@@ -128,11 +123,11 @@ class FloatParameter(_Parameter, frozen=True):
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
-        _check_range(self.low, self.high, self.default, self.log, self.step is not None)
+        check_range(self.low, self.high, self.default, self.log, self.step is not None)
         if self.scale_by and self.step is not None:
             raise ValueError(f"scale_by and step exclude each other. Received: step={self.step}. Remove one of them")
         if info.context != WRITTEN:
-            _check_distribution(self)
+            check_distribution(self)
         return self
 
     def distribution(self) -> FloatDistribution:
@@ -162,7 +157,7 @@ class FloatParameter(_Parameter, frozen=True):
         return (
             isinstance(value, int | float)
             and not isinstance(value, bool)
-            and _distribution_contains(self.distribution(), value)
+            and distribution_contains(self.distribution(), value)
         )
 
     def checked_values(self) -> Iterator[float]:
@@ -185,9 +180,9 @@ class IntParameter(_Parameter, frozen=True):
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
-        _check_range(self.low, self.high, self.default, self.log, self.step != 1)
+        check_range(self.low, self.high, self.default, self.log, self.step != 1)
         if info.context != WRITTEN:
-            _check_distribution(self)
+            check_distribution(self)
         return self
 
     def distribution(self) -> IntDistribution:
@@ -205,9 +200,7 @@ class IntParameter(_Parameter, frozen=True):
     def contains(self, value: Value) -> bool:
         """Says whether a value can be proposed."""
         return (
-            isinstance(value, int)
-            and not isinstance(value, bool)
-            and _distribution_contains(self.distribution(), value)
+            isinstance(value, int) and not isinstance(value, bool) and distribution_contains(self.distribution(), value)
         )
 
     def checked_values(self) -> Iterator[int]:
@@ -225,7 +218,7 @@ class CategoricalParameter(_Parameter, frozen=True):
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
         if info.context != WRITTEN:
-            _check_choices(self.choices)
+            check_choices(self.choices)
         if self.default not in self.choices:
             raise ValueError(f"default must be one of choices={self.choices}. Received: {self.default!r}")
         return self
@@ -258,78 +251,3 @@ def same_value(one: Value, other: Value) -> bool:
 def is_continuous(parameter: AnyParameter) -> bool:
     """Says whether a parameter hardly ever proposes the same value twice."""
     return isinstance(parameter, FloatParameter) and parameter.step is None and parameter.low < parameter.high
-
-
-def _distribution_contains(distribution: FloatDistribution | IntDistribution, value: float) -> bool:
-    """Says whether Optuna takes a value as one of a distribution, and gives the same one back."""
-    try:
-        internal = distribution.to_internal_repr(value)  # type: ignore[arg-type]
-        return distribution._contains(internal) and distribution.to_external_repr(internal) == value
-    except (ValueError, ArithmeticError):
-        return False
-
-
-def _check_choices(choices: Sequence[Value]) -> None:
-    if not all(math.isfinite(choice) for choice in choices if isinstance(choice, int | float)):
-        raise ValueError(f"choices must be finite. Received: {choices}. Remove the one that is not")
-    for index, choice in enumerate(choices):
-        # Optuna and a trial take 1, 1.0 and true for the same, and 0.0 and -0.0.
-        equal = next((other for other in choices[:index] if other == choice), None)
-        if equal is not None:
-            raise ValueError(f"choices must differ. Received: {equal!r} and {choice!r}, which are equal. Remove one")
-
-
-def _check_distribution(parameter: FloatParameter | IntParameter) -> None:
-    """Refuses a range that Optuna changes, cannot hold, or does not take back from its storage."""
-    low, high, step = parameter.low, parameter.high, parameter.step
-    received = f"low={low!r}, high={high!r}" + (f", step={step!r}" if step not in (None, 1) else "")
-    if isinstance(parameter, IntParameter) and max(abs(low), abs(high)) > _LARGEST_INTEGER:
-        raise ValueError(f"Optuna holds integers up to 2^53. Received: {received}. Narrow the range")
-    if isinstance(parameter, FloatParameter) and step is not None and (high - low) / step > _MAX_STEPS:
-        raise ValueError(f"a range must have at most {_MAX_STEPS:,} steps. Received: {received}. Write a larger step")
-    try:
-        with warnings.catch_warnings(record=True) as warned:  # that it changes `high`, be it to the same float
-            warnings.simplefilter("always")
-            distribution = parameter.distribution()
-            stored = json_to_distribution(distribution_to_json(distribution))
-        if not math.isfinite(high - low):
-            raise OverflowError
-    except (ValueError, ArithmeticError):  # a decimal or a float that cannot hold it
-        raise ValueError(f"Optuna must be able to hold the range. Received: {received}. Narrow it") from None
-    if distribution.high != high:
-        raise ValueError(
-            f"high must be low plus a whole number of steps. Received: {received}. "
-            f"Write high: {distribution.high!r}, or another step"
-        )
-    lost = next(
-        (value for value in parameter.checked_values() if not _distribution_contains(distribution, value)), None
-    )
-    if lost is not None or warned or stored != distribution:
-        what = f" Optuna does not hold {lost!r} exactly" if lost is not None else " its storage rounds them"
-        raise ValueError(
-            f"low, high and step must be numbers that Optuna holds.{what}. Received: {received}. Round them"
-        )
-    if not _distribution_contains(distribution, parameter.default):
-        steps = round((parameter.default - low) / step) if step else 0
-        near = f". Write default: {low + steps * step!r}" if step else ""
-        raise ValueError(
-            f"default must be low plus a whole number of steps. Received: {parameter.default!r}, {received}{near}"
-        )
-
-
-def _short(value: float) -> str:
-    """Returns a number in six digits where these are all it has."""
-    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-
-
-def _check_range(low: float, high: float, default: float, log: bool, stepped: bool) -> None:
-    if low > high:
-        raise ValueError(f"low={_short(low)} must be <= high={_short(high)}. Exchange them")
-    if not low <= default <= high:
-        raise ValueError(
-            f"default must be in [low, high] = [{_short(low)}, {_short(high)}]. Received: {_short(default)}"
-        )
-    if log and low <= 0:
-        raise ValueError(f"log: true needs low > 0. Received: low={_short(low)}")
-    if log and stepped:
-        raise ValueError("log and step exclude each other. Remove one of them")

@@ -19,6 +19,7 @@ from search_spaces.parameters import (
     Suggester,
     Value,
     is_continuous,
+    same_value,
     value_text,
 )
 
@@ -107,14 +108,44 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
                 values[name] = parameter.default if factor == 1 else parameter.default * factor  # type: ignore[operator]
         return values
 
+    def complete(self, given: Mapping[str, Value]) -> dict[str, Value]:
+        """Returns a configuration with these values, and the defaults of all other parameters that count beside them.
+
+        Raises:
+            ValueError: a parameter is not in the space or does not count beside the others, or a value is out of range.
+        """
+        strange = [name for name in given if name not in self.root]
+        if strange:
+            raise ValueError(
+                f"{strange[0]} is not in the space. Received: {given[strange[0]]!r}. It has {self._names()}"
+            )
+        values: dict[str, Value] = {}
+        for name, parameter in self.root.items():
+            if not parameter.active(values):
+                if name in given:
+                    others = ", ".join(f"{other}={values.get(other)}" for other in parameter.conditions())
+                    raise ValueError(f"{name} does not count where {others}. Received: {given[name]!r}. Leave it out")
+                continue
+            factor = parameter.factor(values)
+            if not isinstance(given.get(name, 0), bool | int | float | str):
+                raise ValueError(f"{name} must be one value. Received: {given[name]!r}")
+            values[name] = given.get(name, parameter.default if factor == 1 else parameter.default * factor)  # type: ignore[operator]
+            if not parameter.contains(self.optuna_params(values)[_optuna_name(name, parameter)]):
+                raise ValueError(f"{name} must be one of {_range(parameter, factor)}. Received: {given[name]!r}")
+        return values
+
+    def _names(self) -> str:
+        return ", ".join(self.root)
+
     def optuna_params(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Returns a trial's values as Optuna knows them: by its names, and before they were multiplied."""
         params: dict[str, Value] = {}
         for name, value in values.items():
             parameter = self.root[name]
             if isinstance(parameter, FloatParameter) and parameter.scale_by:
-                base = float(value) / parameter.factor(values)
-                value = min(parameter.high, max(parameter.low, base))  # the last digit may be another
+                value = float(value) / parameter.factor(values)
+                for end in (parameter.low, parameter.high):
+                    value = end if same_value(value, end) else value  # the last digit may be another
             params[_optuna_name(name, parameter)] = value
         return params
 
@@ -152,6 +183,13 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
                 parameter.pop("scale_by", None)  # spaces have the digests that they had before there was one
         text = json.dumps(dump, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def _range(parameter: AnyParameter, factor: float) -> str:
+    if isinstance(parameter, CategoricalParameter):
+        return ", ".join(map(str, parameter.choices))
+    step = f" in steps of {parameter.step:g}" if parameter.step not in (None, 1) else ""
+    return f"{parameter.low * factor:g} to {parameter.high * factor:g}{step}"
 
 
 def _optuna_name(name: str, parameter: AnyParameter) -> str:

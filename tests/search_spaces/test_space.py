@@ -305,3 +305,37 @@ def test_a_study_cannot_go_on_with_another_scale_and_older_spaces_keep_their_dig
     assert space(**SCALED).incompatible_changes(changed) == ["learning_rate: its scale_by changes"]
     assert space(**SCALED).digest() != changed.digest()
     assert space(dropout={"type": "float", "low": 0.0, "high": 0.5, "default": 0.1}).digest() == "d33a6ac36b4d"
+
+
+def test_a_configuration_is_completed_with_the_defaults_that_count_beside_it() -> None:
+    loaded = load("alexnet")
+    found = loaded.complete({"optimizer": "sgd", "dropout": 0.3})
+    assert found["momentum"] == 0.9 and "beta_1" not in found and found["dropout"] == 0.3
+    assert space(**SCALED).complete({"optimizer": "sgd"})["learning_rate"] == pytest.approx(0.06)
+    assert space(**SCALED).complete({"optimizer": "sgd", "learning_rate": 0.6})["learning_rate"] == 0.6
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"lr": 1}, "lr is not in the space. Received: 1. It has "),
+        ({"momentum": 0.9}, "momentum does not count where optimizer=adam. Received: 0.9. Leave it out"),
+        ({"dropout": 0.72}, "dropout must be one of 0 to 0.7 in steps of 0.05. Received: 0.72"),
+        (
+            {"optimizer": "adagrad"},
+            "optimizer must be one of sgd, adam, adamw, rmsprop, nadam, lion. Received: 'adagrad'",
+        ),
+        ({"learning_rate": 1.0}, "learning_rate must be one of "),
+        ({"dropout": [0.1]}, "dropout must be one value"),
+        ({"batch_size": True}, "batch_size must be one of 16, 32, 64, 128. Received: True"),
+    ],
+)
+def test_a_configuration_that_the_space_does_not_have_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        load("alexnet").complete(given)
+    assert message in str(error.value)
+
+
+def test_a_multiplied_value_out_of_its_range_is_refused() -> None:
+    with pytest.raises(ValueError, match="learning_rate must be one of 0.006 to 0.6. Received: 0.7"):
+        space(**SCALED).complete({"optimizer": "sgd", "learning_rate": 0.7})

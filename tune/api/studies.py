@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune.api.process_state import quiet_tensorflow, unchanged_environment
-from tune.errors import StudyError, nearest
+from tune.errors import StudyError
+from tune.study.requests import leave_request
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles, find_study
 from tune.study.studies import list_studies as list_places
 from tune.study.study_state import StudyState
-from tune.study.trial_record import SEED_STRIDE, TrialRecord
+from tune.study.trial_record import ENDED, SEED_STRIDE, TrialRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,28 +122,9 @@ class Study:
         The index is the trial's number. A parameter that a trial does not have, and a score that is not there yet, are
         missing values.
         """
-        import pandas as pd
+        from tune.api.tables import trials_dataframe
 
-        spec, rows = self.spec, []
-        for trial in self.trials:
-            best = trial.best_epoch(spec.objective, spec.mode)
-            metrics = {} if best is None else trial.epochs[best]
-            rows.append(
-                {
-                    "trial": trial.number,
-                    "state": trial.state,
-                    "score": trial.best_value(spec.objective, spec.mode),
-                    "best_epoch": best,
-                    "epochs": max(trial.epochs, default=0),
-                    "restarts": trial.restarts,
-                    **trial.values,
-                    **{name: value for name, value in metrics.items() if isinstance(value, float)},
-                    "reason": trial.reason,
-                }
-            )
-        columns = ["trial", "state", "score", "best_epoch", "epochs", "restarts", "reason"]
-        frame = pd.DataFrame(rows, columns=None if rows else columns)
-        return frame.astype({"score": "float64", "best_epoch": "Int64"}).set_index("trial")
+        return trials_dataframe(self.spec, self.trials)
 
     def curves(self, metric: str | None = None) -> pd.DataFrame:
         """Returns a metric over the epochs: a row per epoch (from 1), a column per trial; `.plot()` draws it.
@@ -152,24 +135,9 @@ class Study:
         Raises:
             StudyError: no epoch has a number of that name.
         """
-        import pandas as pd
+        from tune.api.tables import curves_dataframe
 
-        name, trials = metric or self.spec.objective, self.trials
-        known = {
-            name
-            for trial in trials
-            for metrics in trial.epochs.values()
-            for name, value in metrics.items()
-            if isinstance(value, int | float)
-        }
-        if known and name not in known:
-            raise StudyError(f"a metric must be one that an epoch reports. Received: {name}.{nearest(name, known)}")
-        columns = {
-            trial.number: pd.Series({epoch: metrics[name] for epoch, metrics in trial.epochs.items()}, dtype="float64")
-            for trial in trials
-        }
-        frame = pd.DataFrame(columns).sort_index()
-        return frame.rename_axis(index="epoch", columns="trial")
+        return curves_dataframe(self.trials, metric or self.spec.objective)
 
     def why(self, trial: int | None = None) -> str:
         """Tells why a trial ended where it did; without a number, how well the rungs judged.
@@ -201,6 +169,41 @@ class Study:
         with unchanged_environment(), quiet_tensorflow():
             export_to(self.files, fspath(to), trial)
         return fspath(to)
+
+    def enqueue(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Has a configuration tried next, by the process that runs the study, or when the study goes on.
+
+        Args:
+            values: of parameters of the space; those that are left out have their defaults.
+
+        Returns:
+            The whole configuration.
+
+        Raises:
+            StudyError: a parameter is not in the space, or a value is none of it.
+            PlaceError: the bucket cannot be reached.
+        """
+        try:
+            complete = self.spec.space.complete(self.spec.coerce_values(values))
+        except ValueError as error:
+            raise StudyError(f"{error}. The space is in the study's file: {self.files.study_file}") from None
+        self.spec.trial_config(complete)
+        leave_request(self.files.place, "enqueue", values=complete)
+        return complete
+
+    def drop(self, trial: int) -> None:
+        """Has a trial ended: at the end of the epoch that it trains, or when the study goes on.
+
+        Raises:
+            StudyError: there is no such trial, or it has ended.
+            PlaceError: the bucket cannot be reached.
+        """
+        record = self.state.trials.get(trial)
+        if record is None:
+            raise StudyError(f"{self.name} has no trial {trial}. See its trials: emotune show {self.files.shell_name}")
+        if record.state in ENDED:
+            raise StudyError(f"a trial must not have ended to be dropped. Received: trial {trial}, {record.state}")
+        leave_request(self.files.place, "drop", trial=trial)
 
     def replay(self, trial: int, epochs: int | None = None, *, restore: bool = False) -> Replay:
         """Trains a trial again from its seeds and compares every epoch with what it reported.

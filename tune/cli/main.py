@@ -158,6 +158,34 @@ def why(
 
 
 @app.command()
+def enqueue(
+    study: StudyName,
+    values: Annotated[list[str], typer.Argument(metavar="PARAMETER=VALUE...", help="What differs from the defaults.")],
+    storage: Storage = "runs",
+) -> None:
+    """Have a configuration tried next, also while the study runs elsewhere."""
+    from tune.cli.text import enqueued_line
+    from tune.study.yaml_source import read_assignments
+
+    loaded = tune.load_study(study, storage)
+    typer.echo(enqueued_line(loaded, loaded.enqueue(read_assignments(values))))
+
+
+@app.command()
+def drop(
+    study: StudyName,
+    trial: Annotated[int, typer.Argument(metavar="TRIAL", help="A trial's number.", min=0)],
+    storage: Storage = "runs",
+) -> None:
+    """Have a trial ended with the epoch that it trains; what it did so far is kept."""
+    from tune.cli.text import dropped_line
+
+    loaded = tune.load_study(study, storage)
+    loaded.drop(trial)
+    typer.echo(dropped_line(loaded, trial))
+
+
+@app.command()
 def replay(
     study: StudyName,
     trial: Annotated[int, typer.Argument(metavar="TRIAL", help="A trial's number.", min=0)],

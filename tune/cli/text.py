@@ -6,6 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from search_spaces import Value
+    from tune.api.studies import Study
     from tune.export.predict import Prediction
     from tune.session.replay import Replay
 
@@ -28,6 +32,24 @@ def replay_lines(replayed: Replay) -> str:
             "nothing known of code, versions and machine has changed: on a GPU, sums may differ in their order"
         )
     return "\n".join(lines)
+
+
+def enqueued_line(study: Study, values: Mapping[str, Value]) -> str:
+    """Returns when an enqueued configuration is tried, and what it is."""
+    from tune.session.trial_table import short_parameters
+
+    name, begun, trials = study.files.shell_name, len(study.state.trials), study.spec.trials
+    if begun >= trials:
+        when = f"when the study has more trials: emotune resume {name} --trials {begun + 1}"
+    else:
+        when = "next" if study.running else f"first when the study goes on: emotune resume {name}"
+    return f"enqueued in {study.name}, to be tried {when}\n  {short_parameters(values)}"
+
+
+def dropped_line(study: Study, trial: int) -> str:
+    """Returns when a dropped trial ends."""
+    when = "at the end of its epoch" if study.running else "when the study goes on"
+    return f"trial {trial} of {study.name} ends {when}; what it did so far is kept"
 
 
 def prediction_line(prediction: Prediction, *, as_json: bool) -> str:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState as OptunaState
 
-from search_spaces import Value
+from trainables.errors import PlaceError
 from tune.search.optuna_study import optuna_state
-from tune.search.trial_queue import TrialQueue
+from tune.search.trial_queue import NewTrial, TrialQueue
 from tune.study.journal import Journal
+from tune.study.requests import Request, waiting_requests
 from tune.study.spec import StudySpec
 from tune.study.trial_record import ENDED, TrialRecord, TrialState
+
+_LOOK_S, _LOOK_IN_BUCKET_S = 1.0, 15.0
+"""How often requests are looked for."""
 
 
 class OptunaSearcher(TrialQueue):
@@ -26,6 +32,7 @@ class OptunaSearcher(TrialQueue):
         super().__init__(spec, journal, [trial for trial in records if trial.state not in ENDED])
         self._study = study
         self._optuna_trials: dict[int, optuna.trial.Trial] = {}
+        self._looked = -math.inf
         self._reported = {trial.number: set(trial.epochs) for trial in records}
         if not records:
             study.enqueue_trial(spec.space.optuna_params(spec.space.defaults()))
@@ -34,11 +41,38 @@ class OptunaSearcher(TrialQueue):
         """Says whether the study may have further trials."""
         return len(self._journal.state.trials) < self._spec.trials
 
-    def new_trial(self) -> tuple[int, Mapping[str, Value]]:
-        """Asks Optuna."""
+    def new_trial(self) -> NewTrial:
+        """Asks Optuna; what was enqueued comes first."""
+        request, values = next(iter(self._journal.state.enqueued.items()), ("", {}))
+        if request and self._journal.state.trials:  # trial 0 is the default
+            self._study.enqueue_trial(self._spec.space.optuna_params(values))
+        else:
+            request = ""
         asked = self._study.ask()
         self._optuna_trials[asked.number] = asked
-        return asked.number, self._spec.space.suggest(asked)
+        return NewTrial(asked.number, self._spec.space.suggest(asked), request)
+
+    def take_requests(self) -> None:
+        """Takes up what people have asked of the study meanwhile; a bucket is looked into less often than a folder."""
+        place, state, now = self._journal.place, self._journal.state, time.monotonic()
+        if now - self._looked < (_LOOK_IN_BUCKET_S if place.remote else _LOOK_S):
+            return
+        self._looked = now
+        with suppress(OSError, PlaceError):  # the storage may be back the next time
+            for request in waiting_requests(place):
+                if request.path not in state.requests:
+                    self._take(request)
+                place.delete(request.path)
+
+    def _take(self, request: Request) -> None:
+        if request.kind == "enqueue":
+            self._journal.append("enqueued", values=request.fields["values"], request=request.path)
+            return
+        number = int(request.fields["trial"])
+        record = self._journal.state.trials.get(number)
+        if record is not None and record.state not in ENDED:
+            self._journal.append("dropped", trial=number, request=request.path)
+            self.drop(number)
 
     def on_trial_start(self, number: int) -> None:
         """Takes up Optuna's trial again where an earlier session left it."""

@@ -78,15 +78,17 @@ class AshaScheduler(NotPickled, FIFOScheduler):
         on_decision: Callable[[RungDecision], None],
         stopping: Callable[[], str],
         on_fault: Callable[[Trial], None] = lambda trial: None,
+        is_dropped: Callable[[int], bool] = lambda number: False,
     ) -> None:
-        """Takes the rungs, who is to hear of each new decision and of each fault (Ray tells the scheduler first), and
-        who says that the whole study is stopping."""
+        """Takes the rungs, who is to hear of each new decision and of each fault (Ray tells the scheduler first), who
+        says that the whole study is stopping, and who says that a trial was dropped."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._stopping = stopping
         self._rungs = rungs
         self._objective = objective
         self._on_decision = on_decision
         self._on_fault = on_fault
+        self._is_dropped = is_dropped
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
         """Passes on that a trial broke off."""
@@ -103,5 +105,5 @@ class AshaScheduler(NotPickled, FIFOScheduler):
         decision = self._rungs.decide(number, result["epoch"], result[self._objective])
         if decision is not None and not known:
             self._on_decision(decision)
-        stop = (decision is not None and decision.stopped) or bool(self._stopping())
+        stop = (decision is not None and decision.stopped) or bool(self._stopping()) or self._is_dropped(number)
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)

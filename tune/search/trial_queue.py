@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ray.tune.search import Searcher
 
@@ -32,6 +32,18 @@ NEVER_RETRIED: frozenset[FaultKind] = frozenset({"not_finite", "checkpoint"})
 
 MICRO_BATCHES = (4, 2)
 """Into how many micro-batches a batch may be cut that did not fit in memory, best first."""
+
+
+DROPPED = "dropped by emotune drop"
+"""Why a trial ended that somebody dropped."""
+
+
+class NewTrial(NamedTuple):
+    """A trial that nobody has begun: its number, its values, and the request that asked for it, if one did."""
+
+    number: int
+    values: Mapping[str, Value]
+    request: str = ""
 
 
 class TrialQueue(NotPickled, Searcher):
@@ -59,8 +71,11 @@ class TrialQueue(NotPickled, Searcher):
         """Says whether there are new trials."""
 
     @abstractmethod
-    def new_trial(self) -> tuple[int, Mapping[str, Value]]:
-        """Returns the next new trial's number and values."""
+    def new_trial(self) -> NewTrial:
+        """Returns the next new trial."""
+
+    def take_requests(self) -> None:
+        """Takes up what people have asked of the study meanwhile."""
 
     def on_trial_start(self, number: int) -> None:
         """Called when a trial is handed out."""
@@ -97,9 +112,11 @@ class TrialQueue(NotPickled, Searcher):
             number = ready[1]
             config = self._spec.trial_config(self._journal.state.run(number).values)
         elif self.has_more():
-            number, values = self.new_trial()
+            number, values, request = self.new_trial()
             config = self._spec.trial_config(values)  # before it is journalled: what no trial takes is no trial
-            self._journal.append("trial", trial=number, values=dict(values))
+            self._journal.append(
+                "trial", trial=number, values=dict(values), **({"request": request} if request else {})
+            )
         else:
             return None if self._waiting or self._numbers else str(Searcher.FINISHED)
         self.on_trial_start(number)
@@ -165,6 +182,13 @@ class TrialQueue(NotPickled, Searcher):
                 self._waiting.remove(entry)
                 self.end(record, state, reason)
 
+    def drop(self, number: int) -> None:
+        """Ends a trial that waits; one that runs ends with its epoch (`AshaScheduler`)."""
+        waiting = next((entry for entry in self._waiting if entry[1] == number), None)
+        if waiting is not None:
+            self._waiting.remove(waiting)
+            self.end(self._journal.state.run(number), "pruned", DROPPED)
+
     def end_unfinished_trials(self, words: str) -> None:
         """Ends every trial that is still open, when a budget is spent: by its score if it has one."""
         for record in list(self._journal.state.trials.values()):
@@ -182,10 +206,12 @@ class TrialQueue(NotPickled, Searcher):
             self.stopping = "failures"
 
     def _after_fault(self, record: TrialRecord, fault: TrialFault) -> None:
-        retried = self._may_retry(record, fault.kind)
+        retried = not record.dropped and self._may_retry(record, fault.kind)
         self._journal.append("fault", trial=record.number, kind=fault.kind, reason=fault.message, retried=retried)
         if retried:
             self._waiting.append((time.monotonic() + RETRY_PAUSES_S.get(fault.kind, 0.0), record.number))
+        elif record.dropped:
+            self.end(record, "pruned", DROPPED)
         else:
             self.end(record, "failed", failure_reason(record, fault))
         if fault.kind == "disk_full":
@@ -202,6 +228,8 @@ class TrialQueue(NotPickled, Searcher):
         return before < int(getattr(self._spec.faults, kind))
 
     def _how_it_ended(self, record: TrialRecord, result: Mapping[str, Any]) -> tuple[TrialState | None, str]:
+        if record.dropped:
+            return "pruned", DROPPED
         last = record.rungs[-1] if record.rungs else None
         if last is not None and last.stopped:
             return "pruned", last.reason
@@ -235,10 +263,10 @@ class ConfirmationQueue(TrialQueue):
         """Says whether there are confirmations that have not begun."""
         return bool(self._new)
 
-    def new_trial(self) -> tuple[int, Mapping[str, Value]]:
+    def new_trial(self) -> NewTrial:
         """Returns the next confirmation."""
         number = self._new.pop(0)
-        return number, self._journal.state.trials[number % SEED_STRIDE].values
+        return NewTrial(number, self._journal.state.trials[number % SEED_STRIDE].values)
 
 
 def possible_micro_batches(config: TrialConfig) -> int:

@@ -36,6 +36,7 @@ def search(session: SessionContext) -> str:
             session.journal.append("reopened", trial=trial.number)
     optuna_study = rebuild_optuna_study(study.optuna_file, spec, state.trials.values(), state.began)
     queue = OptunaSearcher(optuna_study, spec, session.journal)
+    queue.take_requests()
     queue.end_settled_trials()
     past = [decision for trial in state.trials.values() for decision in trial.rungs]
     rungs = Rungs(spec.asha.rungs, spec.asha.reduction_factor, spec.mode, past)

@@ -37,6 +37,10 @@ class TrialEvents:
                 self._live.event(f"{run_label(trial.number)} started: {short_parameters(trial.values)}")
             case "epoch":
                 self._epoch(event["trial"], event["epoch"], event["metrics"])
+            case "enqueued":
+                self._live.line(f"enqueued, to be tried next: {short_parameters(event['values'])}")
+            case "dropped":
+                self._live.line(f"{run_label(event['trial'])} was dropped and ends with its epoch")
             case "fault":
                 self._fault(self._state.run(event["trial"]), event)
             case "end":

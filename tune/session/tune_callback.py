@@ -118,6 +118,7 @@ class StudyCallback(NotPickled, Callback):
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Ray's loop has turned once more."""
         now = time.monotonic()
+        self._queue.take_requests()
         if self._queue.stopping and self._stopping_since is None:
             self._stopping_since = now
             if self._queue.stopping == "interrupted":

@@ -68,7 +68,14 @@ def run_tuner(session: SessionContext, queue: TrialQueue, rungs: Rungs, spent: C
         param_space={"study": session.trial_context.model_dump()},
         tune_config=TuneConfig(
             search_alg=limiter,  # Ray reads from it how many trials may be pending: all, for the autoscaler to see
-            scheduler=AshaScheduler(rungs, spec.objective, callback.on_rung, lambda: queue.stopping, callback.on_fault),
+            scheduler=AshaScheduler(
+                rungs,
+                spec.objective,
+                callback.on_rung,
+                lambda: queue.stopping,
+                callback.on_fault,
+                lambda number: state.run(number).dropped,
+            ),
             metric=spec.objective,
             mode=spec.mode,
             num_samples=_UNLIMITED,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from search_spaces import Value
 from tune.study.trial_record import (
     SEED_STRIDE,
     TrialRecord,
@@ -54,6 +55,8 @@ class StudyState:
         sealed: figures of the sealed test by checkpoint; of several by their names joined by `+`.
         export: folder of the export, relative to the study's; empty again when the search goes on.
         provenance: what each session ran on, by its number.
+        enqueued: configurations that are to be tried next, by the request for each, in order.
+        requests: every request that was taken up (`tune.study.requests`).
     """
 
     trials: dict[int, TrialRecord] = field(default_factory=dict)
@@ -83,6 +86,8 @@ class StudyState:
     sealed: dict[str, dict[str, Any]] = field(default_factory=dict)
     export: str = ""
     provenance: dict[int, dict[str, Any]] = field(default_factory=dict)
+    enqueued: dict[str, dict[str, Value]] = field(default_factory=dict)
+    requests: set[str] = field(default_factory=set)
 
     @property
     def search_s(self) -> float:
@@ -134,6 +139,10 @@ class StudyState:
             case "trial":
                 runs = self.trials if number < SEED_STRIDE else self.confirmations
                 runs[number] = TrialRecord(number, dict(event["values"]), session=self.sessions)
+                self.enqueued.pop(event.get("request", ""), None)
+            case "enqueued":
+                self.enqueued[event["request"]] = dict(event["values"])
+                self.requests.add(event["request"])
             case "confirmed":
                 self.confirmed, self.ensemble, self.export = dict(event["findings"]), None, ""
             case "ensemble":
@@ -183,6 +192,8 @@ class StudyState:
                 self.running.discard(number)
             case "reopened":
                 self.ended.remove(number)
+            case "dropped":
+                self.requests.add(event["request"])
 
     def ranked(self, objective: str, mode: str) -> list[TrialRecord]:
         """Returns the search's trials with a score, best first; see `rank`."""

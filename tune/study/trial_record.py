@@ -85,6 +85,7 @@ class TrialRecord:
         reason: why it ended, in words.
         faults: what held it up, in order.
         session: number of the session that began it.
+        dropped: somebody has asked for its end.
     """
 
     number: int
@@ -96,6 +97,7 @@ class TrialRecord:
     reason: str = ""
     faults: list[FaultRecord] = field(default_factory=list)
     session: int = 0
+    dropped: bool = False
 
     @property
     def restarts(self) -> int:
@@ -180,3 +182,5 @@ def apply_to_trial(trial: TrialRecord, event: Mapping[str, Any]) -> None:
             trial.reason = event["reason"]
         case "reopened":
             trial.state, trial.reason = "waiting", ""
+        case "dropped":
+            trial.dropped = True

@@ -149,6 +149,28 @@ def _read_space(name: str, folder: Path) -> dict[str, Any]:
     return read_yaml(beside if beside.exists() else Path(name), "a search space")
 
 
+def read_assignments(texts: Sequence[str]) -> dict[str, Any]:
+    """Returns the values of several `PARAMETER=VALUE`, read as in a study file.
+
+    Raises:
+        StudyFileError: one is none, or stands twice.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, written = (part.strip() for part in text.partition("="))
+        if not (name and equals and written):
+            raise StudyFileError(f"a value is given as PARAMETER=VALUE, as in learning_rate=1e-3. Received: {text!r}")
+        if name in found:
+            raise StudyFileError(f"a parameter has one value. Received: {name} twice. Remove one")
+        try:
+            found[name] = parse(written)
+        except UnclearValue as error:
+            raise StudyFileError(f"{name}: {error.problem}") from None
+        except BROKEN_YAML:
+            raise StudyFileError(f"a value must be one of YAML. Received: {text!r}. Quote or fix it") from None
+    return found
+
+
 def _override(text: str) -> tuple[list[str], Any, str]:
     """Returns the keys, the value and the text of `PATH=VALUE`."""
     path, equals, written = text.partition("=")

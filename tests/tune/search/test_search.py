@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState
+from ray.tune.schedulers import TrialScheduler
 
 from search_spaces import WRITTEN
+from trainables.places import Place
 from trainables.training.fault_kinds import FaultKind, TrialFault
 from tune.errors import StudyError
 from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.optuna_study import rebuild_optuna_study
+from tune.search.scheduler import AshaScheduler, Rungs
 from tune.study.journal import Journal
+from tune.study.requests import leave_request, waiting_requests
 from tune.study.spec import StudySpec
 from tune.study.trial_record import RungDecision, TrialRecord
 
@@ -318,3 +324,63 @@ def test_every_kind_of_fault_says_how_often_it_is_tried_again() -> None:
 
     said = [*ALWAYS_RETRIED, *NEVER_RETRIED, *(name for name in Faults.model_fields if name in get_args(FaultKind))]
     assert sorted(said) == sorted(get_args(FaultKind))
+
+
+# What people ask of a running study
+
+
+def test_an_enqueued_configuration_is_the_next_new_trial_once_even_if_the_driver_dies(tmp_path: Path) -> None:
+    driver, place = Driver(tmp_path), Place(str(tmp_path))
+    driver.begin("a")
+    leave_request(place, "enqueue", values={"optimizer": "sgd", "momentum": 0.6, "dropout": 0.1})
+    leave_request(place, "enqueue", values={"optimizer": "adam", "dropout": 0.2})
+    before = waiting_requests(place)
+    driver.searcher.take_requests()
+    assert not waiting_requests(place) and len(driver.journal.state.enqueued) == 2
+    driver.journal.close()
+    (tmp_path / before[0].path).write_text(json.dumps({"kind": "enqueue", "values": before[0].fields["values"]}))
+
+    again = Driver(tmp_path)
+    again.searcher.take_requests()  # it had journalled that one, and died before the file was gone
+    assert [again.begin(name)["trial"] for name in "bcd"] == [0, 1, 2]
+    trials = again.journal.state.trials
+    assert trials[1].values == {"optimizer": "sgd", "momentum": 0.6, "dropout": 0.1}
+    assert trials[2].values == {"optimizer": "adam", "dropout": 0.2}
+    assert not again.journal.state.enqueued
+    again.begin("e")
+    assert trials[3].values not in (trials[1].values, trials[2].values)
+    again.journal.close()
+
+
+def test_a_dropped_trial_ends_whether_it_runs_waits_or_breaks_off(driver: Driver, tmp_path: Path) -> None:
+    place, state = Place(str(tmp_path)), driver.journal.state
+    for ray_id in "abc":
+        driver.begin(ray_id)
+    driver.report("a", 0, 1, 0.3)
+    driver.searcher.note_fault(1, TrialFault("process_died", "why"))
+    driver.searcher.on_trial_complete("b", error=True)
+    assert state.trials[1].state == "waiting"
+    for trial in (0, 1, 2, 7):  # there is no trial 7
+        leave_request(place, "drop", trial=trial)
+    driver.searcher.take_requests()
+    assert not waiting_requests(place) and [state.trials[n].dropped for n in range(3)] == [True] * 3
+    assert (state.trials[1].state, state.trials[1].reason) == ("pruned", "dropped by emotune drop")
+
+    is_dropped = lambda number: state.run(number).dropped  # noqa: E731
+    asha = AshaScheduler(Rungs([], 3, "max"), "selection_accuracy", print, str, is_dropped=is_dropped)
+    controller: Any = None
+    trial: Any = SimpleNamespace(config={"trial": 0})
+    assert asha.on_trial_result(controller, trial, {"epoch": 2, "selection_accuracy": 0.4}) == TrialScheduler.STOP
+    driver.report("a", 0, 2, 0.4, last=True)
+    driver.searcher.note_fault(2, TrialFault("process_died", "why"))
+    driver.searcher.on_trial_complete("c", error=True)
+    assert [state.trials[n].state for n in range(3)] == ["pruned"] * 3
+    assert driver.states()[:3] == [TrialState.PRUNED] * 3 and driver.study.get_trials()[0].value == 0.4
+
+
+def test_what_is_no_request_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "requests").mkdir()
+    contents = {"1.json": "{", "2.json": "[]", "3.json": json.dumps({"kind": "delete"}), ".4.json": "{}", "5.txt": "x"}
+    for name, text in contents.items():
+        (tmp_path / "requests" / name).write_text(text)
+    assert waiting_requests(Place(str(tmp_path))) == []

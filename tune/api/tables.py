@@ -1,0 +1,58 @@
+"""A study's trials and curves as tables of pandas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from tune.errors import StudyError, nearest
+from tune.study.spec import StudySpec
+from tune.study.trial_record import TrialRecord
+
+
+def trials_dataframe(spec: StudySpec, trials: Sequence[TrialRecord]) -> pd.DataFrame:
+    """Returns a row per trial; see `Study.trials_dataframe`."""
+    rows = []
+    for trial in trials:
+        best = trial.best_epoch(spec.objective, spec.mode)
+        metrics = {} if best is None else trial.epochs[best]
+        rows.append(
+            {
+                "trial": trial.number,
+                "state": trial.state,
+                "score": trial.best_value(spec.objective, spec.mode),
+                "best_epoch": best,
+                "epochs": max(trial.epochs, default=0),
+                "restarts": trial.restarts,
+                **trial.values,
+                **{name: value for name, value in metrics.items() if isinstance(value, float)},
+                "reason": trial.reason,
+            }
+        )
+    columns = ["trial", "state", "score", "best_epoch", "epochs", "restarts", "reason"]
+    frame = pd.DataFrame(rows, columns=None if rows else columns)
+    return frame.astype({"score": "float64", "best_epoch": "Int64"}).set_index("trial")
+
+
+def curves_dataframe(trials: Sequence[TrialRecord], name: str) -> pd.DataFrame:
+    """Returns a metric over the epochs, a column per trial; see `Study.curves`.
+
+    Raises:
+        StudyError: no epoch has a number of that name.
+    """
+    known = {
+        metric
+        for trial in trials
+        for metrics in trial.epochs.values()
+        for metric, value in metrics.items()
+        if isinstance(value, int | float)
+    }
+    if known and name not in known:
+        raise StudyError(f"a metric must be one that an epoch reports. Received: {name}.{nearest(name, known)}")
+    columns = {
+        trial.number: pd.Series({epoch: metrics[name] for epoch, metrics in trial.epochs.items()}, dtype="float64")
+        for trial in trials
+    }
+    frame = pd.DataFrame(columns).sort_index()
+    return frame.rename_axis(index="epoch", columns="trial")
