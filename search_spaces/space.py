@@ -131,7 +131,7 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
                 raise ValueError(f"{name} must be one value. Received: {given[name]!r}")
             values[name] = given.get(name, parameter.default if factor == 1 else parameter.default * factor)  # type: ignore[operator]
             if not parameter.contains(self.optuna_params(values)[_optuna_name(name, parameter)]):
-                raise ValueError(f"{name} must be one of {_range(parameter, factor)}. Received: {given[name]!r}")
+                raise ValueError(f"{name} must be {_range(parameter, factor)}. Received: {given[name]!r}")
         return values
 
     def _names(self) -> str:
@@ -187,9 +187,9 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
 
 def _range(parameter: AnyParameter, factor: float) -> str:
     if isinstance(parameter, CategoricalParameter):
-        return ", ".join(map(str, parameter.choices))
+        return f"one of {', '.join(map(str, parameter.choices))}"
     step = f" in steps of {parameter.step:g}" if parameter.step not in (None, 1) else ""
-    return f"{parameter.low * factor:g} to {parameter.high * factor:g}{step}"
+    return f"from {parameter.low * factor:g} to {parameter.high * factor:g}{step}"
 
 
 def _optuna_name(name: str, parameter: AnyParameter) -> str:

@@ -320,12 +320,12 @@ def test_a_configuration_is_completed_with_the_defaults_that_count_beside_it() -
     [
         ({"lr": 1}, "lr is not in the space. Received: 1. It has "),
         ({"momentum": 0.9}, "momentum does not count where optimizer=adam. Received: 0.9. Leave it out"),
-        ({"dropout": 0.72}, "dropout must be one of 0 to 0.7 in steps of 0.05. Received: 0.72"),
+        ({"dropout": 0.72}, "dropout must be from 0 to 0.7 in steps of 0.05. Received: 0.72"),
         (
             {"optimizer": "adagrad"},
             "optimizer must be one of sgd, adam, adamw, rmsprop, nadam, lion. Received: 'adagrad'",
         ),
-        ({"learning_rate": 1.0}, "learning_rate must be one of "),
+        ({"learning_rate": 1.0}, "learning_rate must be from 1e-05 to 0.01"),
         ({"dropout": [0.1]}, "dropout must be one value"),
         ({"batch_size": True}, "batch_size must be one of 16, 32, 64, 128. Received: True"),
     ],
@@ -337,5 +337,5 @@ def test_a_configuration_that_the_space_does_not_have_is_refused(given: dict[str
 
 
 def test_a_multiplied_value_out_of_its_range_is_refused() -> None:
-    with pytest.raises(ValueError, match="learning_rate must be one of 0.006 to 0.6. Received: 0.7"):
+    with pytest.raises(ValueError, match="learning_rate must be from 0.006 to 0.6. Received: 0.7"):
         space(**SCALED).complete({"optimizer": "sgd", "learning_rate": 0.7})
