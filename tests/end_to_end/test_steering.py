@@ -1,4 +1,4 @@
-"""A study is steered from another terminal while it runs: one trial is dropped, a configuration is enqueued."""
+"""A study is steered from another terminal while it runs, and gives its best configurations to the next."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def emotune(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
 
 
-def test_a_running_study_takes_up_what_another_terminal_asks(faces: Path, tmp_path: Path) -> None:
+def test_a_running_study_takes_up_what_another_terminal_asks_and_the_next_what_it_found(
+    faces: Path, tmp_path: Path
+) -> None:
     epochs = 60
     asha = {"max_epochs": epochs, "grace_epochs": epochs}
     file = write_study_file(tmp_path, faces, trials=3, asha=asha, resources={"max_concurrent": 1, "cpus_per_trial": 1})
@@ -69,5 +71,11 @@ def test_a_running_study_takes_up_what_another_terminal_asks(faces: Path, tmp_pa
     ):
         refused = emotune(tmp_path, *words)
         assert refused.returncode == 2 and refused.stderr.startswith(message), refused.stderr
+    shorter = {"max_epochs": 1, "grace_epochs": 1}
+    write_study_file(tmp_path, faces, name="second", trials=2, asha=shorter, transfer_from="tiny")
+    done = emotune(tmp_path, "run", "second.yaml", "--no-calibrate")
+    assert done.returncode == 0 and done.stdout.count("enqueued, to be tried next: ") == 3, done.stdout
+    second = load_study_folder(tmp_path / "runs/second").state()
+    assert second.trials[1].values == study.ranked(state)[0].values and len(second.enqueued) == 2
     waits = emotune(tmp_path, "enqueue", "tiny", "dropout=0.2")
     assert "when the study has more trials: emotune resume runs/tiny --trials 4" in waits.stdout

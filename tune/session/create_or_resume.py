@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from search_spaces import WRITTEN
 from trainables.places import Place, is_bucket
 from tune.errors import StudyError
+from tune.session.transfer import transferred_configurations
 from tune.study.bucket_study import download_study, working_folder
 from tune.study.spec import StudySpec
 from tune.study.spec_sections import Export
@@ -20,7 +21,10 @@ from tune.study.trial_parameters import NEW_STUDY
 from tune.study.yaml_source import write_yaml
 
 _CHANGEABLE = frozenset(
-    "trials time budget confirm faults resources storage optuna_storage data preemption checkpoint_every".split()
+    (
+        "trials time budget confirm faults resources storage optuna_storage data preemption checkpoint_every "
+        "transfer_from"
+    ).split()
 )
 """Keys of a study file that may differ when a study goes on: none changes what a score means (data goes by content)."""
 
@@ -103,6 +107,8 @@ def check_folder(study: StudyFiles, fingerprint: str) -> None:
                 f"Choose another name (--set name=...), or go on with it as it is: emotune resume {study.shell_name}"
             )
         check_data(study, state, fingerprint)
+    if spec.transfer_from and not (study.study_file.exists() and study.state().sessions):
+        transferred_configurations(spec)  # its errors, before anything is written
     _check_optuna(study)
 
 

@@ -49,6 +49,9 @@ class StudySpec(Section, frozen=True):
         None, gt=0, allow_inf_nan=False, description="wall time of the search"
     )
     startup_trials: int = Field(8, ge=0, description="random trials before TPE's model is used")
+    transfer_from: str | None = Field(
+        None, min_length=1, description="an earlier study, whose best configurations are tried first"
+    )
     asha: AshaSettings = AshaSettings()
     folds: Folds = Folds()
     budget: Budget = Budget()

@@ -1,0 +1,62 @@
+"""The best configurations of an earlier study, as far as another study's space has them. Trains nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tune.errors import StudyError
+from tune.study.spec import StudySpec
+from tune.study.studies import find_study
+
+TRANSFERRED = 3
+"""How many of its best configurations a study takes over."""
+
+
+def transferred_configurations(spec: StudySpec) -> list[dict[str, Any]]:
+    """Returns the best configurations of the study that `transfer_from` names, best first, each complete.
+
+    A parameter that only one of the spaces has is left out, or has its default. A configuration with a value that this
+    space does not have is passed over, and the next best takes its place.
+
+    Raises:
+        StudyError: there is no such study, no trial of it has a score, or this space has none of its configurations.
+        PlaceError: its bucket cannot be reached.
+    """
+    if not spec.transfer_from:
+        return []
+    earlier = find_study(spec.transfer_from, spec.storage)
+    ranked = earlier.ranked(earlier.state())
+    if not ranked:
+        raise StudyError(f"transfer_from must name a study with scores. Received: {spec.transfer_from}, without one")
+    found: list[dict[str, Any]] = []
+    reason = ""
+    for record in ranked:
+        try:
+            values = _shared_values(spec, {**earlier.spec.fixed, **record.values})
+        except ValueError as error:
+            reason = reason or str(error)
+            continue
+        if values not in found:
+            found.append(values)
+        if len(found) == TRANSFERRED:
+            break
+    if not found:
+        raise StudyError(
+            f"the space must have one of the configurations of {spec.transfer_from}. The best does not fit: {reason}. "
+            "Widen the space, or remove transfer_from"
+        )
+    return found
+
+
+def _shared_values(spec: StudySpec, values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the values that count in this study's space, completed.
+
+    Raises:
+        ValueError: one is out of its range.
+    """
+    shared: dict[str, Any] = {}
+    for name, parameter in spec.space.parameters.items():
+        known = spec.space.complete(shared)
+        if name in values and parameter.active(known):
+            shared[name] = values[name]
+    return spec.space.complete(shared)
