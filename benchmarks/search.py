@@ -12,6 +12,7 @@ worth.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.metadata
 import os
 import platform
@@ -23,14 +24,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import optuna
 import yaml
 from scipy.stats import bootstrap, trim_mean
 
-from benchmarks.record_curves import EPOCHS
+from benchmarks.proposers import forest, near_best, quantiles, searcher
+from benchmarks.record_curves import EPOCHS, SPACE
 from benchmarks.sides import Emotune, Found, OptunaAlone, RandomSearch, RayTune, Side, be_quiet, simulate
 from benchmarks.surrogate import Recorded, Surrogate, held_out_error
 from search_spaces import builtin_spaces
+from tune.search.scheduler import Rungs
 from tune.study.spec import StudySpec
+from tune.study.trial_record import RungDecision
 
 START_EPOCHS = {"warm": 0.03, "process": 0.2}
 """What a trial costs before its first epoch, in epochs: a warm process, or a fresh one that imports TensorFlow."""
@@ -44,28 +49,73 @@ class Contestant(NamedTuple):
     weights: str = "average"
 
 
-def study(**changes: Any) -> StudySpec:
-    """Returns a study of the whole space; changes are those of a study file."""
+def study(space: Path, **changes: Any) -> StudySpec:
+    """Returns a study of a space; changes are those of a study file."""
     given = {
         "name": "simulated",
         "data": "none",
         "trials": 1_000_000,
-        "space": yaml.safe_load(builtin_spaces()["alexnet"].read_text()),
+        "space": yaml.safe_load(space.read_text()),
         "asha": {"max_epochs": EPOCHS},
         "confirm": {"top": 0},
     }
     return StudySpec.model_validate(given | changes)
 
 
-def emotune(**changes: Any) -> Contestant:
-    """Returns our side, with changes of the study file."""
-    spec = study(**changes)
-    return Contestant(lambda seed, folder, epochs: Emotune(seed, folder, spec), "warm")
+def emotune(space: Path | None = None, *, parts: Mapping[str, Any] | None = None, **changes: Any) -> Contestant:
+    """Returns our side, with changes of the study file, and with other parts (`benchmarks.sides.Emotune`)."""
+    spec = study(space or builtin_spaces()["alexnet"], **changes)
+    return Contestant(lambda seed, folder, epochs: Emotune(seed, folder, spec, **(parts or {})), "warm")
+
+
+def variants() -> Mapping[str, Contestant]:
+    """Returns what has been tried with our side, by what is changed in it: kept or not, see the results."""
+    asha = lambda **changes: {"max_epochs": EPOCHS, **changes}  # noqa: E731
+    return {
+        "one range for all learning rates": emotune(SPACE),
+        "first rung after 2 epochs": emotune(asha=asha(grace_epochs=2)),
+        "first rung after 3 epochs": emotune(asha=asha(grace_epochs=3)),
+        "reduction factor 2": emotune(asha=asha(reduction_factor=2)),
+        "reduction factor 4": emotune(asha=asha(reduction_factor=4)),
+        "4 startup trials": emotune(startup_trials=4),
+        "16 startup trials": emotune(startup_trials=16),
+        "rungs judge again": emotune(parts={"rungs": JudgedAgain}),
+        "random sampler": emotune(parts={"sampler": optuna.samplers.RandomSampler}),
+        "near the best": emotune(parts={"searcher": searcher(near_best())}),
+        "forest": emotune(parts={"searcher": searcher(forest())}),
+        "forest, near the default first": emotune(parts={"searcher": searcher(forest(first=near_best()))}),
+        "quantile regression": emotune(parts={"searcher": searcher(quantiles())}),
+        "TPE, univariate": emotune(parts={"sampler": optuna.samplers.TPESampler}),
+    }
+
+
+class JudgedAgain(Rungs):
+    """Rungs that look at every epoch again whether a trial would still pass the last one that it passed.
+
+    The first trials at a rung pass whatever they are: others that come later may show that they should not have.
+    """
+
+    def decide(self, trial: int, epoch: int, value: float) -> RungDecision | None:
+        """Decides at rungs, and between them against all that have reached the last one by now."""
+        if epoch in self.decisions:
+            return super().decide(trial, epoch, value)
+        passed = [rung for rung in self.decisions if rung < epoch and trial in self.decisions[rung]]
+        if not passed:
+            return None
+        rung = self.decisions[max(passed)]
+        others = np.array([decision.value for decision in rung.values() if decision.trial != trial])
+        if len(others) < ENOUGH or rung[trial].value >= np.percentile(others, self._quantile):
+            return None
+        return dataclasses.replace(rung[trial], stopped=True)
+
+
+ENOUGH = 3
+"""Other trials at a rung before one that has passed it is judged again."""
 
 
 def sides() -> Mapping[str, Contestant]:
     """Returns everybody by name."""
-    spec = study()
+    spec = study(SPACE)
     stock = lambda seed, folder, epochs: RayTune(seed, spec)  # noqa: E731
     return {
         "random search": Contestant(lambda seed, folder, epochs: RandomSearch(seed, spec)),
@@ -134,6 +184,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 8, 64])
     parser.add_argument("--epochs", type=float, default=57.0)
     parser.add_argument("--sides", nargs="*")
+    parser.add_argument(
+        "--variants", nargs="*", metavar="NAME", help="our side with one thing changed, in place of peers"
+    )
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     be_quiet()
@@ -147,8 +200,10 @@ def main() -> None:
     ]
     for workers in given.workers:
         results: dict[str, list[list[Found]]] = {}
-        for name, contestant in sides().items():
-            if not given.sides or name in given.sides:
+        everybody = dict(sides()) if given.variants is None else {"emotune": emotune(), **variants()}
+        wanted = given.sides if given.variants is None else given.variants and ["emotune", *given.variants]
+        for name, contestant in everybody.items():
+            if not wanted or name in wanted:
                 results[name] = [
                     run(name, contestant, recorded, seed, workers, given.epochs) for seed in range(given.seeds)
                 ]

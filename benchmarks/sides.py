@@ -111,14 +111,36 @@ def simulate(side: Side, world: World, *, workers: int, budget_s: float, start_s
 
 
 class Emotune:
-    """Our searcher and rungs, with a real journal."""
+    """Our searcher and rungs, with a real journal.
 
-    def __init__(self, seed: int, folder: Path, spec: StudySpec) -> None:
+    Args:
+        seed: Of the study.
+        folder: For its files.
+        spec: The study.
+        rungs: In place of the product's own.
+        sampler: In place of the product's own, made from the seed.
+        searcher: In place of the product's own.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        folder: Path,
+        spec: StudySpec,
+        rungs: type[Rungs] = Rungs,
+        sampler: Callable[[int], optuna.samplers.BaseSampler] | None = None,
+        searcher: type[OptunaSearcher] = OptunaSearcher,
+    ) -> None:
         spec = self._spec = spec.model_copy(update={"seed": seed})
         self._journal = Journal(folder / "journal.jsonl")
-        self._queue = OptunaSearcher(rebuild_optuna_study(folder / "optuna.log", spec, []), spec, self._journal)
-        rungs = Rungs(spec.asha.rungs, spec.asha.reduction_factor, "max")
-        self._asha = AshaScheduler(rungs, spec.objective, lambda d: self._journal.append("rung", **vars(d)), lambda: "")
+        study = rebuild_optuna_study(folder / "optuna.log", spec, [])
+        if sampler:
+            study.sampler = sampler(seed)
+        self._queue = searcher(study, spec, self._journal)
+        decide = rungs(spec.asha.rungs, spec.asha.reduction_factor, "max")
+        self._asha = AshaScheduler(
+            decide, spec.objective, lambda d: self._journal.append("rung", **vars(d)), lambda: ""
+        )
         self._trials: dict[str, int] = {}
 
     def begin(self, name: str) -> Begun | None:

@@ -123,3 +123,10 @@ def _divide(
         in_first[shuffled[: min(max(cut, 1), len(members) - (needed - 1))]] = True
     chosen = in_first[group_of_row]
     return rows[chosen], rows[~chosen]
+
+
+def limit_rows(rows: Rows, limit: int | None, seed: int) -> Rows:
+    """Returns the rows of a fold, or `limit` of them, always the same ones for a seed."""
+    if limit is None or limit >= len(rows):
+        return rows
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:limit])

@@ -67,13 +67,13 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
         measure_s: about how long each of the two measurements takes, after one batch to warm up.
     """
     from trainables.config import TrialConfig, TrialContext
-    from trainables.dataset.folds import trial_rows
+    from trainables.dataset.folds import limit_rows, trial_rows
     from trainables.dataset.node_cache import open_data
     from trainables.models.compiled import compiled_model, release
     from trainables.preprocessing.feed import Feed
     from trainables.preprocessing.methods import averages_mirror
     from trainables.training.epochs import EVALUATION_BATCH
-    from trainables.training.process import limit_rows, prepare_process
+    from trainables.training.process import prepare_process
     from trainables.training.targets import Targets
 
     context = TrialContext.model_validate(config["study"])
@@ -81,7 +81,10 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
     prepare_process(context)
     dataset = open_data(context.dataset, fingerprint=context.fingerprint)
     rows = trial_rows(dataset, context.selection_share, trial.split_ratio, context.seed)
-    fit, validation, selection = (limit_rows(r, context) for r in (rows.fit, rows.validation, rows.selection))
+    fit, validation, selection = (
+        limit_rows(fold, context.max_images_per_fold, context.seed)
+        for fold in (rows.fit, rows.validation, rows.selection)
+    )
     model = compiled_model(dataset, trial)
     targets = Targets(trial, dataset.labels[fit], len(dataset.info.classes))
     targets.begin_epoch((context.seed, 0))

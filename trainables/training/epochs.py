@@ -17,7 +17,7 @@ import numpy as np
 
 from trainables.checkpoint_files import AVERAGE_FILE, MODEL_FILE, STATE_FILE
 from trainables.config import TrialConfig, TrialContext, validation_metric_of
-from trainables.dataset.folds import trial_rows
+from trainables.dataset.folds import limit_rows, trial_rows
 from trainables.dataset.node_cache import open_data
 from trainables.dataset.reader import Pixels, Rows
 from trainables.errors import PlaceError
@@ -37,7 +37,7 @@ from trainables.models.optimizers import PlateauState, learning_rate_at, restore
 from trainables.models.weight_average import WeightAverage, read_average
 from trainables.training.fault_kinds import TrialFault, classify_error
 from trainables.training.metrics import evaluate
-from trainables.training.process import limit_rows, prepare_process, process_memory_mib
+from trainables.training.process import prepare_process, process_memory_mib
 from trainables.training.targets import Targets
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ class TrialTraining:
         self._plateau = PlateauState()
         rows = trial_rows(self._dataset, self._context.selection_share, self._config.split_ratio, self._context.seed)
         self._fit, self._validation, self._selection = (
-            limit_rows(part, self._context) for part in (rows.fit, rows.validation, rows.selection)
+            limit_rows(part, self._context.max_images_per_fold, self._context.seed)
+            for part in (rows.fit, rows.validation, rows.selection)
         )
         self._refit_epochs: int | None = config.get("refit_epochs")
         if self._refit_epochs:  # what is scored has been trained on: nobody may read anything into these scores

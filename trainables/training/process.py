@@ -1,14 +1,12 @@
-"""A trial's process: what is set before TensorFlow is imported, how much memory it takes, how much data it may use."""
+"""A trial's process: what is set before TensorFlow is imported, how much memory it takes."""
 
 from __future__ import annotations
 
 import os
 
-import numpy as np
 import psutil
 
 from trainables.config import TrialContext
-from trainables.dataset.reader import Rows
 from trainables.gpu import limit_gpu_memory
 from trainables.keras_setup import import_keras
 
@@ -29,14 +27,6 @@ def prepare_process(context: TrialContext) -> None:
         os.environ.setdefault(name, value)
     import_keras()
     limit_gpu_memory(context.gpus)
-
-
-def limit_rows(rows: Rows, context: TrialContext) -> Rows:
-    """Returns the rows of a fold, or as many of them as the study allows, always the same ones."""
-    limit = context.max_images_per_fold
-    if limit is None or limit >= len(rows):
-        return rows
-    return np.sort(np.random.default_rng(context.seed).permutation(rows)[:limit])
 
 
 def process_memory_mib() -> float:

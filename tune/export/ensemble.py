@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from trainables.config import TrialContext
-from trainables.dataset.folds import trial_rows
+from trainables.dataset.folds import limit_rows, trial_rows
 from trainables.dataset.reader import Dataset
 from trainables.training.metrics import evaluate
-from trainables.training.process import limit_rows
 from tune.export.checkpoints import load_checkpoints, logits_of, release_members
 
 _TIMED_IMAGES = 512
@@ -38,7 +37,11 @@ def judge_ensemble(checkpoints: Sequence[Path], dataset: Dataset, context: Trial
     """
     members = load_checkpoints(checkpoints, dataset)
     config = members[0].config
-    rows = limit_rows(trial_rows(dataset, context.selection_share, config.split_ratio, context.seed).selection, context)
+    rows = limit_rows(
+        trial_rows(dataset, context.selection_share, config.split_ratio, context.seed).selection,
+        context.max_images_per_fold,
+        context.seed,
+    )
     metric = context.objective.removeprefix("selection_")
 
     def score(several: Any) -> float:
