@@ -72,7 +72,7 @@ class Near(Draws):
 def near_best(
     random_share: float = 0.25, top: int = 3, until: int = 5, spread: float = 0.2, kept: float = 0.7
 ) -> Proposer:
-    """Proposes near the default at first, then near one of the best; a share is random (after PriorBand, Mallik 2023)."""
+    """Proposes near the default at first, then near one of the best; a share is random (after PriorBand)."""
 
     def propose(space: SearchSpace, records: Sequence[TrialRecord], rng: np.random.Generator) -> dict[str, Any] | None:
         if rng.random() < random_share:

@@ -55,6 +55,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "augment 0.3": {"preprocessing": "augment", "augment_strength": 0.3},
     "learning rate 1e-3": {"learning_rate": 1e-3},
     "batch 32": {"batch_size": 32},
+    "constant rate 1e-3": {"schedule": "constant", "learning_rate": 1e-3},
+    "resnet_small": {"model": "resnet_small", "width": 1.0, "schedule": "constant", "learning_rate": 1e-3},
 }
 KINDS = ("last", "last, mirror", "average", "average, mirror")
 

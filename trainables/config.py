@@ -7,13 +7,14 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "nadam", "lion"]
+ModelName = Literal["alexnet", "resnet_small", "vgg_small"]
 MethodName = Literal["none", "shifts", "crop", "noise", "equalize", "augment", "face"]
 
 
 class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     """Parameters of one trial; the search space may vary any of them, the study file may fix any of them.
 
-    Strengths of preprocessing methods and parameters of optimizers that are not in use are ignored.
+    Strengths of preprocessing methods, and parameters of optimizers and models that are not in use are ignored.
     """
 
     # the mission's six
@@ -57,14 +58,17 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     mirror: bool = Field(False, description="the mean over image and mirror, where training mirrors images too")
 
     # model
-    stem: Literal["published", "fine"] = Field("published", description="below 128 px: 7x7 stride 2, or 3x3 stride 1")
+    model: ModelName = "alexnet"
+    stem: Literal["published", "fine"] = Field(
+        "published", description="alexnet below 128 px: 7x7 stride 2, or 3x3 stride 1"
+    )
     normalization: Literal["unit", "standardize", "per_image"] = "unit"
     image_size_px: int = Field(227, ge=32, le=512, description="side the graph resizes to")
     width: float = Field(1.0, gt=0, le=4, description="factor on every layer's channels and units")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "float32", description="of the layers' arithmetic; auto is what the study has found faster"
     )
-    batch_norm: bool = Field(False, description="batch normalisation in place of local response normalisation")
+    batch_norm: bool = Field(False, description="alexnet: batch normalisation, not local response normalisation")
 
     def resolved(self, context: TrialContext) -> TrialConfig:
         """Returns the configuration with what `auto` stands for in a study."""

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainables.config import TrialConfig
+from trainables.models.blocks import batch_norm, resized_and_normalised, scaled
 
 if TYPE_CHECKING:
     import keras
 
 PUBLISHED_STEM_FROM_PX = 128
 """From this side up the stem is the paper's 11x11 stride 4; below it 7x7 stride 2, or 3x3, with `same` pools."""
-
-MIN_WIDTH = 8
-
-BATCH_NORM_MOMENTUM = 0.9
 
 # Section 3.3 of the paper: k, n // 2, alpha; its beta is 0.75.
 LRN_BIAS, LRN_RADIUS, LRN_ALPHA = 2.0, 2, 1e-4
@@ -85,7 +82,7 @@ def build_alexnet(
     def conv(x: Any, index: int, channels: int, kernel_px: int, stride: int = 1, padding: str = "same") -> Any:
         groups = conv_groups if index in (2, 4, 5) else 1
         x = layers.Conv2D(
-            _scaled(channels, config.width, conv_groups),
+            scaled(channels, config.width, conv_groups),
             kernel_px,
             strides=stride,
             padding=padding,
@@ -96,8 +93,7 @@ def build_alexnet(
             name=f"conv{index}",
         )(x)
         if config.batch_norm:
-            # Keras' 0.99 needs hundreds of steps an epoch before evaluation sees what training saw.
-            x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"norm{index}")(x)
+            x = batch_norm(f"norm{index}")(x)
         x = layers.ReLU(name=f"relu{index}")(x)
         if index <= 2 and not config.batch_norm:
             x = _local_response_normalisation(x)
@@ -109,7 +105,7 @@ def build_alexnet(
         )(x)
 
     def dense(x: Any, index: int) -> Any:
-        units = _scaled(4096, config.width)
+        units = scaled(4096, config.width)
         x = layers.Dense(units, activation="relu", kernel_initializer="he_normal", name=f"dense{index}")(x)
         return layers.Dropout(config.dropout, name=f"dropout{index}")(x)
 
@@ -117,7 +113,7 @@ def build_alexnet(
     pool_padding = "valid" if published else "same"
 
     image = Input((height_px, width_px, channels), dtype="uint8", name="image")
-    x = _resized_and_normalised(image, config, mean, std)
+    x = resized_and_normalised(image, config, mean, std)
     if published:
         x = conv(x, 1, 96, 11, stride=4, padding="valid")
     else:
@@ -133,37 +129,28 @@ def build_alexnet(
     return Model(image, logits, name="alexnet")
 
 
-def _scaled(size: int, width: float, multiple_of: int = 1) -> int:
-    return max(MIN_WIDTH, round(size * width / multiple_of) * multiple_of)
+def parameters_of_alexnet(config: TrialConfig, channels: int, classes: int) -> int:
+    """Returns about how many weights it has: the table above, at any size and width."""
 
+    def wide(size: int) -> int:
+        return scaled(size, config.width)
 
-def _resized_and_normalised(
-    image: Any, config: TrialConfig, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> Any:
-    """Casts uint8 to float32, then resizes, then normalises; all of it in layers that Keras can load anywhere."""
-    from keras import layers, ops
-
-    height_px, width_px, channels = image.shape[1:]
-    size = config.image_size_px
-    # Cast first: keras.layers.Resizing keeps uint8 and rounds.
-    x = ops.cast(image, "float32")
-    if (height_px, width_px) != (size, size):
-        x = layers.Resizing(size, size, antialias=True, data_format="channels_last", dtype="float32", name="resize")(x)
-    if config.normalization == "standardize":
-        if mean is None or std is None or len(mean) != channels or len(std) != channels or min(std) <= 0:
-            raise ValueError(
-                f"normalization='standardize' needs a mean and a positive standard deviation for each of {channels} "
-                f"channels. Received: mean={mean}, std={std}."
-            )
-        scale = np.array([1 / (255 * float(s)) for s in std], np.float32)
-        offset = np.array([-float(m) / float(s) for m, s in zip(mean, std, strict=True)], np.float32)
-        # Keras 3.15's Rescaling takes a list for the first axis where the process it is opened in is channels_first.
-        return x * scale + offset
-    if config.normalization == "per_image":
-        return layers.LayerNormalization(
-            axis=[1, 2, 3], center=False, scale=False, epsilon=1e-3, dtype="float32", name="per_image"
-        )(x)
-    return layers.Rescaling(1 / 255, dtype="float32", name="unit")(x)
+    side = config.image_size_px
+    if side >= PUBLISHED_STEM_FROM_PX:
+        side, stem = (side - 11) // 4 + 1, 11
+        for _ in range(3):
+            side = (side - 3) // 2 + 1
+    else:
+        stem = 3 if config.stem == "fine" else 7
+        for _ in range(3 if config.stem == "fine" else 4):
+            side = (side + 1) // 2
+    layers = [(stem, channels, 96), (5, 96, 256), (3, 256, 384), (3, 384, 384), (3, 384, 256)]
+    weights = 0
+    for kernel, before, after in layers:
+        inward = before if before == channels else wide(before)
+        weights += (kernel * kernel * inward + 1) * wide(after)
+    units = wide(4096)
+    return weights + (side * side * wide(256) + 1) * units + (units + 1) * units + (units + 1) * classes
 
 
 def _local_response_normalisation(x: Any) -> Any:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from trainables.config import TrialConfig
 from trainables.dataset.reader import Dataset, Pixels
+from trainables.models.builtin import MODELS
 from trainables.models.optimizers import build_optimizer
 from trainables.models.precision import layer_precision
 
@@ -33,12 +34,10 @@ def split_batch(pixels: Any, labels: Any, weights: Any, n: int) -> Iterator[tupl
 
 
 def new_model(dataset: Dataset, config: TrialConfig) -> keras.Model:
-    """Returns an AlexNet for the data set, not compiled."""
-    from trainables.models.alexnet import build_alexnet
-
+    """Returns the configuration's model for the data set, not compiled."""
     info = dataset.info
     with layer_precision(config.precision):
-        return build_alexnet(
+        return MODELS[config.model].build(
             height_px=info.height_px,
             width_px=info.width_px,
             channels=info.channels,
@@ -50,7 +49,7 @@ def new_model(dataset: Dataset, config: TrialConfig) -> keras.Model:
 
 
 def compiled_model(dataset: Dataset, config: TrialConfig, micro_batches: int = 1) -> keras.Model:
-    """Returns a fresh AlexNet for the data set, ready to train; the optimizer sums the gradients of `micro_batches`."""
+    """Returns a fresh model for the data set, ready to train; the optimizer sums the gradients of `micro_batches`."""
     model = new_model(dataset, config)
     return compile_model(model, build_optimizer(config, micro_batches=micro_batches))
 

@@ -14,7 +14,8 @@ import pytest
 from trainables import node_probe as machine
 from trainables.config import TrialConfig
 from trainables.gpu import memory_limit_mib
-from trainables.models.size import checkpoint_mib, parameters
+from trainables.models.alexnet import parameters_of_alexnet
+from trainables.models.size import checkpoint_mib
 from tune.nodes.inspection import NodeReport, inspect_nodes, inspect_this_node
 from tune.nodes.problems import Needs, NodeProblem, find_problems
 
@@ -152,7 +153,7 @@ except tf.errors.ResourceExhaustedError:
 
 def test_sizes_are_those_of_the_table() -> None:
     published = TrialConfig(image_size_px=227, width=1.0)
-    assert parameters(published, channels=3, classes=1000) == 62_378_344
+    assert parameters_of_alexnet(published, channels=3, classes=1000) == 62_378_344
     assert checkpoint_mib(published, 3, 1000) == pytest.approx(62_378_344 * 12 / 2**20)
 
 
@@ -163,7 +164,7 @@ def test_sizes_are_those_of_keras(size_px: int) -> None:
 
     config = TrialConfig(image_size_px=size_px, width=0.0625)
     model = build_alexnet(height_px=48, width_px=48, channels=1, classes=7, config=config)
-    assert parameters(config, channels=1, classes=7) == model.count_params()
+    assert parameters_of_alexnet(config, channels=1, classes=7) == model.count_params()
 
 
 def test_this_machine_says_what_it_has(ray_cluster: str, faces: Path, tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""Every model that comes with emotune: shapes, weights, files, and a training that is stopped and goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from benchmarks.trial_training import open_training
+from trainables.config import ModelName, TrialConfig
+from trainables.models.builtin import MODELS
+from trainables.training.epochs import TrialTraining
+
+# Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+
+NAMES = sorted(MODELS)
+
+
+def build(name: Any, px: int = 48, channels: int = 1, classes: int = 7, **config: Any) -> Any:
+    given = TrialConfig(model=name, **{"image_size_px": px, "width": 0.25, **config})
+    model = MODELS[name]
+    built = model.build(height_px=48, width_px=48, channels=channels, classes=classes, config=given)
+    return built, model.parameters(given, channels, classes)
+
+
+def test_every_name_has_a_model() -> None:
+    assert set(MODELS) == set(get_args(ModelName))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("px", "channels", "classes"), [(32, 3, 2), (48, 1, 7), (97, 1, 10)])
+def test_pixels_become_logits_and_the_weights_are_as_many_as_foretold(
+    name: str, px: int, channels: int, classes: int
+) -> None:
+    model, foretold = build(name, px, channels, classes)
+    images = np.random.default_rng(0).integers(0, 256, (3, 48, 48, channels), dtype=np.uint8)
+    logits = model.predict_on_batch(images)
+    assert (logits.shape, logits.dtype, model.input.dtype) == ((3, classes), np.float32, "uint8")
+    assert np.isfinite(logits).all() and np.ptp(logits, axis=0).max() > 0
+    assert abs(model.count_params() - foretold) <= 0.001 * foretold
+
+
+def test_the_small_residual_net_has_half_a_million_weights_and_sees_small_images_whole() -> None:
+    model, _ = build("resnet_small", width=1.0)
+    assert 450_000 < model.count_params() < 550_000
+    assert model.get_layer("stage1_conv2").output.shape[1:] == (48, 48, 20)
+    assert model.get_layer("stage4_pool").output.shape[1:] == (3, 3, 160)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_training_that_is_stopped_goes_on_to_the_last_digit(name: str, faces: Path, tmp_path: Path) -> None:
+    parameters = {
+        "model": name,
+        "image_size_px": 48,
+        "width": 0.25,
+        "dropout": 0.3,
+        "preprocessing": "shifts",
+        "weight_average": 0.9,
+        "mirror": True,
+    }
+    folds = {"max_epochs": 2, "max_images_per_fold": 96}
+
+    def scores(result: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: value for key, value in result.items() if key.startswith(("training_", "validation_", "selection_"))
+        }
+
+    whole = open_training(TrialTraining(), faces, parameters, **folds)
+    first = whole._train_epoch()
+    whole.save_checkpoint(str(tmp_path))
+    second = whole._train_epoch()
+    assert second["training_loss"] < first["training_loss"]
+    later = open_training(TrialTraining(), faces, parameters, **folds)
+    later.load_checkpoint(str(tmp_path))
+    assert scores(later._train_epoch()) == scores(second)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "alexnet"])  # test_alexnet.py opens that one
+def test_a_saved_model_opens_where_emotune_is_not(name: str, tmp_path: Path) -> None:
+    model, _ = build(name, normalization="per_image")
+    images = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    model.save(tmp_path / "model.keras")
+    code = (
+        "import keras, numpy as np\n"
+        "model = keras.saving.load_model('model.keras')\n"
+        "np.save('logits.npy', model.predict_on_batch(np.load('images.npy')))\n"
+    )
+    subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), model.predict_on_batch(images), atol=1e-6)

@@ -1,0 +1,56 @@
+"""What the built-in models share: pixels to normalised numbers, batch normalisation, widths. Builds no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainables.config import TrialConfig
+
+if TYPE_CHECKING:
+    import keras
+
+MIN_WIDTH = 8
+
+
+def batch_norm(name: str) -> keras.layers.Layer:
+    """Returns batch normalisation; with Keras' 0.99 evaluation needs hundreds of steps to see what training saw."""
+    from keras import layers
+
+    return layers.BatchNormalization(momentum=0.9, name=name)
+
+
+def scaled(size: int, width: float, multiple_of: int = 1) -> int:
+    """Returns channels or units at a width, at least 8."""
+    return max(MIN_WIDTH, round(size * width / multiple_of) * multiple_of)
+
+
+def resized_and_normalised(
+    image: Any, config: TrialConfig, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> Any:
+    """Casts uint8 to float32, then resizes, then normalises; all of it in layers that Keras can load anywhere."""
+    from keras import layers, ops
+
+    height_px, width_px, channels = image.shape[1:]
+    size = config.image_size_px
+    # Cast first: keras.layers.Resizing keeps uint8 and rounds.
+    x = ops.cast(image, "float32")
+    if (height_px, width_px) != (size, size):
+        x = layers.Resizing(size, size, antialias=True, data_format="channels_last", dtype="float32", name="resize")(x)
+    if config.normalization == "standardize":
+        if mean is None or std is None or len(mean) != channels or len(std) != channels or min(std) <= 0:
+            raise ValueError(
+                f"normalization='standardize' needs a mean and a positive standard deviation for each of {channels} "
+                f"channels. Received: mean={mean}, std={std}."
+            )
+        scale = np.array([1 / (255 * float(s)) for s in std], np.float32)
+        offset = np.array([-float(m) / float(s) for m, s in zip(mean, std, strict=True)], np.float32)
+        # Keras 3.15's Rescaling takes a list for the first axis where the process it is opened in is channels_first.
+        return x * scale + offset
+    if config.normalization == "per_image":
+        return layers.LayerNormalization(
+            axis=[1, 2, 3], center=False, scale=False, epsilon=1e-3, dtype="float32", name="per_image"
+        )(x)
+    return layers.Rescaling(1 / 255, dtype="float32", name="unit")(x)
