@@ -192,7 +192,8 @@ def read_info(directory: Path) -> DatasetInfo:
     """
     path = Path(directory) / INFO_FILE
     if not path.is_file():
-        what = "has no dataset.json" if Path(directory).is_dir() else "does not exist"
+        missing = "is a file" if Path(directory).exists() else "does not exist"
+        what = "has no dataset.json" if Path(directory).is_dir() else missing
         raise DatasetError(
             f"A data set must be a folder written by `emotune data import` or `emotune data synth`. "
             f"Received: {directory}, which {what}."

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from trainables.home_folder import expand_home
 
 if TYPE_CHECKING:
     from trainables.dataset.reader import Dataset
@@ -62,8 +64,8 @@ def import_data(
         splits=tuple(decisions),
         validation=validation,
     )
-    with import_folder(fspath(to)) as folder:
-        return import_dataset(Path(source), folder, options, replace=replace, on_image=on_image)
+    with import_folder(expand_home(to)) as folder:
+        return import_dataset(Path(expand_home(source)), folder, options, replace=replace, on_image=on_image)
 
 
 def draw_faces(
@@ -91,7 +93,7 @@ def draw_faces(
     from tune.dataset.synth import write_faces
 
     test_images = images // 5
-    with import_folder(fspath(to)) as folder:
+    with import_folder(expand_home(to)) as folder:
         return write_faces(
             folder,
             train_images=images - test_images,
@@ -128,7 +130,7 @@ def load_data(directory: str | PathLike[str]) -> Dataset:
     """
     from trainables.dataset.node_cache import open_data
 
-    return open_data(fspath(directory))
+    return open_data(expand_home(directory))
 
 
 def describe_data(data: str | PathLike[str] | Dataset) -> DatasetReport:
@@ -152,7 +154,7 @@ def contact_sheet(data: str | PathLike[str] | Dataset, to: str | PathLike[str] |
     from tune.dataset.quality_report import write_contact_sheet
 
     dataset = _opened(data)
-    return write_contact_sheet(dataset, dataset.directory / CONTACT_SHEET_FILE if to is None else Path(to))
+    return write_contact_sheet(dataset, dataset.directory / CONTACT_SHEET_FILE if to is None else Path(expand_home(to)))
 
 
 def preview(
@@ -180,9 +182,9 @@ def preview(
     from tune.dataset.preview import parse_strengths
     from tune.dataset.preview import preview as write_preview
 
-    dataset = open_dataset(Path(directory))
+    dataset = open_dataset(Path(expand_home(directory)))
     settings = [f"{name}={value}" for name, value in strengths.items()] if isinstance(strengths, Mapping) else strengths
-    output = Path(directory) / PREVIEW_FILE.format(method=method) if to is None else Path(to)
+    output = Path(expand_home(directory)) / PREVIEW_FILE.format(method=method) if to is None else Path(expand_home(to))
     return write_preview(dataset, method, parse_strengths(method, settings), output, seed=seed)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING
 
+from trainables.home_folder import expand_home
+
 if TYPE_CHECKING:
     from tune.export.predict import Prediction, Predictor
 
@@ -23,7 +25,7 @@ def load_export(export: str | PathLike[str]) -> Predictor:
     from trainables.local_copies import local_folder
     from tune.export.predict import load_export as load_folder
 
-    with local_folder(str(export)) as folder:
+    with local_folder(expand_home(export)) as folder:
         return load_folder(folder)
 
 
@@ -42,6 +44,6 @@ def predict(export: str | PathLike[str], images: Sequence[str | PathLike[str]]) 
 
     from tune.export.predict import check_images
 
-    paths = [Path(image) for image in images]
+    paths = [Path(expand_home(image)) for image in images]
     check_images(paths)
     return load_export(export).predict(paths)

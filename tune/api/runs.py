@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainables.home_folder import expand_home
 from tune.api.studies import Study, load_study
 from tune.errors import StudyError
 from tune.study.spec import StudySpec, load_spec
@@ -157,7 +158,7 @@ def _spec(
 ) -> StudySpec:
     place = None if data is None else _place_of(data)
     options = {"data": place, "trials": trials, "time": time, "budget.cost": max_cost}
-    return load_spec(study if isinstance(study, Mapping) else Path(study), overrides or (), options)
+    return load_spec(study if isinstance(study, Mapping) else Path(expand_home(study)), overrides or (), options)
 
 
 def _run(study: StudyFiles, dataset: Dataset, calibrate: bool, events: EventsTarget | None) -> Study:
@@ -177,7 +178,7 @@ def _run(study: StudyFiles, dataset: Dataset, calibrate: bool, events: EventsTar
         return interrupted_line(study)
 
     before_forced_exit(give_up)
-    target = events if events is None or callable(events) else Path(events)
+    target = events if events is None or callable(events) else Path(expand_home(events))
     try:
         outcome = run_study(study, dataset, calibrate=calibrate, announce=announce, events=target)
     except KeyboardInterrupt:
@@ -202,7 +203,7 @@ def _only_one() -> Iterator[None]:
 
 
 def _place_of(data: str | PathLike[str] | Dataset) -> str:
-    return str(getattr(data, "directory", data))
+    return expand_home(data) if isinstance(data, str | PathLike) else str(data.directory)
 
 
 def _say(line: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainables.home_folder import expand_home
 from tune.api.process_state import quiet_tensorflow, unchanged_environment
 from tune.errors import StudyError
 from tune.study.requests import leave_request
@@ -167,8 +168,8 @@ class Study:
         from tune.session.best_model import export_to
 
         with unchanged_environment(), quiet_tensorflow():
-            export_to(self.files, fspath(to), trial)
-        return fspath(to)
+            export_to(self.files, expand_home(to), trial)
+        return expand_home(to)
 
     def enqueue(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Has a configuration tried next, by the process that runs the study, or when the study goes on.
@@ -280,7 +281,7 @@ def load_study(name: str | PathLike[str], storage: str | PathLike[str] = "runs")
         StudyError: there is none, or its study file is damaged.
         PlaceError: the bucket cannot be reached.
     """
-    return Study(find_study(fspath(name), fspath(storage)))
+    return Study(find_study(expand_home(name), expand_home(storage)))
 
 
 def list_studies(storage: str | PathLike[str] = "runs") -> list[str]:
@@ -290,4 +291,4 @@ def list_studies(storage: str | PathLike[str] = "runs") -> list[str]:
         StudyError: the storage is a file.
         PlaceError: the bucket cannot be reached.
     """
-    return [place.name for place in list_places(fspath(storage))]
+    return [place.name for place in list_places(expand_home(storage))]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import tune
+from trainables.errors import DatasetError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -120,7 +121,13 @@ def show(
         console = Console()
         console.print(_counts_table(report))
         console.print(_findings_table(report))
-    written = tune.contact_sheet(dataset, sheet)
+    try:
+        written = tune.contact_sheet(dataset, sheet)
+    except DatasetError as error:  # somebody else's data set may be looked at where nothing can be written
+        if sheet is not None:
+            raise
+        typer.echo(f"No contact sheet: {error} Name another place with --sheet.", err=True)
+        return
     if json:
         return
     console.print(f"Contact sheet: {written}", highlight=False, soft_wrap=True, markup=False, emoji=False)

@@ -52,10 +52,13 @@ def preview(
 
     Raises:
         PreprocessingError: unknown method or strength out of range.
-        DatasetError: the place cannot be written.
+        DatasetError: the place cannot be written, or is called otherwise than a PNG.
     """
     import cv2
 
+    from tune.dataset.quality_report import check_png
+
+    check_png(output, "A preview")
     sheet = cv2.cvtColor(preview_sheet(dataset, method, strengths, variants=variants, seed=seed), cv2.COLOR_RGB2BGR)
     try:
         output.write_bytes(cv2.imencode(".png", sheet)[1].tobytes())

@@ -145,12 +145,23 @@ def contact_sheet(dataset: Dataset, images_by_class: int = 14) -> Pixels:
     return sheet
 
 
+def check_png(path: Path, what: str) -> None:
+    """Refuses a picture's name that says another format than it has.
+
+    Raises:
+        DatasetError: it does not end in .png.
+    """
+    if path.suffix.lower() != ".png":
+        raise DatasetError(f"{what} is a PNG, and its name must end in .png. Received: {path}. Rename it.")
+
+
 def write_contact_sheet(dataset: Dataset, path: Path) -> Path:
     """Writes the contact sheet as PNG and returns its path.
 
     Raises:
-        DatasetError: the place cannot be written.
+        DatasetError: the place cannot be written, or is called otherwise than a PNG.
     """
+    check_png(path, "A contact sheet")
     picture = cv2.cvtColor(contact_sheet(dataset), cv2.COLOR_RGB2BGR)
     try:
         path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -187,6 +188,8 @@ def check_images(paths: Iterable[Path]) -> None:
 def _check_file(path: Path) -> None:
     if path.is_dir():
         raise ImageError(f"An image must be a file. Received: {path}, a folder. Name the images in it: {path}/*.png.")
+    if re.match(r"\w+:/", str(path)):
+        raise ImageError(f"An image must be a file of this machine. Received: {path}, an address. Download it first.")
     if not path.exists():
         raise ImageError(f"An image must exist. Received: {path}, which does not. Check the spelling.")
     if not path.is_file():

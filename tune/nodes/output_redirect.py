@@ -38,7 +38,9 @@ def pipe_safe_stream(descriptor: int, like: TextIO, *, closefd: bool = False) ->
     # Without a BufferedWriter, which would keep what a log on a full disk did not take, and write it to the terminal.
     raw: Any = _PipeSafeFile(descriptor, "w", closefd=closefd)
     by_line = bool(getattr(like, "line_buffering", False))  # as Python's own standard error is, also into a file
-    return io.TextIOWrapper(raw, like.encoding, like.errors, line_buffering=by_line)
+    # What a terminal's encoding lacks is a question mark there, not the end of the command.
+    errors = "replace" if like.errors == "strict" else like.errors
+    return io.TextIOWrapper(raw, like.encoding, errors, line_buffering=by_line)
 
 
 def survive_closed_pipes() -> None:

@@ -19,6 +19,7 @@ from pydantic import (
 from search_spaces import WRITTEN, CategoricalParameter, SearchSpace, Value
 from trainables.config import TrialConfig
 from trainables.errors import PlaceError
+from trainables.home_folder import expand_home
 from trainables.places import Place
 from tune.errors import StudyError, StudyFileError
 from tune.study.spec_errors import explain
@@ -108,6 +109,11 @@ class StudySpec(Section, frozen=True):
             raw = {**raw, "fixed": {}}  # its validator, which completes it, does not see a default
         sections = {name for name, field in cls.model_fields.items() if isinstance(field.default, Section)}
         return {name: value for name, value in raw.items() if value is not None or name not in sections}
+
+    @field_validator("data", "storage", "transfer_from", mode="after")
+    @classmethod
+    def _expand_home(cls, name: str | None) -> str | None:
+        return name and expand_home(name)
 
     @field_validator("space", mode="before")
     @classmethod

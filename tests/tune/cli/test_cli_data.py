@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from trainables.dataset.reader import open_dataset
 from trainables.errors import DatasetError
 from tune.cli.data import app
 from tune.dataset.synth import CLASSES, draw_synthetic
-from tune.errors import SourceError
+from tune.errors import ImageError, SourceError
+from tune.export.predict import check_images
+from tune.study.spec import StudySpec
 
 
 def emotune_data(*arguments: object) -> str:
@@ -184,3 +187,61 @@ def test_names_with_brackets_and_colons_are_printed_as_they_are(tmp_path: Path) 
     assert [
         name for name in (*names, "in[1]", "d [b]: 5 images", "d [b]/contact-sheet.png") if name not in output
     ] == []
+
+
+# What a person types, and machines that lack something
+
+
+def command(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command as a process of its own."""
+    given = [sys.executable, "-m", "tune.cli", *map(str, words)]
+    surroundings = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(given, capture_output=True, text=True, check=False, env=surroundings)
+
+
+def test_a_tilde_that_no_shell_has_replaced_is_the_home_folder(
+    kaggle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    emotune_data("import", "~/download", "--to=~/mine")
+    emotune_data("show", "~/mine", "--sheet", "~/sheet.png")
+    assert open_dataset(tmp_path / "mine").info.name and (tmp_path / "sheet.png").exists()
+    assert not (tmp_path / "~").exists()
+    space = {"dropout": {"type": "float", "low": 0, "high": 0.5, "default": 0.1}}
+    spec = StudySpec.model_validate({"name": "a", "data": "~/mine", "storage": "~/runs", "space": space})
+    assert (spec.data, spec.storage) == (f"{tmp_path}/mine", f"{tmp_path}/runs")
+
+
+def test_a_data_set_that_cannot_be_written_is_shown_all_the_same(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, content: bytes) -> int:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)  # root may write anywhere
+    told = emotune_data("show", faces)
+    assert "all" in told and "No contact sheet: " in told and "Name another place with --sheet." in told
+    with pytest.raises(DatasetError, match="must be writable"):
+        emotune_data("show", faces, "--sheet", faces / "other.png")
+
+
+def test_a_terminal_that_lacks_characters_gets_the_rest(faces: Path, tmp_path: Path) -> None:
+    told = command("data", "show", faces, "--sheet", tmp_path / "sheet.png", PYTHONIOENCODING="ascii")
+    assert told.returncode == 0 and told.stderr == "" and "Contact sheet: " in told.stdout
+
+
+def test_a_picture_is_not_called_what_it_is_not(faces: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        DatasetError, match=r"A contact sheet is a PNG, and its name must end in .png. Received: .*x.jpg"
+    ):
+        emotune_data("show", faces, "--sheet", tmp_path / "x.jpg")
+    with pytest.raises(DatasetError, match="A preview is a PNG"):
+        emotune_data("preview", faces, "--method", "shifts", "--output", tmp_path / "x.webp")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_and_an_address_are_called_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DatasetError, match="which is a file"):
+        emotune_data("show", tmp_path / "file")
+    with pytest.raises(ImageError, match="must be a file of this machine. Received: s3:/b/x.png, an address"):
+        check_images([Path("s3://b/x.png")])
