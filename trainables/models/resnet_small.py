@@ -11,7 +11,7 @@ from trainables.models.blocks import batch_norm, resized_and_normalised, scaled
 if TYPE_CHECKING:
     import keras
 
-CHANNELS = (20, 40, 80, 160)
+CHANNELS = (16, 32, 64, 160)
 
 
 def build_resnet_small(
@@ -26,16 +26,16 @@ def build_resnet_small(
 ) -> keras.Model:
     """Returns a residual net (He, Zhang, Ren, Sun: Deep Residual Learning, CVPR 2016) of four stages, not compiled.
 
-    Input, output and arguments as in `build_alexnet`; about 480,000 parameters at `width=1`. A stage is two 3x3
+    Input, output and arguments as in `build_alexnet`; about 410,000 parameters at `width=1`. A stage is two 3x3
     convolutions, each batch normalised, beside a 1x1 convolution, then a 3x3 max-pool of stride 2 and dropout of a
     third of `config.dropout`; the first sees the image at full size. Then the mean over the image, dropout, logits.
 
     | stage | output at 48 px | parameters (gray) |
     |---|---|---|
-    | 1 | 24 x 24 x 20 | 3,980 |
-    | 2 | 12 x 12 x 40 | 22,760 |
-    | 3 | 6 x 6 x 80 | 90,320 |
-    | 4 | 3 x 3 x 160 | 359,840 |
+    | 1 | 24 x 24 x 16 | 2,608 |
+    | 2 | 12 x 12 x 32 | 14,624 |
+    | 3 | 6 x 6 x 64 | 57,920 |
+    | 4 | 3 x 3 x 160 | 334,240 |
 
     Raises:
         ValueError: `standardize` without a mean and a standard deviation for each channel.

@@ -47,8 +47,8 @@ def test_pixels_become_logits_and_the_weights_are_as_many_as_foretold(
 
 def test_the_small_residual_net_has_half_a_million_weights_and_sees_small_images_whole() -> None:
     model, _ = build("resnet_small", width=1.0)
-    assert 450_000 < model.count_params() < 550_000
-    assert model.get_layer("stage1_conv2").output.shape[1:] == (48, 48, 20)
+    assert 400_000 < model.count_params() < 550_000
+    assert model.get_layer("stage1_conv2").output.shape[1:] == (48, 48, 16)
     assert model.get_layer("stage4_pool").output.shape[1:] == (3, 3, 160)
 
 
