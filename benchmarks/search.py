@@ -154,7 +154,7 @@ def score_at(history: list[Found], at_s: float) -> float:
 def table(results: Mapping[str, list[list[Found]]], budget_s: float) -> list[str]:
     """Returns a row for each side: score at a quarter, half and all of the time, trials, and our time to that score."""
     lines = [
-        "| side | at 1/4 | at 1/2 | at the end | emotune minus it | trials | emotune is there after |",
+        "| side | at 1/4 | at 1/2 | at the end | emotune minus it | trials by then | emotune is there after |",
         "|---" * 7 + "|",
     ]
     ours = results.get("emotune", [])

@@ -325,7 +325,7 @@ def test_a_configuration_is_completed_with_the_defaults_that_count_beside_it() -
             {"optimizer": "adagrad"},
             "optimizer must be one of sgd, adam, adamw, rmsprop, nadam, lion. Received: 'adagrad'",
         ),
-        ({"learning_rate": 1.0}, "learning_rate must be from 1e-05 to 0.01"),
+        ({"learning_rate": 1.0}, "learning_rate must be from 0.0001 to 0.01"),
         ({"dropout": [0.1]}, "dropout must be one value"),
         ({"batch_size": True}, "batch_size must be one of 16, 32, 64, 128. Received: True"),
     ],
