@@ -10,36 +10,42 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 from pyarrow import fs
 
+from tests import ROOT
+
 
 @pytest.fixture(scope="session")
 def bucket() -> Iterator[str]:
     """A bucket's address on an S3 server; `.format("path")` puts a path in it."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    address = f"s3://studies/{{}}?endpoint_override=http://{host}:{port}&scheme=http"
-    system, _ = fs.FileSystem.from_uri(address.format("") + "&allow_bucket_creation=true")
-    system.create_dir("studies")
-    yield address
-    server.stop()
+    with _server("tests.support.s3_storage") as port:
+        address = f"s3://studies/{{}}?endpoint_override=http://127.0.0.1:{port}&scheme=http"
+        system, _ = fs.FileSystem.from_uri(address.format("") + "&allow_bucket_creation=true")
+        system.create_dir("studies")
+        yield address
 
 
 @pytest.fixture(scope="session")
 def google_bucket() -> Iterator[str]:
     """A bucket's address on a server of Google Cloud Storage; `.format("path")` puts a path in it."""
-    server = subprocess.Popen([sys.executable, "-m", "tests.support.google_storage"], stdout=subprocess.PIPE, text=True)
+    with _server("tests.support.google_storage") as port:
+        yield f"gs://anonymous@studies/{{}}?endpoint_override=127.0.0.1:{port}&scheme=http&retry_limit_seconds=5"
+
+
+@contextmanager
+def _server(module: str) -> Iterator[int]:
+    """Runs a module that prints its port and serves; gives the port."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", module], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
+    )
     try:
         assert server.stdout
-        port = int(server.stdout.readline())
-        yield f"gs://anonymous@studies/{{}}?endpoint_override=127.0.0.1:{port}&scheme=http&retry_limit_seconds=5"
+        yield int(server.stdout.readline())
     finally:
         server.kill()
         server.wait()
