@@ -54,15 +54,8 @@ class InTurn:
 
 def test_workers_share_the_wall_time_and_pay_for_starting_a_trial() -> None:
     found = simulate(InTurn(2), Line(), workers=2, budget_s=10.0, start_s=1.0)  # 3 s a trial
-    assert [(f.at_s, f.score, f.trials) for f in found] == [
-        (2.0, 1.0, 2),
-        (2.0, 2.0, 2),
-        (3.0, 4.0, 2),
-        (6.0, 6.0, 4),
-        (6.0, 8.0, 4),
-        (9.0, 10.0, 6),
-        (9.0, 12.0, 6),
-    ]
+    assert [(f.at_s, f.score) for f in found][:3] == [(2.0, 1.0), (2.0, 2.0), (3.0, 4.0)]
+    assert (found[-1].at_s, found[-1].score, found[-1].epochs) == (9.0, 12.0, 12)  # trial 6, its second epoch
     assert score_at(found, 5.9) == 4.0 and score_at(found, 1.0) == 0.0
 
 
@@ -93,7 +86,9 @@ def test_the_recorded_curves_are_whole_and_the_surrogate_knows_good_from_bad(rec
     world = Surrogate(recorded, seed=1)
     values = parameters(0)
     assert world.observed(values, 3) == world.observed(values, 3) != world.score(values, 3)
-    assert world.score({**values, "learning_rate": 1e-5}, EPOCHS) < world.score(values, EPOCHS)
+    order = np.argsort(recorded.average[:, -1])
+    low, high = (np.mean([world.score(recorded.values[i], EPOCHS) for i in some]) for some in (order[:10], order[-10:]))
+    assert high - low > 0.05
     assert features(values).shape == features(parameters(1)).shape
 
 

@@ -25,7 +25,7 @@ from tune.search.scheduler import Rungs
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles, load_study_folder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 MAX_EPOCHS = 6
 

@@ -16,6 +16,7 @@ from tune.search.trial_queue import ConfirmationQueue, TrialQueue
 from tune.session.session_context import SessionContext
 from tune.session.transfer import transferred_configurations
 from tune.session.trial_events import shown_trials
+from tune.session.trial_table import short_parameters
 from tune.session.tuner import run_tuner
 from tune.study.budget import BUDGETS, exhausted_budget
 from tune.study.provenance import provenance
@@ -35,6 +36,7 @@ def search(session: SessionContext) -> str:
     if not state.trials and not state.enqueued:
         for place, values in enumerate(transferred_configurations(spec), 1):
             session.journal.append("enqueued", values=values, request=f"transfer_from {place}")
+            session.live.line(f"enqueued, to be tried next: {short_parameters(values)}")  # nobody listens yet
     for trial in state.trials.values():
         if trial.state == "cut":  # by a budget that has been raised since
             session.journal.append("reopened", trial=trial.number)
