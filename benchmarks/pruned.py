@@ -32,7 +32,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from benchmarks.sides import Emotune, RayTune, Side, be_quiet, simulate
+from benchmarks.sides import Emotune, RayTune, be_quiet
+from benchmarks.simulation import Side, simulate
 from tune.search.optuna_study import make_sampler
 from tune.study.spec import StudySpec
 

@@ -30,7 +30,8 @@ from scipy.stats import bootstrap, trim_mean
 
 from benchmarks.proposers import forest, near_best, quantiles, searcher
 from benchmarks.record_curves import EPOCHS, SPACE
-from benchmarks.sides import Emotune, Found, OptunaAlone, RandomSearch, RayTune, Side, be_quiet, simulate
+from benchmarks.sides import Emotune, OptunaAlone, RandomSearch, RayTune, be_quiet
+from benchmarks.simulation import Found, Side, simulate
 from benchmarks.surrogate import Recorded, Surrogate, held_out_error
 from search_spaces import builtin_spaces
 from tune.search.scheduler import Rungs

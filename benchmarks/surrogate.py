@@ -79,7 +79,7 @@ def trees(seed: int = 0) -> ExtraTreesRegressor:
 
 
 class Surrogate:
-    """A world (`benchmarks.sides.World`) made of recorded curves.
+    """A world (`benchmarks.simulation.World`) made of recorded curves.
 
     Args:
         recorded: What was recorded.

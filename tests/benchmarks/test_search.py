@@ -14,7 +14,8 @@ from scipy.stats import wilcoxon
 from benchmarks import search
 from benchmarks.record_curves import EPOCHS, PARQUET, parameters
 from benchmarks.search import Contestant, interquartile_mean, run, score_at, sides, table
-from benchmarks.sides import Begun, Found, be_quiet, simulate
+from benchmarks.sides import be_quiet
+from benchmarks.simulation import Begun, Found, simulate
 from benchmarks.surrogate import Recorded, Surrogate, features, held_out_error
 
 

@@ -12,6 +12,7 @@ import optuna
 from optuna.trial import TrialState as OptunaState
 
 from trainables.errors import PlaceError
+from tune.errors import StudyError
 from tune.search.optuna_study import optuna_state
 from tune.search.trial_queue import NewTrial, TrialQueue
 from tune.study.journal import Journal
@@ -65,10 +66,15 @@ class OptunaSearcher(TrialQueue):
                 place.delete(request.path)
 
     def _take(self, request: Request) -> None:
-        if request.kind == "enqueue":
-            self._journal.append("enqueued", values=request.fields["values"], request=request.path)
+        try:  # anybody may write such a file; what the journal takes comes back with every session
+            if request.kind == "enqueue":
+                values = self._spec.space.complete(request.fields["values"])
+                self._spec.trial_config(values)
+                self._journal.append("enqueued", values=values, request=request.path)
+                return
+            number = int(request.fields["trial"])
+        except (LookupError, TypeError, AttributeError, ValueError, StudyError):
             return
-        number = int(request.fields["trial"])
         record = self._journal.state.trials.get(number)
         if record is not None and record.state not in ENDED:
             self._journal.append("dropped", trial=number, request=request.path)

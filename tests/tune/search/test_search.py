@@ -378,6 +378,19 @@ def test_a_dropped_trial_ends_whether_it_runs_waits_or_breaks_off(driver: Driver
     assert driver.states()[:3] == [TrialState.PRUNED] * 3 and driver.study.get_trials()[0].value == 0.4
 
 
+def test_a_request_that_the_space_does_not_have_is_dropped_and_never_journalled(driver: Driver, tmp_path: Path) -> None:
+    place = Place(str(tmp_path))
+    driver.begin("a")
+    before = driver.journal.path.read_text()
+    for values in ({"depth": 3}, {"dropout": 7}, {"momentum": 0.6}, [1], None):
+        leave_request(place, "enqueue", values=values)
+    leave_request(place, "enqueue")
+    leave_request(place, "drop", trial="first")
+    driver.searcher.take_requests()
+    assert not waiting_requests(place) and driver.journal.path.read_text() == before
+    driver.begin("b")
+
+
 def test_what_is_no_request_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "requests").mkdir()
     contents = {"1.json": "{", "2.json": "[]", "3.json": json.dumps({"kind": "delete"}), ".4.json": "{}", "5.txt": "x"}
