@@ -78,11 +78,13 @@ def end_words() -> str:
 
 
 def _end_this_process(code: int) -> NoReturn:
-    """Ends this process and all that it has started, whatever its main thread is doing."""
+    """Ends this process and all that it has started, whatever its main thread is doing, and waits until it is gone."""
     print_to_terminal(end_words())
-    for child in psutil.Process().children(recursive=True):
+    children = psutil.Process().children(recursive=True)
+    for child in children:
         with suppress(psutil.Error):
             child.kill()
+    psutil.wait_procs(children, timeout=2)
     os._exit(code)
 
 
