@@ -60,19 +60,23 @@ def rebuild_optuna_study(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     records = sorted(trials, key=lambda trial: trial.number)
+    told = [
+        frozen_trial(record if record.repeats is None else records[record.repeats], spec, record.repeats is not None)
+        for record in records
+    ]
     sampler = make_sampler(spec.seed, spec.startup_trials, len(records))
     if spec.optuna_storage:
         storage = _emptied_storage(spec, began)
         study = optuna.create_study(storage=storage, study_name=study_name(spec), direction=_direction(spec))
         study.set_user_attr(_BEGAN, began)
-        for record in records:
-            study.add_trial(_frozen_trial(record, spec))
+        for trial in told:
+            study.add_trial(trial)
         return optuna.load_study(storage=storage, study_name=study_name(spec), sampler=sampler)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
     study = optuna.create_study(storage=_file_storage(fresh), study_name=study_name(spec), direction=_direction(spec))
-    for record in records:
-        study.add_trial(_frozen_trial(record, spec))
+    for trial in told:
+        study.add_trial(trial)
     fresh.replace(path)
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # a killed session of an earlier version's
     return optuna.load_study(study_name=study_name(spec), storage=_file_storage(path), sampler=sampler)
@@ -159,13 +163,16 @@ def _emptied_storage(spec: StudySpec, began: float) -> RDBStorage:
     return storage
 
 
-def _frozen_trial(record: TrialRecord, spec: StudySpec) -> optuna.trial.FrozenTrial:
+def frozen_trial(record: TrialRecord, spec: StudySpec, repeat: bool = False) -> optuna.trial.FrozenTrial:
+    """Returns a trial as Optuna is told of it; a repeat of one that has not ended teaches it nothing."""
     values = {
         epoch: float(metrics[spec.objective])
         for epoch, metrics in sorted(record.epochs.items())
         if math.isfinite(metrics[spec.objective])
     }
     state = optuna_state(record, record.state)
+    if repeat and not state.is_finished():
+        state = OptunaState.FAIL
     value = record.best_value(spec.objective, spec.mode) if state == OptunaState.COMPLETE else None
     if state == OptunaState.PRUNED and values:
         value = values[max(values)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -73,6 +74,12 @@ class StudySpec(Section, frozen=True):
     def mode(self) -> Literal["min", "max"]:
         """Whether the objective is to be made small or large."""
         return "min" if self.objective == "selection_loss" else "max"
+
+    @cached_property
+    def most_trials(self) -> int:
+        """How many trials the search can have: `trials`, or all configurations of a small space that has no more."""
+        every = self.space.configurations(self.trials)
+        return self.trials if every is None else len(every)
 
     @property
     def may_choose_precision(self) -> bool:

@@ -326,6 +326,69 @@ def test_every_kind_of_fault_says_how_often_it_is_tried_again() -> None:
     assert sorted(said) == sorted(get_args(FaultKind))
 
 
+SMALL = {
+    "optimizer": {"type": "categorical", "choices": ["adam", "sgd"], "default": "adam"},
+    "batch_size": {"type": "categorical", "choices": [16, 32], "default": 32},
+}
+
+
+def end_trial(searcher: OptunaSearcher, journal: Journal, ray_id: str, number: int, value: float) -> None:
+    metrics = {"selection_accuracy": value, "validation_accuracy": value}
+    journal.append("epoch", trial=number, epoch=1, metrics=metrics)
+    searcher.on_trial_complete(ray_id, result={"epoch": 1, **metrics})
+
+
+def test_a_small_space_is_tried_once_and_then_the_search_ends(tmp_path: Path) -> None:
+    spec = StudySpec.model_validate(
+        {"name": "a", "data": "d", "trials": 14, "space": SMALL, "asha": {"max_epochs": 1}, "startup_trials": 0}
+    )
+    journal = Journal(tmp_path / "journal.jsonl")
+    searcher = OptunaSearcher(rebuild_optuna_study(tmp_path / "optuna.log", spec, []), spec, journal)
+    trained = []
+    while (config := searcher.suggest(f"t{len(trained)}")) != "FINISHED":
+        trained.append(config["parameters"]["optimizer"] + str(config["parameters"]["batch_size"]))
+        end_trial(searcher, journal, f"t{len(trained) - 1}", config["trial"], len(trained) / 10)
+    assert len(trained) == spec.most_trials == 4 and len(set(trained)) == 4
+    assert journal.state.tried == 4
+    journal.close()
+
+
+def test_a_configuration_that_was_tried_is_given_its_known_score_in_place_of_a_process(tmp_path: Path) -> None:
+    spec = StudySpec.model_validate(
+        {"name": "a", "data": "d", "trials": 3, "space": SMALL, "asha": {"max_epochs": 1}, "startup_trials": 0}
+    )
+    journal = Journal(tmp_path / "journal.jsonl")
+    study = rebuild_optuna_study(tmp_path / "optuna.log", spec, [])
+    searcher = OptunaSearcher(study, spec, journal)
+    assert searcher.suggest("a")["trial"] == 0
+    end_trial(searcher, journal, "a", 0, 0.4)
+    default = {"optimizer": "adam", "batch_size": 32}
+    journal.append("enqueued", values=default, request="requests/1.json")
+    journal.append("enqueued", values={"optimizer": "sgd", "batch_size": 16}, request="requests/2.json")
+    found = searcher.suggest("b")
+    repeat = journal.state.trials[1]
+    assert (repeat.state, repeat.repeats, repeat.values, repeat.epochs) == ("repeat", 0, default, {})
+    assert study.trials[1].value == 0.4 and study.trials[1].state == TrialState.COMPLETE
+    assert found["trial"] == 2 and not journal.state.enqueued
+    assert (found["parameters"]["optimizer"], found["parameters"]["batch_size"]) == ("sgd", 16)
+    end_trial(searcher, journal, "b", 2, 0.5)
+    assert [trial.number for trial in journal.state.ranked("selection_accuracy", "max")] == [2, 0]
+    again = rebuild_optuna_study(tmp_path / "again.log", spec, journal.state.trials.values())
+    assert [(t.state, t.value, t.params) for t in again.trials] == [(t.state, t.value, t.params) for t in study.trials]
+    journal.close()
+
+
+def test_what_failed_is_tried_again_when_somebody_asks_for_it(tmp_path: Path) -> None:
+    spec = StudySpec.model_validate({"name": "a", "data": "d", "trials": 3, "space": SMALL})
+    journal = Journal(tmp_path / "journal.jsonl")
+    searcher = OptunaSearcher(rebuild_optuna_study(tmp_path / "optuna.log", spec, []), spec, journal)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", result={"epoch": 1, "diverged": True, "selection_accuracy": math.nan})
+    journal.append("enqueued", values={"optimizer": "adam", "batch_size": 32}, request="requests/1.json")
+    assert searcher.suggest("b")["trial"] == 1 and journal.state.trials[1].repeats is None
+    journal.close()
+
+
 # What people ask of a running study
 
 
