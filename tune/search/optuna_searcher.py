@@ -18,7 +18,7 @@ from tune.search.optuna_study import frozen_trial, optuna_state
 from tune.search.trial_queue import NewTrial, TrialQueue
 from tune.study.journal import Journal
 from tune.study.requests import Request, waiting_requests
-from tune.study.spec import StudySpec
+from tune.study.spec import MOST_COUNTED, StudySpec
 from tune.study.trial_record import ENDED, TrialRecord, TrialState
 
 _LOOK_S, _LOOK_IN_BUCKET_S = 1.0, 15.0
@@ -38,6 +38,8 @@ class OptunaSearcher(TrialQueue):
         self._study = study
         self._optuna_trials: dict[int, optuna.trial.Trial] = {}
         self._looked = -math.inf
+        self._most_trials = spec.most_trials
+        self._every = spec.space.configurations(MOST_COUNTED) or []
         self._tried: dict[str, int] = {}
         for trial in sorted(records, key=lambda trial: trial.number):
             self._tried.setdefault(spec.space.key(spec.coerce_values(trial.values)), trial.number)
@@ -47,7 +49,7 @@ class OptunaSearcher(TrialQueue):
 
     def has_more(self) -> bool:
         """Says whether the study may have further trials."""
-        return self._journal.state.tried < self._spec.most_trials
+        return self._journal.state.tried < self._most_trials
 
     def new_trial(self) -> NewTrial:
         """Asks Optuna; what was enqueued comes first, and what was tried before is not tried again."""
@@ -82,8 +84,7 @@ class OptunaSearcher(TrialQueue):
 
     def _untried(self, number: int) -> dict[str, Value] | None:
         """Returns a configuration of a small space that is not tried yet: the sampler may ask for the same for ever."""
-        every = self._spec.space.configurations(self._spec.trials) or []
-        untried = [values for values in every if self._spec.space.key(values) not in self._tried]
+        untried = [values for values in self._every if self._spec.space.key(values) not in self._tried]
         return untried[number % len(untried)] if untried else None
 
     def take_requests(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from optuna.trial import TrialState as OptunaState
 from sqlalchemy.pool import NullPool
 
 from tune.errors import StudyError
-from tune.study.spec import StudySpec
+from tune.study.spec import SamplerName, StudySpec
 from tune.study.trial_record import TrialRecord, TrialState
 
 _BEGAN = "emotune_began"
@@ -31,17 +31,31 @@ _STATES = {
 }
 
 
-def make_sampler(seed: int, startup_trials: int, past: int) -> optuna.samplers.BaseSampler:
-    """Returns multivariate TPE over groups of conditional parameters; a resumed search draws on from a fresh stream."""
+def make_sampler(spec: StudySpec, past: int) -> optuna.samplers.BaseSampler:
+    """Returns the study's sampler; a resumed search draws on from a fresh stream.
+
+    Args:
+        spec: the study.
+        past: trials so far.
+    """
+    seed = (spec.seed + 7919 * past) % 2**32
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(
-            seed=(seed + 7919 * past) % 2**32,
-            n_startup_trials=startup_trials,
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-        )
+        return SAMPLERS[spec.sampler](seed, spec.startup_trials)
+
+
+def _tpe(seed: int, startup_trials: int) -> optuna.samplers.BaseSampler:
+    """Multivariate TPE over groups of conditional parameters."""
+    return optuna.samplers.TPESampler(
+        seed=seed, n_startup_trials=startup_trials, multivariate=True, group=True, constant_liar=True
+    )
+
+
+SAMPLERS: Mapping[SamplerName, Callable[[int, int], optuna.samplers.BaseSampler]] = {
+    "tpe": _tpe,
+    "random": lambda seed, startup_trials: optuna.samplers.RandomSampler(seed=seed),
+}
+"""What proposes configurations, made from a seed and the number of random trials before a model is used."""
 
 
 def rebuild_optuna_study(
@@ -64,7 +78,7 @@ def rebuild_optuna_study(
         frozen_trial(record if record.repeats is None else records[record.repeats], spec, record.repeats is not None)
         for record in records
     ]
-    sampler = make_sampler(spec.seed, spec.startup_trials, len(records))
+    sampler = make_sampler(spec, len(records))
     if spec.optuna_storage:
         storage = _emptied_storage(spec, began)
         study = optuna.create_study(storage=storage, study_name=study_name(spec), direction=_direction(spec))

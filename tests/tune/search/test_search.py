@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,11 +20,12 @@ from trainables.places import Place
 from trainables.training.fault_kinds import FaultKind, TrialFault
 from tune.errors import StudyError
 from tune.search.optuna_searcher import OptunaSearcher
-from tune.search.optuna_study import rebuild_optuna_study
+from tune.search.optuna_study import SAMPLERS, rebuild_optuna_study
 from tune.search.scheduler import AshaScheduler, Rungs
 from tune.study.journal import Journal
 from tune.study.requests import leave_request, waiting_requests
 from tune.study.spec import StudySpec
+from tune.study.spec_sections import AshaSettings
 from tune.study.trial_record import RungDecision, TrialRecord
 
 SPEC = StudySpec.model_validate(
@@ -324,6 +326,49 @@ def test_every_kind_of_fault_says_how_often_it_is_tried_again() -> None:
 
     said = [*ALWAYS_RETRIED, *NEVER_RETRIED, *(name for name in Faults.model_fields if name in get_args(FaultKind))]
     assert sorted(said) == sorted(get_args(FaultKind))
+
+
+ONE_EPOCH = AshaSettings(max_epochs=1)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_proposes_what_the_space_has_repeats_from_its_seed_and_goes_on_from_a_fresh_stream(
+    sampler: str, tmp_path: Path
+) -> None:
+    def proposed(folder: str, seed: int, past: int = 0) -> list[dict[str, Any]]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        spec = SPEC.model_copy(update={"sampler": sampler, "seed": seed, "trials": 20, "asha": ONE_EPOCH})
+        journal = Journal(tmp_path / folder / "journal.jsonl")
+        assert len(journal.state.trials) == past
+        study = rebuild_optuna_study(tmp_path / folder / "optuna.log", spec, journal.state.trials.values())
+        searcher = OptunaSearcher(study, spec, journal)
+        found = []
+        for number in range(past, past + 10):
+            config = searcher.suggest(f"t{number}")
+            values = dict(journal.state.trials[number].values)
+            assert spec.space.complete(values) == values and config["trial"] == number
+            end_trial(searcher, journal, f"t{number}", number, values["dropout"])
+            found.append(values)
+        journal.close()
+        return found
+
+    first = proposed("a", 1)
+    assert proposed("b", 1) == first != proposed("c", 2)
+    assert not [values for values in proposed("a", 1, past=10) if values in first]
+
+
+def test_tpe_learns_and_random_does_not(tmp_path: Path) -> None:
+    means = {}
+    for sampler in SAMPLERS:
+        spec = SPEC.model_copy(update={"sampler": sampler, "trials": 40, "asha": ONE_EPOCH})
+        journal = Journal(tmp_path / f"{sampler}.jsonl")
+        searcher = OptunaSearcher(rebuild_optuna_study(tmp_path / f"{sampler}.log", spec, []), spec, journal)
+        for number in range(40):
+            searcher.suggest(f"t{number}")
+            end_trial(searcher, journal, f"t{number}", number, journal.state.trials[number].values["dropout"])
+        means[sampler] = statistics.mean(journal.state.trials[n].values["dropout"] for n in range(20, 40))
+        journal.close()
+    assert means["tpe"] > 0.36 > 0.32 > means["random"]
 
 
 SMALL = {
