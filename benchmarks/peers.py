@@ -138,12 +138,12 @@ class SyneTuneCQR:
 
     def begin(self, name: str) -> Begun | None:
         """Asks the scheduler."""
-        import datetime
+        import datetime as dt
 
         from syne_tune.backend.trial_status import Trial
 
         suggestion = self._scheduler.suggest()
-        trial = Trial(len(self._trials), suggestion.config, datetime.datetime.fromtimestamp(time.time()))
+        trial = Trial(len(self._trials), suggestion.config, dt.datetime.fromtimestamp(time.time()))
         self._trials[name] = trial
         self._scheduler.on_trial_add(trial)
         return Begun(self._spec.space.suggest(Chosen(suggestion.config)))

@@ -176,6 +176,7 @@ def test_a_job_goes_on_without_its_terminal_and_after_its_driver_is_killed(
     assert f"emotune logs one -f --address {jobs_server}" in shown and "Traceback" not in shown
 
     monkeypatch.setenv("RAY_ADDRESS", jobs_server)  # instead of --address
+
     def shown_best() -> str:
         status = emotune("status", "one", monkeypatch=monkeypatch, capsys=capsys)
         return status if "best       trial 0" in status else ""  # the new driver's trial 0 may begin anew
