@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.fixtures_study import emotune, lines
+from trainables.errors import DatasetError
+from tune.dataset.synth import write_faces
 from tune.errors import StudyError
 from tune.study.studies import StudyFiles
 
@@ -176,3 +178,28 @@ def test_a_best_epoch_that_was_interrupted_before_it_was_saved_is_not_called_gon
     run = study.best_run(study.state())
     assert run is not None and run.number != best  # it goes on with the next session, and trains that epoch again
     assert emotune("export", study.directory, "--to", tmp_path / "out") == 0
+
+
+def test_a_study_whose_data_was_moved_says_so_and_takes_the_new_place(
+    finished_study: StudyFiles, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = best_two(finished_study)[0]
+    study = copy_without(finished_study, tmp_path / "s", [])
+    text = study.study_file.read_text()
+    assert str(faces) in text
+    study.study_file.write_text(text.replace(str(faces), str(tmp_path / "was")))
+    for words in (
+        ["export", study.directory, "--to", tmp_path / "out"],
+        ["replay", study.directory, best],
+        ["resume", study.directory],
+    ):
+        with pytest.raises(DatasetError, match=r"was, which does not exist\. If it was moved, .*: --data FOLDER"):
+            emotune(*words)
+    assert emotune("show", study.directory) == 0
+    assert emotune("export", study.directory, "--to", tmp_path / "out", "--data", faces) == 0
+    assert (tmp_path / "out/model.keras").exists()
+    assert emotune("replay", study.directory, best, "--epochs", 1, "--data", faces) == 0
+    assert "all 1 epochs are identical to the last digit" in capsys.readouterr().out
+    other = write_faces(tmp_path / "other", train_images=70, test_images=14).directory
+    with pytest.raises(StudyError, match="was begun on a data set with fingerprint"):
+        emotune("export", study.directory, "--to", tmp_path / "out", "--data", other)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.home_folder import expand_home
-from tune.api.studies import Study, load_study
+from tune.api.studies import Study, data_place, load_study, with_data
 from tune.errors import StudyError
 from tune.study.spec import StudySpec, load_spec
 from tune.study.studies import StudyFiles
@@ -107,18 +107,15 @@ def resume(
         EmotuneError: there is no such study, its data set is another, a value is out of range or used up already.
         Interrupted: as in `run`.
     """
-    from dataclasses import replace
-
     from tune.session.create_or_resume import reopen
     from tune.session.study_data import prepare_data
 
     with _only_one():
-        found = (study if isinstance(study, Study) else load_study(study, storage)).files
-        if data is not None:
-            found = replace(found, spec=found.spec.model_copy(update={"data": _place_of(data)}))
-        dataset = prepare_data(found.spec, _say)
+        found = study if isinstance(study, Study) else load_study(study, storage)
+        files = found.files if data is None else with_data(found.files, data)
+        dataset = prepare_data(files.spec, _say)
         time_s = None if time is None else str(time)
-        files = reopen(found, dataset.info.fingerprint, trials=trials, time=time_s)
+        files = reopen(files, dataset.info.fingerprint, trials=trials, time=time_s)
         return _run(files, dataset, calibrate, events)
 
 
@@ -156,7 +153,7 @@ def _spec(
     max_cost: float | None,
     overrides: Mapping[str, Any] | Sequence[str] | None,
 ) -> StudySpec:
-    place = None if data is None else _place_of(data)
+    place = None if data is None else data_place(data)
     options = {"data": place, "trials": trials, "time": time, "budget.cost": max_cost}
     return load_spec(study if isinstance(study, Mapping) else Path(expand_home(study)), overrides or (), options)
 
@@ -200,10 +197,6 @@ def _only_one() -> Iterator[None]:
         yield
     finally:
         _running.release()
-
-
-def _place_of(data: str | PathLike[str] | Dataset) -> str:
-    return expand_home(data) if isinstance(data, str | PathLike) else str(data.directory)
 
 
 def _say(line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
 
+    from trainables.dataset.reader import Dataset
     from tune.session.replay import Replay
 
 
@@ -270,18 +272,34 @@ class Study:
         return f"{status}, trials: {trial_counts(state)}"
 
 
-def load_study(name: str | PathLike[str], storage: str | PathLike[str] = "runs") -> Study:
+def load_study(
+    name: str | PathLike[str],
+    storage: str | PathLike[str] = "runs",
+    data: str | PathLike[str] | Dataset | None = None,
+) -> Study:
     """Loads a study.
 
     Args:
         name: its name in the storage, its folder, or its address in a bucket.
         storage: folder or bucket of all studies.
+        data: where its data set lies now, if it was moved; used for what is done with this `Study`.
 
     Raises:
         StudyError: there is none, or its study file is damaged.
         PlaceError: the bucket cannot be reached.
     """
-    return Study(find_study(expand_home(name), expand_home(storage)))
+    files = find_study(expand_home(name), expand_home(storage))
+    return Study(files if data is None else with_data(files, data))
+
+
+def with_data(files: StudyFiles, data: str | PathLike[str] | Dataset) -> StudyFiles:
+    """Returns a study whose data set lies elsewhere than it says."""
+    return replace(files, spec=files.spec.model_copy(update={"data": data_place(data)}))
+
+
+def data_place(data: str | PathLike[str] | Dataset) -> str:
+    """Returns where a data set lies: a folder or a bucket's address."""
+    return expand_home(data) if isinstance(data, str | PathLike) else str(data.directory)
 
 
 def list_studies(storage: str | PathLike[str] = "runs") -> list[str]:

@@ -38,6 +38,9 @@ Events = Annotated[
     typer.Option(help="Append a JSON line per event to this file, for CI systems; - is standard output."),
 ]
 Storage = Annotated[str, typer.Option(help="Folder or bucket of all studies.", show_default=True)]
+MovedData = Annotated[
+    str | None, typer.Option("--data", help="Where the study's data set lies now, if it was moved.", show_default=False)
+]
 StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study's folder or address, or its name in the storage.")
 ]
@@ -95,10 +98,13 @@ def resume(
     time: Annotated[str | None, typer.Option(help="Extend the study to this wall time, as in 2h.")] = None,
     events: Events = None,
     calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = False,
+    data: MovedData = None,
 ) -> None:
     """Go on with a study that was interrupted, or extend one that has ended."""
     with _interruption_told():
-        resumed = tune.resume(study, storage=storage, trials=trials, time=time, events=events, calibrate=calibrate)
+        resumed = tune.resume(
+            study, storage=storage, data=data, trials=trials, time=time, events=events, calibrate=calibrate
+        )
     _tell_end(resumed)
 
 
@@ -196,11 +202,12 @@ def replay(
         bool, typer.Option("--restore", help="Put its lost checkpoint back, if every epoch is identical.")
     ] = False,
     storage: Storage = "runs",
+    data: MovedData = None,
 ) -> None:
     """Train a trial again from its seeds and compare every epoch with what it reported."""
     from tune.cli.text import replay_lines
 
-    replayed = tune.load_study(study, storage).replay(trial, epochs, restore=restore)
+    replayed = tune.load_study(study, storage, data).replay(trial, epochs, restore=restore)
     typer.echo(replay_lines(replayed))
     if replayed.different:
         raise typer.Exit(1)
@@ -216,12 +223,13 @@ def export(
         int | None, typer.Option(help="Another trial or confirmation than the best, by its number.", min=0)
     ] = None,
     storage: Storage = "runs",
+    data: MovedData = None,
 ) -> None:
     """Export the best checkpoint of a study: Keras model, SavedModel, labels, metrics."""
     from trainables.places import Place
     from tune.session.study_text import export_lines
 
-    typer.echo(export_lines(Place(tune.load_study(study, storage).export(to, trial))))
+    typer.echo(export_lines(Place(tune.load_study(study, storage, data).export(to, trial))))
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import Any
 from trainables.config import TrialContext
 from trainables.dataset.node_cache import open_data, store_faces
 from trainables.dataset.reader import Dataset
+from trainables.errors import DatasetError
 from trainables.places import is_bucket
 from tune.errors import StudyError
 from tune.study.spec import StudySpec
@@ -29,7 +30,12 @@ def open_study_data(spec: StudySpec, say: Callable[[str], None] = lambda line: N
         DatasetError: there is no data set.
     """
     if spec.data != "synthetic":
-        return open_data(spec.data, say=say)
+        try:
+            return open_data(spec.data, say=say)
+        except DatasetError as error:
+            if is_bucket(spec.data) or Path(spec.data).exists():
+                raise
+            raise DatasetError(f"{error} If it was moved, say where it lies now: --data FOLDER") from None
     from tune.dataset.synth import write_faces
 
     if not SYNTHETIC.exists():
