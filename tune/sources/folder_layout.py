@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from trainables.dataset.reader import TEST, TRAIN, LeftOut, SkippedImage
+from trainables.dataset.reader import TEST, LeftOut, SkippedImage
 from tune.errors import SourceError, nearest
 from tune.sources.file_kinds import is_image
 from tune.sources.folder_tree import FolderTree, shortened_list
@@ -22,11 +23,12 @@ _UNSTORABLE: Final = {"Cc", "Cs", "Zl", "Zp"}  # control characters, bytes that 
 
 @dataclass(frozen=True)
 class Item:
-    """One image of a source; `split` is None where its pixels have to decide."""
+    """One image of a source; `split` is None where it has to be drawn, `problem` why it is known to be a bad image."""
 
     path: str
     class_name: str
     split: int | None
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,16 @@ def assign_classes_and_splits(
     return _Assignment(FolderTree(found, doubtful), source, decisions or SplitDecisions()).layout()
 
 
-def no_images(source: str, passed_over: Mapping[str, int] | None = None) -> SourceError:
+def no_images(source: str, passed_over: Mapping[tuple[str, str], int] | None = None) -> SourceError:
     """Returns the error for a source without images and tables, with what it holds instead, counted by suffix."""
-    instead = ", ".join(f"{files:,} {name}" for name, files in sorted((passed_over or {}).items()))
+    counts = Counter[str]()
+    for (_, name), files in (passed_over or {}).items():
+        counts[name] += files
+    instead = ", ".join(f"{files:,} {name}" for name, files in sorted(counts.items()))
     holds = f"{source}, which holds neither{f' but {instead}' if instead else ''}"
     return SourceError(
-        "A source must hold images (PNG, JPEG, GIF, BMP, TIFF, WebP, PNM and what else OpenCV or Pillow reads) or one "
-        f"CSV with emotion, pixels and Usage. Received: {holds}; check the path."
+        "A source must hold images (PNG, JPEG, GIF, BMP, TIFF, WebP, PNM and what else OpenCV or Pillow reads), a CSV "
+        f"with emotion and pixels, or parquet files with image and label. Received: {holds}; check the path."
     )
 
 
@@ -182,8 +187,3 @@ class _Assignment:
                     f"{nearest(name, train)}"
                 )
         return tuple(train)
-
-
-def split_of(pixel_hash: bytes, test_share: float) -> int:
-    """The split of an image that has none: its pixels decide, so duplicates stay together and every import agrees."""
-    return TEST if int.from_bytes(pixel_hash[:8], "big") < test_share * 2**64 else TRAIN
