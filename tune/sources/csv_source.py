@@ -234,7 +234,7 @@ def _check_columns(table: CsvTable, labels_elsewhere: bool) -> None:
     if missing:
         raise SourceError(
             "A CSV must have the columns emotion and pixels (and Usage, if it has splits), or name image files beside "
-            f"it. Received: {table.name} without {', '.join(missing)}; its columns: {', '.join(table.header[:12])}."
+            f"it. Received: {table.name} without {', '.join(missing)}; its first row has {table.columns_text()}."
         )
 
 

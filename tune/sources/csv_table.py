@@ -32,6 +32,8 @@ _MAX_FIELD_CHARACTERS: Final = 32 << 20
 _MAX_HEADER_CHARACTERS: Final = 1 << 20
 _NUMBERED: Final = re.compile(r"(?:pixels?|px|p)?[ _-]?\d+(?:x\d+)?")
 _FEWEST_NUMBERED: Final = 16
+_SHOWN_COLUMNS: Final = 8
+_SHOWN_CHARACTERS: Final = 24
 _BROKEN: Final = (csv.Error, UnicodeError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 
 
@@ -76,6 +78,12 @@ class CsvTable:
                 if row:
                     yield number, row
 
+    def columns_text(self) -> str:
+        """The first names of its columns, for errors."""
+        plain = [" ".join(name.split()) for name in self.header[:_SHOWN_COLUMNS]]
+        names = [name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}..." for name in plain]
+        return ", ".join(names) or "no columns"
+
     @contextmanager
     def _text(self) -> Iterator[Iterator[list[str]]]:
         # Python's limit of 131,072 characters is less than a row of 224 x 224 pixels.
@@ -89,7 +97,8 @@ class CsvTable:
                     separator = max(",;\t", key=first.count)
                     yield csv.reader(chain([first] if first else [], text), delimiter=separator)
         except _BROKEN as error:
-            raise SourceError(f"A CSV must be readable text. Received: {self.name}: {error}.") from error
+            remedy = "; save it as UTF-8" if isinstance(error, UnicodeError) else ""
+            raise SourceError(f"A CSV must be readable text. Received: {self.name}: {error}{remedy}.") from error
 
 
 def open_table(store: FileStore, path: str) -> CsvTable:

@@ -16,7 +16,16 @@ from tune.errors import SourceError, nearest
 from tune.sources.file_kinds import is_image
 from tune.sources.folder_tree import FolderTree, shortened_list
 from tune.sources.split_folders import find_splits
-from tune.sources.split_names import CLASS, LEAVE_OUT, SPLIT_KINDS, SplitDecisions, is_plain_split, joined_name
+from tune.sources.split_names import (
+    CLASS,
+    LEAVE_OUT,
+    SPLIT_KINDS,
+    SplitDecisions,
+    glued_splits,
+    is_plain_split,
+    joined_name,
+    split_named,
+)
 
 _UNSTORABLE: Final = {"Cc", "Cs", "Zl", "Zp"}  # control characters, bytes that are no UTF-8, line breaks
 
@@ -149,6 +158,8 @@ class _Assignment:
         called = sorted(
             top for top in tops if self.decisions.of(top, prefix=tree.prefix) is None and is_plain_split(top)
         )
+        if not self.decisions.folders and (named := _flat_splits(tops)):
+            called = named
         if len(called) == len(tops) > 1:
             raise SourceError(
                 f"Split folders must hold class folders, {called[0]}/<class>/. Received: {self.source}, where "
@@ -187,3 +198,10 @@ class _Assignment:
                     f"{nearest(name, train)}"
                 )
         return tuple(train)
+
+
+def _flat_splits(tops: Iterable[str]) -> list[str]:
+    """Folders that are all called like splits, and not all like the same one: `FER2013Train`, `FER2013Test`."""
+    kinds = {top: named.kind if (named := split_named(top)) else None for top in tops}
+    kinds = kinds if None not in kinds.values() else dict(glued_splits(kinds))
+    return sorted(kinds) if len(set(kinds.values())) > 1 else []

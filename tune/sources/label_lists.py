@@ -13,8 +13,9 @@ from typing import Final
 
 import numpy as np
 
+from tune.sources.csv_table import split_by_path
 from tune.sources.decoding import UnreadableImage
-from tune.sources.file_store import FileStore
+from tune.sources.file_store import FileStore, folder_of
 from tune.sources.label_names import AFFECTNET, AFFECTNET_OTHER, CK_PLUS, RAF_DB
 from tune.sources.split_names import split_named
 
@@ -163,10 +164,15 @@ def _by_stem(store: FileStore) -> Mapping[str, str]:
     return dict(reversed([(path.rpartition("/")[2].rpartition(".")[0], path) for path in sorted(store.listing.images)]))
 
 
-def image_paths(store: FileStore) -> Callable[[str], tuple[str | None, str]]:
-    """Returns a function that finds the image which a list means: its path, or None and why not.
+FindImage = Callable[[str, str | None], tuple[str | None, str]]
+"""Takes a path of a list and the split that the list says; returns the image's path, or None and why there is none."""
 
-    A list may have paths from another folder or machine: the image that shares the most of the path's end is meant.
+
+def image_paths(store: FileStore) -> FindImage:
+    """Returns a function that finds the image which a list means.
+
+    A list may have paths from another folder or machine: the image that shares the most of the path's end is meant, in
+    a folder of its split if there are several.
     """
     by_name: dict[str, list[str]] = {}
     for path in sorted(store.listing.images):
@@ -174,7 +180,7 @@ def image_paths(store: FileStore) -> Callable[[str], tuple[str | None, str]]:
         for key in {name, name.rpartition(".")[0] or name}:
             by_name.setdefault(key, []).append(path)
 
-    def find(listed: str) -> tuple[str | None, str]:
+    def find(listed: str, split: str | None) -> tuple[str | None, str]:
         parts = [part for part in listed.strip().replace("\\", "/").split("/") if part not in ("", ".")]
         if not parts:
             return None, "it names no image"
@@ -184,6 +190,8 @@ def image_paths(store: FileStore) -> Callable[[str], tuple[str | None, str]]:
         shared = [(sum(1 for _ in _shared_end(parts[:-1], path.split("/")[:-1])), path) for path in candidates]
         most = max(count for count, _ in shared)
         best = [path for count, path in shared if count == most]
+        if len(best) > 1 and split is not None:
+            best = [path for path in best if split_by_path(f"{folder_of(path)}-") == split] or best
         return (best[0], "") if len(best) == 1 else (None, f"{len(best)} images are called so, such as {best[0]}")
 
     return find

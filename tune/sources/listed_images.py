@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from trainables.dataset.reader import TEST, LeftOut, SkippedImage
@@ -22,7 +22,7 @@ from tune.sources.csv_table import (
 from tune.sources.ferplus import NO_MAJORITY, Vote, holds_votes, read_votes
 from tune.sources.file_store import FileStore, folder_of
 from tune.sources.folder_layout import Item, Layout, assign_classes_and_splits
-from tune.sources.label_lists import LabelList, Listed, affectnet_label, image_paths, known_layout
+from tune.sources.label_lists import FindImage, LabelList, Listed, affectnet_label, image_paths, known_layout
 from tune.sources.label_names import name_labels
 from tune.sources.source import ImageFiles
 from tune.sources.split_names import SplitDecisions, split_named
@@ -115,7 +115,7 @@ def _of_tables(store: FileStore, tables: Sequence[tuple[CsvTable, str | None]], 
         if where is None or label is None:
             raise SourceError(
                 f"A list of labels must have a column of paths and one of labels. Received: {table.name} with "
-                f"{', '.join(table.header[:12])}; call them path and label."
+                f"{table.columns_text()}; call them path and label."
             )
         rows = [row for _, row in table.rows()]
         column = table.header[label]
@@ -132,8 +132,9 @@ def _of_tables(store: FileStore, tables: Sequence[tuple[CsvTable, str | None]], 
                 listed.append(Listed(f"{table.name}: {','.join(row)[:80]}", "", None, reason, True))
                 continue
             name, said = row[where].strip(), row[label].strip()
-            image, why = find(name)
-            kind = _split_of(row[used].strip() if used is not None else "", split, image)
+            said_split = row[used].strip() if used is not None else ""
+            image, why = find(name, usage_kind(said_split, SplitDecisions()) or split)
+            kind = _split_of(said_split, split, image)
             if affectnet:
                 listed.append(affectnet_label(image, name, said, kind, table.name))
             elif (class_name := names.of(said)) is None:
@@ -148,8 +149,8 @@ def _of_tables(store: FileStore, tables: Sequence[tuple[CsvTable, str | None]], 
     return LabelList(name, tuple(listed), read, f"not in {name}", tuple(dict.fromkeys(notes)))
 
 
-def _voted(vote: Vote, find: Callable[[str], tuple[str | None, str]]) -> Listed:
-    image, why = find(vote.image) if vote.image else (None, "")
+def _voted(vote: Vote, find: FindImage) -> Listed:
+    image, why = find(vote.image, None) if vote.image else (None, "")
     kind = split_named(vote.usage)
     if vote.problem or (vote.image and image is None):
         return Listed(vote.image or "a row without a name", "", None, vote.problem or f"named in FER+, but {why}", True)
@@ -192,7 +193,8 @@ def _listed(store: FileStore, list_: LabelList, decisions: SplitDecisions) -> Im
     if not any(not item.problem for item in items):
         raise SourceError(
             f"A list of labels must name images of the source. Received: {list_.name}, which names none of "
-            f"{len(store.listing.images):,} in {store.where}; check its paths."
+            f"{len(store.listing.images):,} in {store.where}; check its "
+            f"paths, or pass --labels {NO_LABELS} to take the folders."
         )
     layout = Layout(
         tuple(items),

@@ -28,7 +28,6 @@ from tune.sources.source import Source
 from tune.sources.split_names import SplitDecisions
 
 _ZIP_DIRECTORY_BYTES: Final = 64 << 20
-_SHOWN_COLUMNS: Final = 6
 
 
 def open_source(
@@ -146,7 +145,7 @@ def _open_tables(
         )
     if not taken:
         if len(tables) != 1:
-            found = "; ".join(f"{path} ({', '.join(table.header[:_SHOWN_COLUMNS])})" for path, table in tables)
+            found = "; ".join(f"{path} ({table.columns_text()})" for path, table in tables)
             raise SourceError(
                 "One CSV of a source must have the columns emotion and pixels (and Usage, if it has splits). "
                 f"Received: {store.where} with {found or 'tables that cannot be read'}."
@@ -156,9 +155,7 @@ def _open_tables(
     notes = []
     if beside := [path for path in paths if path not in read]:
         names = " and ".join(row_source(store, path) for path in read)
-        notes.append(
-            f"read from {names}, with its {', '.join(taken[0][1].header[:_SHOWN_COLUMNS])}; not {', '.join(beside)}"
-        )
+        notes.append(f"read from {names}, with its {taken[0][1].columns_text()}; not {', '.join(beside)}")
     several = len(taken) > 1
     passed_over = store.listing.not_read(read)
     for path in store.listing.images:
@@ -179,7 +176,7 @@ def _votes(labels: CsvTable | None) -> list[Vote] | None:
     if labels is not None and not holds_votes(labels):
         raise SourceError(
             "Labels of a table of pixels must be FER+'s votes, with a column for each emotion. Received: "
-            f"{labels.name} with {', '.join(labels.header[:_SHOWN_COLUMNS])}."
+            f"{labels.name} with {labels.columns_text()}."
         )
     return None if labels is None else read_votes(labels)
 

@@ -195,3 +195,13 @@ def test_fer_plus_votes_of_another_table_are_refused(tmp_path: Path) -> None:
         SourceError, match="--labels must name a CSV, here or in the source, or be none. Received: 'x.csv'"
     ):
         imported(source, labels="x.csv")
+
+
+def test_a_list_called_like_a_split_means_the_images_of_that_split(tmp_path: Path) -> None:
+    files = faces(*(f"{split}/im{i}.png" for split in ("train", "test") for i in range(4)))
+    for split in ("train", "test"):
+        rows = [f"im{i}.png,{'ab'[i % 2]}" for i in range(4)]
+        files[f"{split}_labels.csv"] = "\n".join(["filename,emotion", *rows]).encode()
+    dataset = imported(make_folder(tmp_path / "in", files))
+    assert dataset.info.counts == {"train": {"a": 2, "b": 2}, "test": {"a": 2, "b": 2}}
+    assert dataset.splits.tolist() == [int(path.startswith("test")) for path in dataset.paths]

@@ -210,3 +210,11 @@ def test_the_folders_of_tfds_are_read_and_its_records_are_counted(tmp_path: Path
     )
     with pytest.raises(SourceError, match="holds neither but 1 .json, 1 .tfrecord"):
         imported(records)
+
+
+def test_a_table_without_a_header_or_in_another_encoding_says_so_in_one_short_line(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="without emotion, pixels; its first row has 0, 170 ") as refused:
+        imported(table(tmp_path, "0,170 " + " ".join(["1"] * 2303) + ",Training\n"))
+    assert len(str(refused.value)) < 300
+    with pytest.raises(SourceError, match="must be readable text.*save it as UTF-8"):
+        imported(table(tmp_path, "emotion,pixels\nfröhlich,1 2 3 4\n", "latin-1"))
