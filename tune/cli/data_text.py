@@ -82,7 +82,7 @@ def _folders(passed_over_in: Mapping[str, Mapping[str, int]]) -> str:
 
 def print_legend(dataset: Dataset) -> None:
     """Says which classes a picture calls by numbers, as its font lacks their letters."""
-    from tune.dataset.lettering import legible_names
+    from tune.legible_names import legible_names
 
     if legend := legible_names(dataset.info.classes)[1]:
         typer.echo(f"In it: {', '.join(f'{number} is {name}' for number, name in legend.items())}")

@@ -81,7 +81,8 @@ def preview_sheet(
     from trainables.dataset.face_boxes import detect_face
     from trainables.dataset.reader import TRAIN
     from trainables.preprocessing.methods import evaluation_pipeline, find_method, reseed, training_pipeline
-    from tune.dataset.lettering import legible_names, write
+    from tune.dataset.lettering import write
+    from tune.legible_names import legible_names
 
     known = find_method(method)
     training = training_pipeline(method, strengths, dataset.info.shape)

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from pydantic import BaseModel
 
 from trainables.dataset.reader import SPLITS, TEST, TRAIN, Dataset, LeftOut, Pixels, SkippedImage
-from tune.dataset.lettering import legible_names, write
+from tune.dataset.lettering import write
 from tune.errors import DatasetError
+from tune.legible_names import legible_names
 
 _CHUNK_IMAGES: Final = 4096
 _TILE_PX: Final = 72
