@@ -56,6 +56,11 @@ class LabelList:
     notes: tuple[str, ...] = ()
 
 
+def is_label_file(path: str) -> bool:
+    """Whether a file holds labels of one of the layouts, by its path."""
+    return any(pattern.fullmatch(path) for pattern in (_RAF_DB_LIST, _AFFECTNET_LABEL, _CK_PLUS_LABEL))
+
+
 def known_layout(store: FileStore) -> LabelList | None:
     """Reads the labels of a layout that is known by its files; None if it is none of these."""
     for reader in (_raf_db, _affectnet, _ck_plus):

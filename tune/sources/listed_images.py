@@ -52,22 +52,25 @@ def open_images(
     if not folders and (known := known_layout(store)) is not None:
         return _listed(store, known, decisions)
     tables = [] if folders else _path_tables(store)
-    list_ = _of_tables(store, tables, given) if tables else None
+    list_, unusable = None, None
+    try:
+        list_ = _of_tables(store, tables, given) if tables else None
+    except SourceError as error:
+        unusable = error
     if list_ is not None and 2 * sum(not entry.missing for entry in list_.listed) < len(store.listing.sure_images):
         list_ = None  # of something else
     try:
         layout = _by_folders(store, decisions)
-    except SourceError:
+    except SourceError as error:
         if list_ is None:
-            raise
+            raise unusable or error from None
         return _listed(store, list_, decisions)
-    if list_ is not None:
-        if not _agree(layout, list_):
-            raise SourceError(
-                f"Folders and lists of labels must agree. Received: {store.where}, where {list_.name} gives other "
-                f"classes than the folders {', '.join(layout.classes[:_SHOWN])}; pass --labels {list_.name} to take "
-                f"those, or --labels {NO_LABELS} to take the folders."
-            )
+    if list_ is not None and not _agree(layout, list_):
+        raise SourceError(
+            f"Folders and lists of labels must agree. Received: {store.where}, where {list_.name} gives other classes "
+            f"than the folders {', '.join(layout.classes[:_SHOWN])}; pass --labels {list_.name} to take those, or "
+            f"--labels {NO_LABELS} to take the folders."
+        )
     return ImageFiles(store, layout)
 
 
@@ -83,11 +86,9 @@ def _agree(layout: Layout, list_: LabelList) -> bool:
     pairs = Counter((item.class_name, labels[item.path]) for item in layout.items if item.path in labels)
     if not pairs:
         return True
-    best = {folder: max(n for (f, _), n in pairs.items() if f == folder) for folder, _ in pairs}
-    chosen = {
-        folder: next(label for (f, label), n in pairs.items() if f == folder and n == best[folder]) for folder in best
-    }
-    return len(set(chosen.values())) == len(chosen) and sum(best.values()) >= 0.9 * sum(pairs.values())
+    best = {folder: (label, count) for (folder, label), count in reversed(pairs.most_common())}
+    labels_of_folders = {label for label, _ in best.values()}
+    return len(labels_of_folders) == len(best) and sum(n for _, n in best.values()) >= 0.9 * sum(pairs.values())
 
 
 def _path_tables(store: FileStore) -> list[tuple[CsvTable, str | None]]:

@@ -91,7 +91,7 @@ class _NestedStore:
             packed = min(sizes[path], outer.packed_bytes or sizes[path])
             where = f"{outer.where}/{path}"
             inner = _store_of(seekable(outer, path), path.rpartition("/")[2], where, packed)
-            self._take(inner, f"{path.partition('.')[0]}/" if len(archives) > 1 else "")
+            self._take(inner, f"{_folder_for(path, archives)}/" if len(archives) > 1 else "")
 
     def read(self, path: str) -> bytes:
         """Reads a file of the archive that it is in."""
@@ -113,6 +113,16 @@ class _NestedStore:
         self.listing.left_out += [
             each.model_copy(update={"path": prefix + each.path}) for each in inner.listing.left_out
         ]
+
+
+def _folder_for(path: str, archives: Sequence[str]) -> str:
+    """The folder that stands for an archive: its path without suffixes, if no other archive has the same."""
+    short = {each: _without_archive_suffix(_without_archive_suffix(each)) for each in archives}
+    return short[path] if list(short.values()).count(short[path]) == 1 else path
+
+
+def _without_archive_suffix(path: str) -> str:
+    return next((path[: -len(suffix)] for suffix in ARCHIVE_SUFFIXES if path.lower().endswith(suffix)), path)
 
 
 def _store_of(file: IO[bytes], name: str, where: str, packed_bytes: int) -> FileStore:

@@ -20,6 +20,7 @@ from tune.sources.ferplus import Vote, holds_votes, read_votes
 from tune.sources.file_store import FileStore, folder_of
 from tune.sources.folder_layout import no_images
 from tune.sources.folder_source import list_folder
+from tune.sources.label_lists import is_label_file
 from tune.sources.listed_images import NO_LABELS, open_images
 from tune.sources.named_classes import ClassNames, NamedClasses
 from tune.sources.nested import ARCHIVE_SUFFIXES, open_store
@@ -60,7 +61,7 @@ def open_source(
 def fingerprint_source(path: Path) -> str:
     """32 hexadecimal digits that change when a source does; next to nothing is decompressed.
 
-    A folder counts with the names, sizes and dates of its images and tables (and its archives, if it has no images), a
+    A folder counts with the names, sizes and dates of its images, tables and labels (and archives, without images), a
     zip with its size and its last 64 MiB, where its directory holds the checksum of every entry, another file with its
     size and date.
 
@@ -73,7 +74,9 @@ def fingerprint_source(path: Path) -> str:
         if path.is_dir():
             listing = list_folder(path)
             archives = () if listing.sure_images else (*ARCHIVE_SUFFIXES, ".parquet", ".tsv")
-            others = [file for file in listing.others.values() if file.kind in (".csv", *archives)]
+            others = [
+                file for file in listing.others.values() if file.kind in (".csv", *archives) or is_label_file(file.path)
+            ]
             for found in sorted([*listing.images.values(), *others], key=lambda found: found.path):
                 digest.update(f"{found.path}\n{found.stamp}\n".encode("utf-8", "surrogateescape"))
         elif _is_zip(path):

@@ -205,3 +205,23 @@ def test_a_list_called_like_a_split_means_the_images_of_that_split(tmp_path: Pat
     dataset = imported(make_folder(tmp_path / "in", files))
     assert dataset.info.counts == {"train": {"a": 2, "b": 2}, "test": {"a": 2, "b": 2}}
     assert dataset.splits.tolist() == [int(path.startswith("test")) for path in dataset.paths]
+
+
+def test_a_table_beside_class_folders_that_is_no_list_of_classes_changes_nothing(tmp_path: Path) -> None:
+    files = faces(*(f"{folder}/im{i}.png" for folder in ("one", "two") for i in range(600)))
+    rows = [f"{name},{number}-of-many" for number, name in enumerate(files)]
+    source = make_folder(tmp_path / "in", files | {"ages.csv": "\n".join(["path,target", *rows]).encode()})
+    dataset = imported(source)
+    assert dataset.info.classes == ("one", "two") and dataset.info.passed_over == {".csv": 1}
+
+
+def test_changed_labels_are_another_source(tmp_path: Path) -> None:
+    names = [f"{split}_{i:05d}" for split in ("train", "test") for i in range(4)]
+    source = make_folder(tmp_path / "in", faces(*(f"Image/{name}.png" for name in names)))
+    labels = source / "list_patition_label.txt"
+    for shift in (1, 2):
+        labels.write_text("".join(f"{name}.png {(i + shift) % 2 + 1}\n" for i, name in enumerate(names)) + "\n" * shift)
+        before = imported(source).info.source_fingerprint
+        assert import_dataset(source, tmp_path / "data").unchanged
+    labels.write_text(labels.read_text().replace("00003.png 1", "00003.png 2"))
+    assert imported(source).info.source_fingerprint != before

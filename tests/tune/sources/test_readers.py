@@ -21,6 +21,7 @@ from tune.dataset.import_options import ImportOptions
 from tune.dataset.ingest import import_dataset
 from tune.errors import SourceError
 from tune.sources.decoding import UnreadableImage
+from tune.sources.nested import open_store
 from tune.sources.opening import open_source
 
 CLASSES = ("angry", "happy", "sad")
@@ -235,3 +236,15 @@ def test_a_readers_pixels_are_asked_for_by_threads_in_any_order(tmp_path: Path) 
                 except UnreadableImage:
                     continue
         assert len(whole) == 11 and all(image.dtype == np.uint8 and image.shape == (16, 16, 1) for image in whole), name
+
+
+def test_archives_with_names_alike_do_not_hide_one_another(tmp_path: Path) -> None:
+    for part, split in enumerate(("train", "test")):
+        make_zip(tmp_path / f"part{part}.zip", {name: data for name, data in FILES.items() if name.startswith(split)})
+    inside = {f"faces.{part}.zip": (tmp_path / f"part{part}.zip").read_bytes() for part in range(2)}
+    inside["faces.0.tar.gz"] = make_tar(
+        tmp_path / "more.tar.gz", {"train/happy/new.png": FILES[BAD]}, "w:gz"
+    ).read_bytes()
+    listing = open_store(make_zip(tmp_path / "in.zip", inside)).listing
+    assert len(listing.images) == len(FILES) + 1
+    assert {path.split("/")[0] for path in listing.images} == {"faces.0.zip", "faces.0.tar.gz", "faces.1"}
