@@ -24,7 +24,6 @@ from tune.sources.label_lists import is_label_file
 from tune.sources.listed_images import NO_LABELS, open_images
 from tune.sources.named_classes import ClassNames, NamedClasses
 from tune.sources.nested import ARCHIVE_SUFFIXES, open_store
-from tune.sources.parquet_source import ParquetSource
 from tune.sources.source import Source
 from tune.sources.split_names import SplitDecisions
 
@@ -128,6 +127,8 @@ def _open(
             raise no_images(store.where, listing.not_read(()))
         return open_images(store, decisions, given, labels, folders)
     if parquet and not any(is_pixel_table(table) for _, table in _tables(store, tables)):
+        from tune.sources.parquet_source import ParquetSource  # pyarrow.parquet takes a third of a second to load
+
         return ParquetSource(store, parquet, decisions, given)
     return _open_tables(store, tables, decisions, given, labels)
 
