@@ -103,7 +103,9 @@ class Curve:
 SIDES: dict[str, Callable[[int, Path], Side]] = {
     "ours": lambda seed, folder: Emotune(seed, folder, SPEC),
     "stock": lambda seed, folder: RayTune(seed, SPEC, scheduler=RUNGS),
-    "stock-tpe": lambda seed, folder: RayTune(seed, SPEC, lambda s: make_sampler(s, SPEC.startup_trials, 0), RUNGS),
+    "stock-tpe": lambda seed, folder: RayTune(
+        seed, SPEC, lambda s: make_sampler(SPEC.model_copy(update={"seed": s}), 0), RUNGS
+    ),
 }
 
 

@@ -28,6 +28,7 @@ import optuna
 import yaml
 from scipy.stats import bootstrap, trim_mean
 
+from benchmarks.peers import KerasTunerHyperband, SyneTuneCQR
 from benchmarks.proposers import forest, near_best, quantiles, searcher
 from benchmarks.record_curves import EPOCHS, SPACE
 from benchmarks.sides import Emotune, OptunaAlone, RandomSearch, RayTune, be_quiet
@@ -126,6 +127,10 @@ def sides() -> Mapping[str, Contestant]:
         "Optuna: TPE, Hyperband": Contestant(lambda seed, folder, epochs: OptunaAlone(seed, spec)),
         "stock Ray Tune": Contestant(stock, weights="last"),
         "stock Ray Tune, our trial": Contestant(stock),
+        "KerasTuner: Hyperband": Contestant(
+            lambda seed, folder, epochs: KerasTunerHyperband(seed, folder, spec), weights="last"
+        ),
+        "Syne Tune: ASHA, CQR": Contestant(lambda seed, folder, epochs: SyneTuneCQR(seed, spec), weights="last"),
         "emotune": emotune(),
     }
 

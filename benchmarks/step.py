@@ -3,8 +3,7 @@
     python -m benchmarks.step [--data DIR] [--trials 32] [--output FILE]
 
 A study's wall time is set beside the ideal: the seconds that its trials trained and evaluated, over the trials at once.
-The peer is stock Ray Tune as its documentation shows it, with the same space, model, feed and folds: a function
-trainable (a fresh process for each trial), OptunaSearch, ASHAScheduler, a checkpoint every epoch. All run in turn.
+The peer is stock Ray Tune (`benchmarks.stock_ray`), with the same space, model, feed and folds. All run in turn.
 """
 
 from __future__ import annotations
@@ -20,7 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.stock_ray import Settings, search
 from benchmarks.trial_training import open_training
+from search_spaces import builtin_spaces
 
 os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
@@ -56,61 +57,20 @@ def ours(folder: Path, data: Path, name: str, trials: int, size: dict[str, Any])
 
 
 def stock(folder: Path, data: Path, trials: int, size: dict[str, Any]) -> tuple[float, float]:
-    """Runs the same with stock Ray Tune in a process of its own; returns wall time and the ideal."""
-    words = [str(data), str(folder / "ray"), str(trials), str(size["max_epochs"]), str(size["images"])]
-    command = [sys.executable, "-m", "benchmarks.step", "--stock", *words]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    wall_s, ideal_s = done.stdout.split()[-2:]
-    return float(wall_s), float(ideal_s)
-
-
-def run_stock(data: str, folder: str, trials: int, max_epochs: int, images: int) -> tuple[float, float]:
-    """Stock Ray Tune, as its documentation shows it."""
-    import ray
-    import yaml
-    from ray.tune import Checkpoint, RunConfig, TuneConfig, Tuner
-    from ray.tune.schedulers import ASHAScheduler
-    from ray.tune.search.optuna import OptunaSearch
-
-    from search_spaces import SearchSpace, builtin_spaces
-
-    space = SearchSpace.model_validate(yaml.safe_load(builtin_spaces()["quickstart"].read_text()))
-
-    def trainable(values: dict[str, Any]) -> None:
-        import tempfile
-
-        import ray.tune
-
-        from trainables.training.epochs import TrialTraining
-
-        folds = {"selection_share": 0.15, "max_images_per_fold": images}
-        training = open_training(TrialTraining(), data, {**FIXED, **values}, max_epochs=max_epochs, **folds)
-        for _ in range(max_epochs):
-            result = training._train_epoch()
-            figures = {name: result[name] for name in ("selection_accuracy", "epoch_s")}
-            with tempfile.TemporaryDirectory() as checkpoint:
-                training.save_checkpoint(checkpoint)
-                ray.tune.report(figures, checkpoint=Checkpoint.from_directory(checkpoint))
-
-    ray.init(num_cpus=AT_ONCE, include_dashboard=False, log_to_driver=False)
-    started = time.monotonic()
-    search = OptunaSearch(space=lambda trial: space.suggest(trial) and None, metric="selection_accuracy", mode="max")
-    tuner = Tuner(
-        trainable,
-        tune_config=TuneConfig(
-            metric="selection_accuracy",
-            mode="max",
-            search_alg=search,
-            scheduler=ASHAScheduler(max_t=max_epochs),
-            num_samples=trials,
-            max_concurrent_trials=AT_ONCE,
-        ),
-        run_config=RunConfig(storage_path=folder, verbose=0),
+    """Runs the same with stock Ray Tune; returns wall time and the ideal."""
+    found = search(
+        Settings(
+            data=str(data),
+            folder=str(folder / "ray"),
+            space=str(builtin_spaces()["quickstart"]),
+            fixed=FIXED,
+            trials=trials,
+            max_epochs=size["max_epochs"],
+            context={"selection_share": 0.15, "max_images_per_fold": size["images"]},
+            at_once=AT_ONCE,
+        )
     )
-    results = tuner.fit()
-    wall_s = time.monotonic() - started
-    trained_s = sum(result.metrics_dataframe["epoch_s"].sum() for result in results)
-    return wall_s, trained_s / AT_ONCE
+    return found.wall_s, found.trained_s / AT_ONCE
 
 
 def steps(data: Path) -> list[str]:
@@ -137,12 +97,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=32)
     parser.add_argument("--long-trials", type=int, default=8)
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--stock", nargs=5, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.stock:
-        data, folder, *numbers = given.stock
-        print(*run_stock(data, folder, *map(int, numbers)))
-        return
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "tensorflow", "keras"))
     lines = [f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, {versions}", ""]
     with tempfile.TemporaryDirectory() as name:

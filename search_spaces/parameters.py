@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Protocol, Self
 
 from optuna.distributions import (
@@ -152,6 +153,13 @@ class FloatParameter(_Parameter, frozen=True):
         """Asks the trial for a value, before it is multiplied."""
         return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
+    def every_value(self) -> list[float] | None:
+        """Returns all values that can be proposed, before they are multiplied; None for a range without steps."""
+        if self.step is None:
+            return [self.low] if self.low == self.high else None
+        low, step = Decimal(str(self.low)), Decimal(str(self.step))
+        return [float(low + k * step) for k in range(round((self.high - self.low) / self.step) + 1)]
+
     def contains(self, value: Value) -> bool:
         """Says whether a value can be proposed."""
         return (
@@ -197,6 +205,10 @@ class IntParameter(_Parameter, frozen=True):
         """Asks the trial for a value."""
         return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
 
+    def every_value(self) -> Sequence[int]:
+        """Returns all values that can be proposed."""
+        return range(self.low, self.high + 1, self.step)
+
     def contains(self, value: Value) -> bool:
         """Says whether a value can be proposed."""
         return (
@@ -231,6 +243,10 @@ class CategoricalParameter(_Parameter, frozen=True):
         """Asks the trial for a value."""
         value: Value = trial.suggest_categorical(name, self.choices)
         return value
+
+    def every_value(self) -> Sequence[Value]:
+        """Returns the choices."""
+        return self.choices
 
     def contains(self, value: Value) -> bool:
         """Says whether a value is one of the choices."""

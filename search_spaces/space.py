@@ -137,6 +137,25 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
     def _names(self) -> str:
         return ", ".join(self.root)
 
+    def configurations(self, limit: int) -> list[dict[str, Value]] | None:
+        """Returns every configuration of the space; None if those are more than `limit`, or without end.
+
+        Worked example: two optimizers, of which one has a momentum of 0.8 or 0.9, are three configurations.
+        """
+        found: list[dict[str, Value]] = [{}]
+        for name, parameter in self.root.items():
+            wider: list[dict[str, Value]] = []
+            for values in found:
+                if not parameter.active(values):
+                    wider.append(values)
+                    continue
+                choices, factor = parameter.every_value(), parameter.factor(values)
+                if choices is None or len(wider) + len(choices) > limit:
+                    return None
+                wider += [{**values, name: v if factor == 1 else v * factor} for v in choices]  # type: ignore[operator]
+            found = wider
+        return found
+
     def optuna_params(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Returns a trial's values as Optuna knows them: by its names, and before they were multiplied."""
         params: dict[str, Value] = {}
@@ -174,6 +193,10 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
 
     def _holds_only_added_choices(self, name: str, wanted: Sequence[Value]) -> bool:
         return name in self.root and not any(self.root[name].contains(value) for value in wanted)
+
+    def key(self, values: Mapping[str, Value]) -> str:
+        """Returns text that two configurations share if they are the same one; a step's last digit does not matter."""
+        return json.dumps({name: value_text(value) for name, value in values.items()}, sort_keys=True)
 
     def digest(self) -> str:
         """Returns 12 hex digits that change when any parameter changes and stay the same across versions of Python."""

@@ -336,6 +336,24 @@ def test_a_configuration_that_the_space_does_not_have_is_refused(given: dict[str
     assert message in str(error.value)
 
 
+def test_every_configuration_of_a_small_space_is_known_and_each_is_one_that_optuna_takes() -> None:
+    small = space(
+        optimizer={"type": "categorical", "choices": ["sgd", "adam"], "default": "adam"},
+        momentum={"type": "float", "low": 0.7, "high": 0.9, "step": 0.1, "default": 0.9, "when": {"optimizer": "sgd"}},
+        batch_size={"type": "int", "low": 16, "high": 32, "step": 16, "default": 16},
+    )
+    every = small.configurations(limit=8)
+    assert every is not None and len(every) == 8
+    assert {"optimizer": "sgd", "momentum": 0.8, "batch_size": 32} in every
+    assert {"optimizer": "adam", "batch_size": 16} in every
+    for values in every:
+        assert small.complete(values) == values
+    drawn = {small.key(small.suggest(optuna.create_study().ask())) for _ in range(60)}
+    assert drawn <= {small.key(values) for values in every} and len(drawn) > 4
+    assert small.configurations(limit=7) is None
+    assert space(**SCALED).configurations(limit=10_000) is None
+
+
 def test_a_multiplied_value_out_of_its_range_is_refused() -> None:
     with pytest.raises(ValueError, match="learning_rate must be from 0.006 to 0.6. Received: 0.7"):
         space(**SCALED).complete({"optimizer": "sgd", "learning_rate": 0.7})

@@ -38,7 +38,7 @@ def status_lines(job: Job, log: Iterable[str]) -> str:
     if job.version != ours:
         return f"{job_line(job)}\n  progress   unknown here: submitted by emotune {job.version}, this is {ours}"
     spec, state = StudySpec.model_validate_json(job.spec, context=WRITTEN), state_from_lines(log)
-    ended = sum(trial.state in ENDED for trial in state.trials.values())
+    ended = sum(trial.state in ENDED - {"repeat"} for trial in state.trials.values())
     ranked = state.ranked(spec.objective, spec.mode)
     best = "none yet"
     if ranked:
@@ -49,7 +49,7 @@ def status_lines(job: Job, log: Iterable[str]) -> str:
     again = sum(trial.state in ENDED for trial in state.confirmations.values())
     lines = [
         job_line(job),
-        f"  trials     {ended} of {max(spec.trials, len(state.trials))} ended ({trial_counts(state)})",
+        f"  trials     {ended} of {max(spec.most_trials, state.tried)} ended ({trial_counts(state)})",
         f"  best       {best}",
         f"  spent      {spent_text(spec, state)}",
         *([f"  confirmed  {again} of {len(state.confirmations)} trainings ended"] if state.confirmations else []),

@@ -77,8 +77,10 @@ def run(
     """Run a study: search, stop the losers early, export the best model. Continues a study of that name."""
     changes: dict[str, Any] = {"data": data, "trials": trials, "time": time, "max_cost": max_cost}
     if check:
+        from tune.cli.text import checked_lines
+
         spec = tune.check_study(study_file, overrides=overrides, **changes)
-        typer.echo(f"{study_file} is in order: {spec.trials} trials, {len(spec.space.parameters)} parameters")
+        typer.echo(checked_lines(study_file, spec))
         return
     with _interruption_told():
         study = tune.run(study_file, overrides=overrides, events=events, calibrate=calibrate, **changes)

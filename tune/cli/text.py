@@ -1,4 +1,4 @@
-"""Turns replays and predictions into text for the terminal. Runs nothing."""
+"""Turns checks, replays and predictions into text for the terminal. Runs nothing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from search_spaces import Value
     from tune.api.studies import Study
     from tune.export.predict import Prediction
     from tune.session.replay import Replay
+    from tune.study.spec import StudySpec
+
+
+def checked_lines(study_file: Path, spec: StudySpec) -> str:
+    """Returns that a study file is in order, and what it searches."""
+    from tune.session.study_text import small_space_line
+
+    line = f"{study_file} is in order: {spec.most_trials} trials, {len(spec.space.parameters)} parameters"
+    return f"{line}\n{small_space_line(spec)}" if spec.most_trials < spec.trials else line
 
 
 def replay_lines(replayed: Replay) -> str:
@@ -38,7 +48,7 @@ def enqueued_line(study: Study, values: Mapping[str, Value]) -> str:
     """Returns when an enqueued configuration is tried, and what it is."""
     from tune.session.trial_table import short_parameters
 
-    name, begun, trials = study.files.shell_name, len(study.state.trials), study.spec.trials
+    name, begun, trials = study.files.shell_name, study.state.tried, study.spec.most_trials
     if begun >= trials:
         when = f"when the study has more trials: emotune resume {name} --trials {begun + 1}"
     else:

@@ -64,7 +64,7 @@ class Watcher:
         self._past = 0
         self._confirming = False
         self.state = StudyState()
-        self._live = LiveStudy(terminal, spec, self.state.trials, spec.trials)
+        self._live = LiveStudy(terminal, spec, self.state.trials, spec.most_trials)
 
     def __enter__(self) -> Watcher:
         self._live.__enter__()
@@ -98,7 +98,7 @@ class Watcher:
     def _show(self, *, confirming: bool) -> None:
         self._live.__exit__()
         self._confirming = confirming
-        shown, expected = self.state.trials, self._spec.trials
+        shown, expected = self.state.trials, self._spec.most_trials
         if confirming:
             shown = self.state.confirmations
             expected = len(confirmation_numbers(self._spec, confirmation_candidates(self._spec, self.state)))

@@ -11,17 +11,21 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState as OptunaState
 
+from search_spaces import Value
 from trainables.errors import PlaceError
 from tune.errors import StudyError
-from tune.search.optuna_study import optuna_state
+from tune.search.optuna_study import frozen_trial, optuna_state
 from tune.search.trial_queue import NewTrial, TrialQueue
 from tune.study.journal import Journal
 from tune.study.requests import Request, waiting_requests
-from tune.study.spec import StudySpec
+from tune.study.spec import MOST_COUNTED, StudySpec
 from tune.study.trial_record import ENDED, TrialRecord, TrialState
 
 _LOOK_S, _LOOK_IN_BUCKET_S = 1.0, 15.0
 """How often requests are looked for."""
+
+_REPEATS = 20
+"""Repeats in a row after which one is trained all the same."""
 
 
 class OptunaSearcher(TrialQueue):
@@ -34,24 +38,54 @@ class OptunaSearcher(TrialQueue):
         self._study = study
         self._optuna_trials: dict[int, optuna.trial.Trial] = {}
         self._looked = -math.inf
+        self._most_trials = spec.most_trials
+        self._every = spec.space.configurations(MOST_COUNTED) or []
+        self._tried: dict[str, int] = {}
+        for trial in sorted(records, key=lambda trial: trial.number):
+            self._tried.setdefault(spec.space.key(spec.coerce_values(trial.values)), trial.number)
         self._reported = {trial.number: set(trial.epochs) for trial in records}
         if not records:
             study.enqueue_trial(spec.space.optuna_params(spec.space.defaults()))
 
     def has_more(self) -> bool:
         """Says whether the study may have further trials."""
-        return len(self._journal.state.trials) < self._spec.trials
+        return self._journal.state.tried < self._most_trials
 
     def new_trial(self) -> NewTrial:
-        """Asks Optuna; what was enqueued comes first."""
-        request, values = next(iter(self._journal.state.enqueued.items()), ("", {}))
-        if request and self._journal.state.trials:  # trial 0 is the default
-            self._study.enqueue_trial(self._spec.space.optuna_params(values))
-        else:
-            request = ""
-        asked = self._study.ask()
+        """Asks Optuna; what was enqueued comes first, and what was tried before is not tried again."""
+        space, state = self._spec.space, self._journal.state
+        untried: dict[str, Value] | None = None
+        for attempt in range(_REPEATS + 1):
+            request, wanted = next(iter(state.enqueued.items()), ("", untried))
+            if wanted and state.trials:  # trial 0 is the default
+                self._study.enqueue_trial(space.optuna_params(wanted))
+            else:
+                request = ""
+            asked = self._study.ask()
+            values = space.suggest(asked)
+            first = self._tried.setdefault(space.key(values), asked.number)
+            failed = first != asked.number and state.trials[first].state == "failed"
+            if first == asked.number or attempt == _REPEATS or (failed and request):
+                break
+            self._note_repeat(asked, values, first, request)
+            untried = self._untried(asked.number)
         self._optuna_trials[asked.number] = asked
-        return NewTrial(asked.number, self._spec.space.suggest(asked), request)
+        return NewTrial(asked.number, values, request)
+
+    def _note_repeat(self, asked: optuna.trial.Trial, values: Mapping[str, Value], first: int, request: str) -> None:
+        """Journals a trial with the configuration of another, and tells Optuna what that one scored."""
+        fields = {"values": dict(values), "of": first, **({"request": request} if request else {})}
+        self._journal.append("repeat", trial=asked.number, **fields)
+        known = frozen_trial(self._journal.state.trials[first], self._spec, repeat=True)
+        for epoch, value in known.intermediate_values.items():
+            asked.report(value, epoch)
+        score = known.value if known.state == OptunaState.COMPLETE else None
+        self._study.tell(asked.number, values=score, state=known.state)
+
+    def _untried(self, number: int) -> dict[str, Value] | None:
+        """Returns a configuration of a small space that is not tried yet: the sampler may ask for the same for ever."""
+        untried = [values for values in self._every if self._spec.space.key(values) not in self._tried]
+        return untried[number % len(untried)] if untried else None
 
     def take_requests(self) -> None:
         """Takes up what people have asked of the study meanwhile; a bucket is looked into less often than a folder."""

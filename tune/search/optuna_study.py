@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from optuna.trial import TrialState as OptunaState
 from sqlalchemy.pool import NullPool
 
 from tune.errors import StudyError
-from tune.study.spec import StudySpec
+from tune.study.spec import SamplerName, StudySpec
 from tune.study.trial_record import TrialRecord, TrialState
 
 _BEGAN = "emotune_began"
@@ -31,17 +31,31 @@ _STATES = {
 }
 
 
-def make_sampler(seed: int, startup_trials: int, past: int) -> optuna.samplers.BaseSampler:
-    """Returns multivariate TPE over groups of conditional parameters; a resumed search draws on from a fresh stream."""
+def make_sampler(spec: StudySpec, past: int) -> optuna.samplers.BaseSampler:
+    """Returns the study's sampler; a resumed search draws on from a fresh stream.
+
+    Args:
+        spec: the study.
+        past: trials so far.
+    """
+    seed = (spec.seed + 7919 * past) % 2**32
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(
-            seed=(seed + 7919 * past) % 2**32,
-            n_startup_trials=startup_trials,
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-        )
+        return SAMPLERS[spec.sampler](seed, spec.startup_trials)
+
+
+def _tpe(seed: int, startup_trials: int) -> optuna.samplers.BaseSampler:
+    """Multivariate TPE over groups of conditional parameters."""
+    return optuna.samplers.TPESampler(
+        seed=seed, n_startup_trials=startup_trials, multivariate=True, group=True, constant_liar=True
+    )
+
+
+SAMPLERS: Mapping[SamplerName, Callable[[int, int], optuna.samplers.BaseSampler]] = {
+    "tpe": _tpe,
+    "random": lambda seed, startup_trials: optuna.samplers.RandomSampler(seed=seed),
+}
+"""What proposes configurations, made from a seed and the number of random trials before a model is used."""
 
 
 def rebuild_optuna_study(
@@ -60,19 +74,23 @@ def rebuild_optuna_study(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     records = sorted(trials, key=lambda trial: trial.number)
-    sampler = make_sampler(spec.seed, spec.startup_trials, len(records))
+    told = [
+        frozen_trial(record if record.repeats is None else records[record.repeats], spec, record.repeats is not None)
+        for record in records
+    ]
+    sampler = make_sampler(spec, len(records))
     if spec.optuna_storage:
         storage = _emptied_storage(spec, began)
         study = optuna.create_study(storage=storage, study_name=study_name(spec), direction=_direction(spec))
         study.set_user_attr(_BEGAN, began)
-        for record in records:
-            study.add_trial(_frozen_trial(record, spec))
+        for trial in told:
+            study.add_trial(trial)
         return optuna.load_study(storage=storage, study_name=study_name(spec), sampler=sampler)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
     study = optuna.create_study(storage=_file_storage(fresh), study_name=study_name(spec), direction=_direction(spec))
-    for record in records:
-        study.add_trial(_frozen_trial(record, spec))
+    for trial in told:
+        study.add_trial(trial)
     fresh.replace(path)
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # a killed session of an earlier version's
     return optuna.load_study(study_name=study_name(spec), storage=_file_storage(path), sampler=sampler)
@@ -159,13 +177,16 @@ def _emptied_storage(spec: StudySpec, began: float) -> RDBStorage:
     return storage
 
 
-def _frozen_trial(record: TrialRecord, spec: StudySpec) -> optuna.trial.FrozenTrial:
+def frozen_trial(record: TrialRecord, spec: StudySpec, repeat: bool = False) -> optuna.trial.FrozenTrial:
+    """Returns a trial as Optuna is told of it; a repeat of one that has not ended teaches it nothing."""
     values = {
         epoch: float(metrics[spec.objective])
         for epoch, metrics in sorted(record.epochs.items())
         if math.isfinite(metrics[spec.objective])
     }
     state = optuna_state(record, record.state)
+    if repeat and not state.is_finished():
+        state = OptunaState.FAIL
     value = record.best_value(spec.objective, spec.mode) if state == OptunaState.COMPLETE else None
     if state == OptunaState.PRUNED and values:
         value = values[max(values)]

@@ -93,7 +93,10 @@ def why_study(spec: StudySpec, state: StudyState) -> list[str]:
     """Returns how well each rung foretold the final scores, and whether the grace period was too short."""
     reports = rung_reports(spec, state)
     if not reports:
-        return [f"no rungs: asha.grace_epochs={spec.asha.grace_epochs} is where a trial ends"]
+        where = (
+            f"asha.grace_epochs={spec.asha.grace_epochs} is where a trial ends" if spec.asha.stop else "asha.stop=false"
+        )
+        return [f"no rungs: {where}"]
     lines = []
     for report in reports:
         judged = (

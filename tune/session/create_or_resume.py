@@ -140,8 +140,8 @@ def reopen(study: StudyFiles, fingerprint: str, *, trials: int | None, time: str
     reopened, state = replace(study, spec=spec), study.state()
     check_data(study, state, fingerprint)
     _check_optuna(reopened)
-    if trials is not None and trials < len(state.trials):
-        raise StudyError(f"--trials must be at least the {len(state.trials)} that the study has. Received: {trials}")
+    if trials is not None and trials < state.tried:
+        raise StudyError(f"--trials must be at least the {state.tried} that the study has. Received: {trials}")
     if time is not None and spec.time is not None and spec.time <= state.search_s:
         raise StudyError(
             f"--time counts from the study's beginning and must be above the {state.search_s:.0f} s used so far. "

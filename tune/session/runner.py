@@ -117,7 +117,7 @@ def _run(
     spec, state = study.spec, journal.state
     context = trial_context(spec, dataset, state)
     left = _trials_left(study, state)
-    live = LiveStudy(terminal, spec, state.trials, max(spec.trials, len(state.trials)))
+    live = LiveStudy(terminal, spec, state.trials, max(spec.most_trials, state.tried))
     capacity = find_capacity()
     plan = make_plan(spec, capacity, left, None)
     for warning in check_nodes(study, dataset, capacity):
@@ -216,5 +216,5 @@ def _may_search(study: StudyFiles, state: StudyState) -> bool:
 
 def _trials_left(study: StudyFiles, state: StudyState) -> int:
     """Returns how many trials are still to be ended; those that a budget has cut are, should it be raised."""
-    ended = sum(trial.state in ENDED and trial.state != "cut" for trial in state.trials.values())
-    return max(study.spec.trials, len(state.trials)) - ended
+    ended = sum(trial.state in ENDED - {"cut", "repeat"} for trial in state.trials.values())
+    return max(study.spec.most_trials, state.tried) - ended

@@ -45,6 +45,8 @@ def plan_lines(study: StudyFiles, dataset: Dataset, plan: Plan) -> str:
         f"{plan.nodes} node{'s' * (plan.nodes > 1)}"
         + (f", may grow to {plan.max_nodes}" if plan.max_nodes > plan.nodes else ""),
     ]
+    if spec.most_trials < spec.trials:
+        lines.append(f"warning   {small_space_line(spec)}")
     if not plan.gpus and not resources.gpus_per_trial:
         lines.append("warning   no GPU was found: trials train on the processor, which takes much longer")
     elif plan.gpus and not resources.gpus_per_trial:
@@ -72,6 +74,14 @@ def plan_lines(study: StudyFiles, dataset: Dataset, plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def small_space_line(spec: StudySpec) -> str:
+    """Returns that a space has fewer configurations than the study has trials."""
+    return (
+        f"the space has {spec.most_trials} configurations: the search ends when each was tried once, before "
+        f"{spec.trials} trials"
+    )
+
+
 def precision_line(found: Precision) -> str:
     """Returns what `precision: auto` stands for, and why."""
     return (
@@ -84,7 +94,7 @@ def outcome_lines(study: StudyFiles, ended_by: str) -> str:
     """Returns how a session that was not interrupted ended, and what to do next; it has left an export."""
     state = study.state()
     lines = [
-        f"{BUDGETS.get(ended_by, 'finished')}: {len(state.trials)} trials ({trial_counts(state)}) in "
+        f"{BUDGETS.get(ended_by, 'finished')}: {state.tried} trials ({trial_counts(state)}) in "
         f"{duration(state.search_s)}; {spent_text(study.spec, state)}",
         best_line(study, state),
         *confirmation_lines(study, state),
@@ -171,7 +181,7 @@ def interrupted_line(study: StudyFiles) -> str:
 
 def trial_counts(state: StudyState) -> str:
     """Returns `7 complete, 12 pruned, 1 failed`."""
-    order = ("complete", "cut", "pruned", "failed", "running", "waiting")
+    order = ("complete", "cut", "pruned", "failed", "repeat", "running", "waiting")
     counts = {name: sum(t.state == name for t in state.trials.values()) for name in order}
     return ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "none"
 

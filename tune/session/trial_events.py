@@ -43,6 +43,9 @@ class TrialEvents:
                 self._live.line(f"{run_label(event['trial'])} was dropped and ends with its epoch")
             case "fault":
                 self._fault(self._state.run(event["trial"]), event)
+            case "repeat":
+                number = run_label(event["trial"])
+                self._live.line(f"{number} is not trained: it has the configuration of trial {event['of']}")
             case "end":
                 self._end(self._state.run(event["trial"]))
 

@@ -17,6 +17,7 @@ _COLOURS = {
     "failed": "red",
     "running": "cyan",
     "waiting": "dim",
+    "repeat": "dim",
 }
 
 

@@ -33,6 +33,10 @@ from tune.study.trial_parameters import (
 )
 from tune.study.yaml_source import GIVEN, Overrides, read_study_file
 
+MOST_COUNTED = 10_000
+"""Configurations of a space that are counted; more are more than anybody tries."""
+
+SamplerName = Literal["tpe", "random"]
 Objective = Literal["selection_accuracy", "selection_macro_f1", "selection_loss"]
 
 
@@ -49,6 +53,7 @@ class StudySpec(Section, frozen=True):
     time: Annotated[float | None, BeforeValidator(seconds)] = Field(
         None, gt=0, allow_inf_nan=False, description="wall time of the search"
     )
+    sampler: SamplerName = Field("tpe", description="tpe learns from the trials so far; random does not")
     startup_trials: int = Field(8, ge=0, description="random trials before TPE's model is used")
     transfer_from: str | None = Field(
         None, min_length=1, description="an earlier study, whose best configurations are tried first"
@@ -73,6 +78,12 @@ class StudySpec(Section, frozen=True):
     def mode(self) -> Literal["min", "max"]:
         """Whether the objective is to be made small or large."""
         return "min" if self.objective == "selection_loss" else "max"
+
+    @property
+    def most_trials(self) -> int:
+        """How many trials the search can have: `trials`, or all configurations of a small space that has no more."""
+        every = self.space.configurations(min(self.trials, MOST_COUNTED))
+        return self.trials if every is None else len(every)
 
     @property
     def may_choose_precision(self) -> bool:

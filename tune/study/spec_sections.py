@@ -72,6 +72,7 @@ class AshaSettings(Section, frozen=True):
     max_epochs: int = Field(20, ge=1, le=100_000)
     grace_epochs: int = Field(1, ge=1)
     reduction_factor: float = Field(3, gt=1, le=100)
+    stop: bool = Field(True, description="false: every trial trains to its end")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -84,6 +85,8 @@ class AshaSettings(Section, frozen=True):
     @property
     def rungs(self) -> list[int]:
         """Epochs after which a trial may be stopped, ascending; the last epoch is no rung."""
+        if not self.stop:
+            return []
         epochs: list[int] = []
         rung = float(self.grace_epochs)
         while round(rung) < self.max_epochs:

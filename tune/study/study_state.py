@@ -90,6 +90,11 @@ class StudyState:
     requests: set[str] = field(default_factory=set)
 
     @property
+    def tried(self) -> int:
+        """How many of the search's trials were begun and are no repeats of others."""
+        return sum(trial.repeats is None for trial in self.trials.values())
+
+    @property
     def search_s(self) -> float:
         """Seconds searched so far; a session that was killed counts up to its last event."""
         open_s = self.last_event - self.open_since if self.open_since is not None and self.searching else 0.0
@@ -139,6 +144,12 @@ class StudyState:
             case "trial":
                 runs = self.trials if number < SEED_STRIDE else self.confirmations
                 runs[number] = TrialRecord(number, dict(event["values"]), session=self.sessions)
+                self.enqueued.pop(event.get("request", ""), None)
+            case "repeat":
+                words = f"the configuration of trial {event['of']}"
+                record = TrialRecord(number, dict(event["values"]), "repeat", reason=words, session=self.sessions)
+                record.repeats = event["of"]
+                self.trials[number] = record
                 self.enqueued.pop(event.get("request", ""), None)
             case "enqueued":
                 self.enqueued[event["request"]] = dict(event["values"])

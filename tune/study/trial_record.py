@@ -13,10 +13,10 @@ from trainables.config import validation_metric_of
 from trainables.places import Place
 from trainables.training.fault_kinds import FaultKind
 
-TrialState = Literal["waiting", "running", "complete", "pruned", "cut", "failed"]
+TrialState = Literal["waiting", "running", "complete", "pruned", "cut", "failed", "repeat"]
 
 
-ENDED: frozenset[TrialState] = frozenset({"complete", "pruned", "cut", "failed"})
+ENDED: frozenset[TrialState] = frozenset({"complete", "pruned", "cut", "failed", "repeat"})
 
 
 SEED_STRIDE = 1_000_000
@@ -86,6 +86,7 @@ class TrialRecord:
         faults: what held it up, in order.
         session: number of the session that began it.
         dropped: somebody has asked for its end.
+        repeats: the trial that has the same configuration, if this one was therefore not trained.
     """
 
     number: int
@@ -98,6 +99,7 @@ class TrialRecord:
     faults: list[FaultRecord] = field(default_factory=list)
     session: int = 0
     dropped: bool = False
+    repeats: int | None = None
 
     @property
     def restarts(self) -> int:

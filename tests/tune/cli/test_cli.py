@@ -91,6 +91,16 @@ def test_check_validates_and_starts_nothing(
     assert not (tmp_path / "runs").exists()
 
 
+def test_check_says_that_a_space_has_fewer_configurations_than_the_study_trials(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choices = {"type": "categorical", "choices": [16, 32], "default": 32}
+    file = write_study_file(tmp_path, faces, space={"batch_size": choices}, trials=14)
+    said = emotune("run", file, "--check", monkeypatch=monkeypatch, capsys=capsys)
+    assert "is in order: 2 trials" in said
+    assert "the space has 2 configurations: the search ends when each was tried once, before 14 trials" in said
+
+
 def test_the_readmes_check_is_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

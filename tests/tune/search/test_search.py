@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,11 +20,12 @@ from trainables.places import Place
 from trainables.training.fault_kinds import FaultKind, TrialFault
 from tune.errors import StudyError
 from tune.search.optuna_searcher import OptunaSearcher
-from tune.search.optuna_study import rebuild_optuna_study
+from tune.search.optuna_study import SAMPLERS, rebuild_optuna_study
 from tune.search.scheduler import AshaScheduler, Rungs
 from tune.study.journal import Journal
 from tune.study.requests import leave_request, waiting_requests
 from tune.study.spec import StudySpec
+from tune.study.spec_sections import AshaSettings
 from tune.study.trial_record import RungDecision, TrialRecord
 
 SPEC = StudySpec.model_validate(
@@ -324,6 +326,112 @@ def test_every_kind_of_fault_says_how_often_it_is_tried_again() -> None:
 
     said = [*ALWAYS_RETRIED, *NEVER_RETRIED, *(name for name in Faults.model_fields if name in get_args(FaultKind))]
     assert sorted(said) == sorted(get_args(FaultKind))
+
+
+ONE_EPOCH = AshaSettings(max_epochs=1)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_proposes_what_the_space_has_repeats_from_its_seed_and_goes_on_from_a_fresh_stream(
+    sampler: str, tmp_path: Path
+) -> None:
+    def proposed(folder: str, seed: int, past: int = 0) -> list[dict[str, Any]]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        spec = SPEC.model_copy(update={"sampler": sampler, "seed": seed, "trials": 20, "asha": ONE_EPOCH})
+        journal = Journal(tmp_path / folder / "journal.jsonl")
+        assert len(journal.state.trials) == past
+        study = rebuild_optuna_study(tmp_path / folder / "optuna.log", spec, journal.state.trials.values())
+        searcher = OptunaSearcher(study, spec, journal)
+        found = []
+        for number in range(past, past + 10):
+            config = searcher.suggest(f"t{number}")
+            values = dict(journal.state.trials[number].values)
+            assert spec.space.complete(values) == values and config["trial"] == number
+            end_trial(searcher, journal, f"t{number}", number, values["dropout"])
+            found.append(values)
+        journal.close()
+        return found
+
+    first = proposed("a", 1)
+    assert proposed("b", 1) == first != proposed("c", 2)
+    assert not [values for values in proposed("a", 1, past=10) if values in first]
+
+
+def test_tpe_learns_and_random_does_not(tmp_path: Path) -> None:
+    means = {}
+    for sampler in SAMPLERS:
+        spec = SPEC.model_copy(update={"sampler": sampler, "trials": 40, "asha": ONE_EPOCH})
+        journal = Journal(tmp_path / f"{sampler}.jsonl")
+        searcher = OptunaSearcher(rebuild_optuna_study(tmp_path / f"{sampler}.log", spec, []), spec, journal)
+        for number in range(40):
+            searcher.suggest(f"t{number}")
+            end_trial(searcher, journal, f"t{number}", number, journal.state.trials[number].values["dropout"])
+        means[sampler] = statistics.mean(journal.state.trials[n].values["dropout"] for n in range(20, 40))
+        journal.close()
+    assert means["tpe"] > 0.36 > 0.32 > means["random"]
+
+
+SMALL = {
+    "optimizer": {"type": "categorical", "choices": ["adam", "sgd"], "default": "adam"},
+    "batch_size": {"type": "categorical", "choices": [16, 32], "default": 32},
+}
+
+
+def end_trial(searcher: OptunaSearcher, journal: Journal, ray_id: str, number: int, value: float) -> None:
+    metrics = {"selection_accuracy": value, "validation_accuracy": value}
+    journal.append("epoch", trial=number, epoch=1, metrics=metrics)
+    searcher.on_trial_complete(ray_id, result={"epoch": 1, **metrics})
+
+
+def test_a_small_space_is_tried_once_and_then_the_search_ends(tmp_path: Path) -> None:
+    spec = StudySpec.model_validate(
+        {"name": "a", "data": "d", "trials": 14, "space": SMALL, "asha": {"max_epochs": 1}, "startup_trials": 0}
+    )
+    journal = Journal(tmp_path / "journal.jsonl")
+    searcher = OptunaSearcher(rebuild_optuna_study(tmp_path / "optuna.log", spec, []), spec, journal)
+    trained = []
+    while (config := searcher.suggest(f"t{len(trained)}")) != "FINISHED":
+        trained.append(config["parameters"]["optimizer"] + str(config["parameters"]["batch_size"]))
+        end_trial(searcher, journal, f"t{len(trained) - 1}", config["trial"], len(trained) / 10)
+    assert len(trained) == spec.most_trials == 4 and len(set(trained)) == 4
+    assert journal.state.tried == 4
+    journal.close()
+
+
+def test_a_configuration_that_was_tried_is_given_its_known_score_in_place_of_a_process(tmp_path: Path) -> None:
+    spec = StudySpec.model_validate(
+        {"name": "a", "data": "d", "trials": 3, "space": SMALL, "asha": {"max_epochs": 1}, "startup_trials": 0}
+    )
+    journal = Journal(tmp_path / "journal.jsonl")
+    study = rebuild_optuna_study(tmp_path / "optuna.log", spec, [])
+    searcher = OptunaSearcher(study, spec, journal)
+    assert searcher.suggest("a")["trial"] == 0
+    end_trial(searcher, journal, "a", 0, 0.4)
+    default = {"optimizer": "adam", "batch_size": 32}
+    journal.append("enqueued", values=default, request="requests/1.json")
+    journal.append("enqueued", values={"optimizer": "sgd", "batch_size": 16}, request="requests/2.json")
+    found = searcher.suggest("b")
+    repeat = journal.state.trials[1]
+    assert (repeat.state, repeat.repeats, repeat.values, repeat.epochs) == ("repeat", 0, default, {})
+    assert study.trials[1].value == 0.4 and study.trials[1].state == TrialState.COMPLETE
+    assert found["trial"] == 2 and not journal.state.enqueued
+    assert (found["parameters"]["optimizer"], found["parameters"]["batch_size"]) == ("sgd", 16)
+    end_trial(searcher, journal, "b", 2, 0.5)
+    assert [trial.number for trial in journal.state.ranked("selection_accuracy", "max")] == [2, 0]
+    again = rebuild_optuna_study(tmp_path / "again.log", spec, journal.state.trials.values())
+    assert [(t.state, t.value, t.params) for t in again.trials] == [(t.state, t.value, t.params) for t in study.trials]
+    journal.close()
+
+
+def test_what_failed_is_tried_again_when_somebody_asks_for_it(tmp_path: Path) -> None:
+    spec = StudySpec.model_validate({"name": "a", "data": "d", "trials": 3, "space": SMALL})
+    journal = Journal(tmp_path / "journal.jsonl")
+    searcher = OptunaSearcher(rebuild_optuna_study(tmp_path / "optuna.log", spec, []), spec, journal)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", result={"epoch": 1, "diverged": True, "selection_accuracy": math.nan})
+    journal.append("enqueued", values={"optimizer": "adam", "batch_size": 32}, request="requests/1.json")
+    assert searcher.suggest("b")["trial"] == 1 and journal.state.trials[1].repeats is None
+    journal.close()
 
 
 # What people ask of a running study

@@ -1,0 +1,147 @@
+"""Real studies beside stock Ray Tune: the same space, model, data, folds and wall time, one after another.
+
+    python -m benchmarks.live STUDY.yaml DATA [--seeds 0 1] [--sides NAME ...] [--output FILE.jsonl]
+
+`emotune` runs the study file as it is, with the command line; its wall time is from the command's start to its end,
+confirmation and export included. Stock Ray Tune (`benchmarks.stock_ray`) then searches for as long, once with the trial
+as emotune leaves it (`our trial`: averaged weights, mirror) and once without (`plain trial`), so that what the search
+and what the training contribute can be told apart. The sealed test is opened once for each, at the end. What is in the
+output file is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import yaml
+
+from benchmarks.stock_ray import Settings, search
+from tune.study.spec import StudySpec, load_spec
+from tune.study.studies import load_study_folder
+
+os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+RESULTS = Path(__file__).parent / "results/live.jsonl"
+PLAIN = {"weight_average": 0.0, "mirror": False}
+SIDES = ("emotune", "stock Ray Tune, our trial", "stock Ray Tune, plain trial")
+
+
+def run_emotune(file: Path, data: Path, seed: int, folder: Path) -> dict[str, Any]:
+    """Runs the study with the command line."""
+    command = [sys.executable, "-m", "tune.cli", "run", str(file), "--data", str(data)]
+    command += ["--set", f"seed={seed}", "--set", f"storage={folder}"]
+    started = time.monotonic()
+    code = subprocess.run(command, stdout=sys.stderr).returncode
+    wall_s = time.monotonic() - started
+    if code not in (0, 3, 4):
+        raise SystemExit(f"emotune ended with exit code {code}")
+    study = load_study_folder(folder / load_spec(file).name)
+    state = study.state()
+    best = study.best_run(state)
+    if best is None:
+        raise SystemExit("no trial of emotune's study has a score")
+    [sealed] = state.sealed.values()
+    return {
+        "wall_s": round(wall_s),
+        "trials": len(state.trials),
+        "epochs": state.epochs_trained,
+        "values": best.values,
+        "selection": max(t.best_value(study.spec.objective, study.spec.mode) or 0 for t in state.trials.values()),
+        "sealed": sealed["accuracy"],
+        "confirmed": state.confirmed,
+        "ensemble": state.ensemble,
+    }
+
+
+def run_stock(spec: StudySpec, data: Path, seed: int, folder: Path, wall_s: float, plain: bool) -> dict[str, Any]:
+    """Lets stock Ray Tune search the study's space for as long."""
+    space = folder / "space.yaml"
+    space.write_text(yaml.safe_dump(spec.space.model_dump(mode="json"), sort_keys=False))
+    found = search(
+        Settings(
+            data=str(data.resolve()),
+            folder=str(folder / "ray"),
+            space=str(space),
+            fixed={**spec.fixed, **(PLAIN if plain else {}), "precision": "float32"},
+            trials=100_000,
+            max_epochs=spec.asha.max_epochs,
+            context={"selection_share": spec.folds.selection_share, "seed": seed},
+            time_s=wall_s,
+            from_default=True,
+            sealed=True,
+        )
+    )
+    return found.model_dump() | {"wall_s": round(found.wall_s)}
+
+
+def read_results(file: Path) -> list[dict[str, Any]]:
+    """Returns the runs so far."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Returns a row for each side: mean over seeds, and each seed's sealed accuracy."""
+    lines = ["| side | seeds | minutes | trials | epochs | selection | sealed test | each |", "|---" * 8 + "|"]
+    for side in SIDES:
+        runs = [run for run in results if run["side"] == side]
+        if runs:
+            cells = [mean(run[name] for run in runs) for name in ("trials", "epochs", "selection", "sealed")]
+            each = ", ".join(f"{run['sealed']:.4f}" for run in runs)
+            minutes = mean(run["wall_s"] for run in runs) / 60
+            lines.append(
+                f"| {side} | {len(runs)} | {minutes:.1f} | {cells[0]:.0f} | {cells[1]:.0f} | {cells[2]:.4f} | "
+                f"{cells[3]:.4f} | {each} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs what is still to be run, and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    spec = load_spec(given.study, {"data": str(given.data)})
+    settings = {name: getattr(spec, name).model_dump() for name in ("asha", "folds", "confirm")}
+    known = {"study": spec.name, "space": spec.space.digest(), "fixed": spec.fixed, "time_s": spec.time, **settings}
+    for seed in given.seeds:
+        for side in SIDES:
+            results = [run for run in read_results(given.output) if known.items() <= run.items()]
+            mine = [run for run in results if run["seed"] == seed]
+            if side not in given.sides or any(run["side"] == side for run in mine):
+                continue
+            with tempfile.TemporaryDirectory() as name:
+                if side == "emotune":
+                    found = run_emotune(given.study, given.data, seed, Path(name))
+                else:
+                    ours = next((run["wall_s"] for run in mine if run["side"] == "emotune"), spec.time)
+                    found = run_stock(spec, given.data, seed, Path(name), ours, plain="plain" in side)
+            about = {
+                "side": side,
+                "seed": seed,
+                **known,
+                "date": time.strftime("%Y-%m-%d"),
+                "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+                "versions": {package: importlib.metadata.version(package) for package in ("ray", "optuna", "keras")},
+            }
+            with given.output.open("a") as file:
+                file.write(json.dumps(about | found) + "\n")
+    print(table([run for run in read_results(given.output) if known.items() <= run.items()]))
+
+
+if __name__ == "__main__":
+    main()
