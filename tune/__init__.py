@@ -14,7 +14,17 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tune.api.data import contact_sheet, describe_data, draw_faces, fetch_data, import_data, load_data, preview
+    from tune.api.data import (
+        contact_sheet,
+        describe_data,
+        draw_faces,
+        fetch_data,
+        import_data,
+        inspect_source,
+        load_data,
+        preview,
+        verify_data,
+    )
     from tune.api.exports import load_export, predict
     from tune.api.runs import Interrupted, check_study, resume, run
     from tune.api.studies import Study, list_studies, load_study
@@ -30,6 +40,7 @@ __all__ = [
     "draw_faces",
     "fetch_data",
     "import_data",
+    "inspect_source",
     "list_studies",
     "load_data",
     "load_export",
@@ -38,10 +49,12 @@ __all__ = [
     "preview",
     "resume",
     "run",
+    "verify_data",
 ]
 
 _MODULES = {
-    "tune.api.data": "contact_sheet describe_data draw_faces fetch_data import_data load_data preview",
+    "tune.api.data": "contact_sheet describe_data draw_faces fetch_data import_data inspect_source load_data "
+    "preview verify_data",
     "tune.api.exports": "load_export predict",
     "tune.api.runs": "Interrupted check_study resume run",
     "tune.api.studies": "Study list_studies load_study",

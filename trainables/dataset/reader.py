@@ -55,8 +55,8 @@ class LeftOut(BaseModel, frozen=True, extra="forbid"):
 class DatasetInfo(BaseModel, frozen=True, extra="forbid"):
     """What `dataset.json` says of a data set; `train_mean` and `train_std` are by channel on the 0-1 scale.
 
-    `skipped` are single images, `left_out` whole folders, `passed_over` counts files that are no images by suffix, and
-    `notes` tell how the source was understood where its names do not say it.
+    `skipped` are single images, `left_out` whole folders, `passed_over` counts files that are no images by suffix
+    (`passed_over_in` by folder and suffix), and `notes` tell how the source was understood where its names do not.
     """
 
     format_version: Literal[1]
@@ -74,6 +74,7 @@ class DatasetInfo(BaseModel, frozen=True, extra="forbid"):
     skipped: tuple[SkippedImage, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     passed_over: dict[str, int] = {}
+    passed_over_in: dict[str, dict[str, int]] = {}
     notes: tuple[str, ...] = ()
     versions: dict[str, str]
 

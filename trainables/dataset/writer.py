@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
@@ -152,7 +153,7 @@ class DatasetWriter:
         *,
         skipped: Iterable[SkippedImage] = (),
         left_out: Iterable[LeftOut] = (),
-        passed_over: Mapping[str, int] | None = None,
+        passed_over: Mapping[tuple[str, str], int] | None = None,
         notes: Iterable[str] = (),
     ) -> DatasetInfo:
         """Completes the files and moves the folder to the target.
@@ -162,7 +163,7 @@ class DatasetWriter:
             source_fingerprint: equal for equal sources and options; a second import compares it.
             skipped: single images left out.
             left_out: whole folders left out.
-            passed_over: files that are no images, counted by suffix.
+            passed_over: files that are no images, counted by folder (with a slash behind) and suffix.
             notes: how the source was understood, where that is not plain.
 
         Raises:
@@ -172,6 +173,10 @@ class DatasetWriter:
             raise DatasetError(f"A data set must hold training images. Received: none for {self.target}.")
         self._flush()
         mean, std = _moments(self._histogram)
+        by_suffix, by_folder = Counter[str](), defaultdict[str, dict[str, int]](dict)
+        for (folder, suffix), files in sorted((passed_over or {}).items()):
+            by_suffix[suffix] += files
+            by_folder[folder or "./"][suffix] = files
         info = DatasetInfo(
             format_version=FORMAT_VERSION,
             name=self.target.name,
@@ -190,7 +195,8 @@ class DatasetWriter:
             train_std=std,
             skipped=tuple(skipped),
             left_out=tuple(left_out),
-            passed_over=dict(passed_over or {}),
+            passed_over=dict(by_suffix),
+            passed_over_in=dict(by_folder),
             notes=tuple(notes),
             versions={name: version(name) for name in ("numpy", "opencv-python-headless", "pillow", "pyarrow")},
         )

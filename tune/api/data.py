@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainables.home_folder import expand_home
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from trainables.dataset.reader import Dataset
     from tune.dataset.ingest import Imported
     from tune.dataset.quality_report import DatasetReport
+    from tune.dataset.source_plan import SourcePlan
+    from tune.dataset.verify import Verification
 
 Progress = Callable[[int, int], None]
 """Called with (images so far, images expected)."""
@@ -28,10 +30,13 @@ def import_data(
     max_bad: float = 0.01,
     split: Mapping[str, str] | Sequence[str] = (),
     validation: str | None = None,
+    test: Sequence[str] = (),
+    classes: Mapping[str, str] | Sequence[str] = (),
+    labels: str | PathLike[str] | None = None,
     replace: bool = False,
     on_image: Progress | None = None,
 ) -> Imported:
-    """Imports a zip, a folder of `<split>/<class>/` or `<class>/`, or fer2013.csv. A second import of it is free.
+    """Imports image files, a table of pixels or parquet files; from an archive too. A second import of it is free.
 
     Args:
         source: what to import.
@@ -42,6 +47,9 @@ def import_data(
         max_bad: share of unreadable images that is borne.
         split: what a folder is, where its name does not say it: `{"holdout": "test"}`, or `["holdout=test"]`.
         validation: validation images become `train`, `test` or `leave-out`; None for test if there is no other.
+        test: folders that are the test split; others with the same classes are then the train split.
+        classes: names for the source's labels: `{"3": "happy"}`, or `["happy=3"]`; `leave-out` leaves images out.
+        labels: a CSV of the images' labels (or of FER+'s votes), or `none` for the folders, whatever lists there are.
         replace: let another data set at the target give way.
         on_image: called with (images so far, images expected).
 
@@ -53,19 +61,58 @@ def import_data(
         DatasetError: the target is in the way or cannot be written.
     """
     from trainables.dataset.node_cache import import_folder
-    from tune.dataset.ingest import ImportOptions, import_dataset
+    from tune.dataset.import_options import ImportOptions
+    from tune.dataset.ingest import import_dataset
 
-    decisions = [f"{folder}={what}" for folder, what in split.items()] if isinstance(split, Mapping) else split
     options = ImportOptions(
         store_size_px=store_size,
         channels=channels,
         test_share=test_share,
         max_bad=max_bad,
-        splits=tuple(decisions),
-        validation=validation,
+        **_decisions(split, validation, test, classes, labels),
     )
     with import_folder(expand_home(to)) as folder:
         return import_dataset(Path(expand_home(source)), folder, options, replace=replace, on_image=on_image)
+
+
+def inspect_source(
+    source: str | PathLike[str],
+    *,
+    split: Mapping[str, str] | Sequence[str] = (),
+    validation: str | None = None,
+    test: Sequence[str] = (),
+    classes: Mapping[str, str] | Sequence[str] = (),
+    labels: str | PathLike[str] | None = None,
+) -> SourcePlan:
+    """Says how a source would be read: classes, splits, counts, what is left out and why. Decodes nothing.
+
+    Args:
+        source: see `import_data`, as the other arguments.
+        split: see there.
+        validation: see there.
+        test: see there.
+        classes: see there.
+        labels: see there.
+
+    Raises:
+        SourceError: the source cannot be read or trusted, or is no classification data set.
+    """
+    from tune.dataset.import_options import ImportOptions
+    from tune.dataset.source_plan import plan_import
+
+    options = ImportOptions(**_decisions(split, validation, test, classes, labels))
+    return plan_import(Path(expand_home(source)), options)
+
+
+def verify_data(data: str | PathLike[str] | Dataset) -> Verification:
+    """Works out from the pixels whether a data set is as it was written: its images, labels, splits and classes.
+
+    Raises:
+        DatasetError: there is none, or its file cannot be opened.
+    """
+    from tune.dataset.verify import verify_dataset
+
+    return verify_dataset(_opened(data))
 
 
 def draw_faces(
@@ -186,6 +233,25 @@ def preview(
     settings = [f"{name}={value}" for name, value in strengths.items()] if isinstance(strengths, Mapping) else strengths
     output = Path(expand_home(directory)) / PREVIEW_FILE.format(method=method) if to is None else Path(expand_home(to))
     return write_preview(dataset, method, parse_strengths(method, settings), output, seed=seed)
+
+
+def _decisions(
+    split: Mapping[str, str] | Sequence[str],
+    validation: str | None,
+    test: Sequence[str],
+    classes: Mapping[str, str] | Sequence[str],
+    labels: str | PathLike[str] | None,
+) -> dict[str, Any]:
+    """What the user decided about a source, as fields of `ImportOptions`."""
+    splits = [f"{folder}={what}" for folder, what in split.items()] if isinstance(split, Mapping) else split
+    names = [f"{name}={label}" for label, name in classes.items()] if isinstance(classes, Mapping) else classes
+    return {
+        "splits": tuple(splits),
+        "validation": validation,
+        "test": tuple(test),
+        "classes": tuple(names),
+        "labels": None if labels is None else str(expand_home(labels)),
+    }
 
 
 def _opened(data: str | PathLike[str] | Dataset) -> Dataset:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 import tune
 from trainables.errors import DatasetError
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from trainables.dataset.reader import Dataset
-    from tune.dataset.quality_report import DatasetReport
+from tune.cli.data_text import counts_table, findings_table, print_legend, print_summary
 
 app = typer.Typer(name="data", help="Import, draw, fetch and look at data sets.", no_args_is_help=True)
 
@@ -41,24 +35,62 @@ Validation = Annotated[
     str | None,
     typer.Option(help="Validation images become train or test, or leave-out. Default: test if there is no other."),
 ]
+Test = Annotated[
+    list[str] | None,
+    typer.Option("--test", metavar="FOLDER", help="A folder that is the test split, the rest being train; repeatable."),
+]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--classes", metavar="NAME=LABEL,...", help="Names for the source's labels; leave-out=LABEL leaves images out."
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        help="CSV of the images' labels, or of FER+'s votes; none takes the folders whatever lists there are."
+    ),
+]
 
 
 @app.command("import")
 def import_command(
-    source: Annotated[Path, typer.Argument(help="Zip or folder of <split>/<class>/ or <class>/, or fer2013.csv.")],
-    to: Target,
+    source: Annotated[
+        Path, typer.Argument(help="Folder, zip or tar of images, CSV or parquet files; or one of these.")
+    ],
+    to: Annotated[str | None, typer.Option("--to", help="Folder to create, or a bucket's address.")] = None,
     store_size: StoreSize = None,
     channels: Channels = None,
     test_share: TestShare = 0.1,
     max_bad: MaxBad = 0.01,
     split: Split = None,
     validation: Validation = None,
+    test: Test = None,
+    classes: Classes = None,
+    labels: Labels = None,
     replace: Replace = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print how the source would be read; decode and write nothing.")
+    ] = False,
 ) -> None:
-    """Import a zip, a folder or fer2013.csv. A second import of the same source is free.
+    """Import images, a table of pixels or parquet files. A second import of the same source is free.
 
-    Without a test split, the pixels of an image decide whether it is a test image: duplicates stay together.
+    Without a test split, a share of each class is drawn by the images' pixels: duplicates stay together.
     """
+    decisions: dict[str, Any] = {
+        "split": split or (),
+        "validation": validation,
+        "test": test or (),
+        "classes": classes or (),
+        "labels": labels,
+    }
+    if dry_run:
+        from tune.cli.data_text import print_plan
+
+        print_plan(tune.inspect_source(source, **decisions))
+        return
+    if to is None:
+        raise typer.BadParameter("name the folder to create.", param_hint="--to")
     with _progress("Importing") as on_image:
         imported = tune.import_data(
             source,
@@ -67,12 +99,11 @@ def import_command(
             channels=channels,
             test_share=test_share,
             max_bad=max_bad,
-            split=split or (),
-            validation=validation,
+            **decisions,
             replace=replace,
             on_image=on_image,
         )
-    _print_summary(imported.dataset, "Unchanged" if imported.unchanged else "Imported", to)
+    print_summary(imported.dataset, "Unchanged" if imported.unchanged else "Imported", to)
 
 
 @app.command()
@@ -85,7 +116,7 @@ def synth(
     """Draw cartoon faces with seven expressions: a data set that needs no download."""
     with _progress("Drawing") as on_image:
         dataset = tune.draw_faces(to, images=images, seed=seed, replace=replace, on_image=on_image)
-    _print_summary(dataset, "Drawn", to)
+    print_summary(dataset, "Drawn", to)
 
 
 @app.command()
@@ -98,10 +129,15 @@ def fetch(
     max_bad: MaxBad = 0.01,
     split: Split = None,
     validation: Validation = None,
+    test: Test = None,
+    classes: Classes = None,
+    labels: Labels = None,
     replace: Replace = False,
 ) -> None:
     """Download a public data set and import it, e.g. kaggle:ananthu017/emotion-detection-fer."""
-    import_command(tune.fetch_data(address), to, store_size, channels, test_share, max_bad, split, validation, replace)
+    source = tune.fetch_data(address)
+    decided = (split, validation, test, classes, labels, replace)
+    import_command(source, to, store_size, channels, test_share, max_bad, *decided)
 
 
 @app.command()
@@ -119,8 +155,8 @@ def show(
         typer.echo(report.model_dump_json(indent=2))
     else:
         console = Console()
-        console.print(_counts_table(report))
-        console.print(_findings_table(report))
+        console.print(counts_table(report))
+        console.print(findings_table(report))
     try:
         written = tune.contact_sheet(dataset, sheet)
     except DatasetError as error:  # somebody else's data set may be looked at where nothing can be written
@@ -131,6 +167,22 @@ def show(
     if json:
         return
     console.print(f"Contact sheet: {written}", highlight=False, soft_wrap=True, markup=False, emoji=False)
+    print_legend(dataset)
+
+
+@app.command()
+def verify(
+    directory: Annotated[str, typer.Argument(help="A data set's folder or address.", metavar="DIR")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Work out from the pixels whether a data set is as it was written; exit code 2 if it is not."""
+    verification = tune.verify_data(directory)
+    if json:
+        typer.echo(verification.model_dump_json(indent=2))
+    if verification.problems:
+        raise DatasetError(f"{directory} was changed: {'; '.join(verification.problems)}. Import it again.")
+    if not json:
+        typer.echo(f"As written: {directory}: {verification.images:,} images, fingerprint {verification.fingerprint}.")
 
 
 @app.command("preview")
@@ -146,6 +198,7 @@ def preview_command(
     """Write a contact sheet: originals, as evaluated, and training variants."""
     written = tune.preview(directory, method, strengths=settings or (), to=output, seed=seed)
     typer.echo(f"Preview: {written}")
+    print_legend(tune.load_data(str(directory)))
 
 
 @contextmanager
@@ -164,74 +217,3 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
                 progress.update(task, completed=done, total=max(done, expected))
 
         yield on_image
-
-
-def _print_summary(dataset: Dataset, what: str, name: str) -> None:
-    info = dataset.info
-    train, test = (sum(info.counts[split].values()) for split in ("train", "test"))
-    typer.echo(
-        f"{what}: {name}: {train:,} train and {test:,} test images, {len(info.classes)} classes, "
-        f"{info.width_px} x {info.height_px} px, {'gray' if info.channels == 1 else 'RGB'}."
-    )
-    for note in info.notes:
-        typer.echo(f"Note: {note}")
-    for left_out in info.left_out:
-        count = f" ({left_out.images:,} images)" if left_out.images else ""
-        typer.echo(f"Left out: {left_out.path}{count}: {left_out.reason}")
-    for skipped in info.skipped[:10]:
-        typer.echo(f"Left out: {skipped.path}: {skipped.reason}")
-    if len(info.skipped) > 10:
-        typer.echo(f"Left out: {len(info.skipped) - 10:,} more, listed in its dataset.json")
-    if info.passed_over:
-        typer.echo(f"Passed over: {counts_line(info.passed_over)}")
-    if not test:
-        typer.echo("warning: no test images: no study on it can end with a sealed test. Import it with more of them")
-    typer.echo(f"Look at it: emotune data show {shlex.quote(name)}")
-
-
-def counts_line(passed_over: Mapping[str, int]) -> str:
-    """`3 .txt, 1 .DS_Store`."""
-    return ", ".join(f"{files:,} {name}" for name, files in sorted(passed_over.items()))
-
-
-def _counts_table(report: DatasetReport) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    # Names go in as Text: in a string, rich takes [brackets] and :colons: for markup.
-    table = Table(title=Text(f"{report.name}: {report.images:,} images"), title_justify="left")
-    table.add_column("class")
-    for split in report.counts:
-        table.add_column(split, justify="right")
-    for name in report.counts["train"]:
-        table.add_row(Text(name), *(f"{counts[name]:,}" for counts in report.counts.values()))
-    table.add_section()
-    table.add_row("all", *(f"{sum(counts.values()):,}" for counts in report.counts.values()))
-    return table
-
-
-def _findings_table(report: DatasetReport) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    duplicates = report.duplicates
-    table = Table(show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_row("size", f"{report.width_px} x {report.height_px} px, {report.channels} channel(s)")
-    table.add_row("pixels on disk", f"{report.size_bytes / 1e6:,.1f} MB")
-    for split, surplus in duplicates.surplus.items():
-        table.add_row(f"surplus duplicates inside {split}", f"{surplus:,}")
-    table.add_row("test images with a twin in train", f"{duplicates.test_with_twin_in_train:,}")
-    table.add_row("duplicate groups with different labels", f"{duplicates.groups_with_label_conflict:,}")
-    table.add_row("images in those groups", f"{duplicates.images_with_label_conflict:,}")
-    table.add_row("constant images", f"{report.constant_images:,}")
-    for split, pixels in report.pixels.items():
-        spread = f"{pixels.mean:.1f} ± {pixels.std:.1f}, images from {pixels.mean_low:.0f} to {pixels.mean_high:.0f}"
-        table.add_row(f"{split} pixels (0-255)", spread)
-    left_out = len(report.skipped) + sum(folder.images for folder in report.left_out)
-    table.add_row("images left out", f"{left_out:,}")
-    table.add_row("other files", counts_line(report.passed_over) or "0")
-    table.add_row("source", Text(report.source))
-    table.add_row("fingerprint", report.fingerprint)
-    return table

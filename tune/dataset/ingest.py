@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +17,6 @@ from typing import Final
 import numpy as np
 
 from trainables.dataset.reader import (
-    FORMAT_VERSION,
     TEST,
     TRAIN,
     Dataset,
@@ -29,49 +27,18 @@ from trainables.dataset.reader import (
 )
 from trainables.dataset.target import check_target, existing_dataset
 from trainables.dataset.writer import DatasetWriter
+from tune.dataset.drawn_split import draw_test_images
+from tune.dataset.import_options import ImportOptions, import_fingerprint, import_fingerprint_of_version_1
 from tune.errors import SourceError
 from tune.sources.decoding import UnreadableImage, resize, silence_decoders
-from tune.sources.folder_layout import Item, split_of
-from tune.sources.opening import Source, fingerprint_source, open_source
+from tune.sources.folder_layout import Item
+from tune.sources.named_classes import parse_class_names
+from tune.sources.opening import fingerprint_source, open_source
+from tune.sources.source import Source
 from tune.sources.split_names import parse_decisions
 
-_IMPORT_VERSION: Final = 2
-_OPTIONS_OF_VERSION_1: Final = ("store_size_px", "channels", "test_share", "max_bad")
 _CHUNK_IMAGES: Final = 32
 _THREADS: Final = min(8, os.cpu_count() or 1)
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """How a source becomes a data set.
-
-    Attributes:
-        store_size_px: side that every image is brought to; None keeps their own, which must then be equal.
-        channels: 1 gray, 3 RGB; None takes the first image's, which all must then have.
-        test_share: share of the images that the test split gets where the source has none.
-        max_bad: share of the images that may be unreadable.
-        splits: FOLDER=train, test, validation, class or leave-out, for folders (or patterns) that have to be decided.
-        validation: train, test or leave-out; None makes validation images the test split where there is no other.
-    """
-
-    store_size_px: int | None = None
-    channels: int | None = None
-    test_share: float = 0.1
-    max_bad: float = 0.01
-    splits: tuple[str, ...] = ()
-    validation: str | None = None
-
-    def __post_init__(self) -> None:
-        """Checks the ranges."""
-        parse_decisions(self.splits, self.validation)
-        if self.store_size_px is not None and not 8 <= self.store_size_px <= 512:
-            raise SourceError(f"--store-size must be 8 to 512 pixels. Received: {self.store_size_px}.")
-        if self.channels not in (None, 1, 3):
-            raise SourceError(f"--channels must be 1 (gray) or 3 (RGB). Received: {self.channels}.")
-        if not 0 <= self.test_share < 1:
-            raise SourceError(f"--test-share must be from 0 to less than 1. Received: {self.test_share}.")
-        if not 0 <= self.max_bad <= 1:
-            raise SourceError(f"--max-bad must be 0 to 1. Received: {self.max_bad}.")
 
 
 @dataclass(frozen=True)
@@ -108,12 +75,12 @@ def import_dataset(
     if Path(os.path.realpath(target)).is_relative_to(os.path.realpath(source)):
         raise SourceError(f"The target must lie outside the source. Received: {target} in {source}; choose another.")
     source_fingerprint = fingerprint_source(source)
-    fingerprint = _digest(f"{FORMAT_VERSION} {_IMPORT_VERSION} {source_fingerprint} {options}")
+    fingerprint = import_fingerprint(source_fingerprint, source, options)
     existing = existing_dataset(target, fingerprint)
     if existing is not None:
         return Imported(existing, unchanged=True)
-    opened = open_source(source, parse_decisions(options.splits, options.validation))
-    existing = existing_dataset(target, _digest(_settings_of_version_1(source_fingerprint, options)))
+    opened = open_as_asked(source, options)
+    existing = existing_dataset(target, import_fingerprint_of_version_1(source_fingerprint, options))
     if existing is not None and _already_imported(existing, opened):
         return Imported(existing, unchanged=True)
     check_target(target, replace=replace)
@@ -133,14 +100,18 @@ def import_dataset(
     return Imported(open_dataset(target), unchanged=False)
 
 
-def _digest(settings: str) -> str:
-    return hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
+def open_as_asked(source: Path, options: ImportOptions) -> Source:
+    """Opens a source with all that was decided about it.
 
-
-def _settings_of_version_1(source_fingerprint: str, options: ImportOptions) -> str:
-    """What emotune 0.1 would have called this import, which knew fewer formats and folder names."""
-    known = ", ".join(f"{name}={getattr(options, name)!r}" for name in _OPTIONS_OF_VERSION_1)
-    return f"{FORMAT_VERSION} 1 {source_fingerprint} ImportOptions({known})"
+    Raises:
+        SourceError: see `open_source`.
+    """
+    return open_source(
+        source,
+        parse_decisions(options.splits, options.validation, options.test),
+        classes=parse_class_names(options.classes),
+        labels=options.labels,
+    )
 
 
 def _already_imported(dataset: Dataset, source: Source) -> bool:
@@ -165,9 +136,11 @@ def _write_images(
     """Writes every readable image; returns the others, and what is to be told of the test split."""
     bad: list[SkippedImage] = []
     counts = np.zeros((2, len(source.classes)), np.int64)
+    labels = {name: label for label, name in enumerate(source.classes)}
     unread: dict[str, SkippedImage] = {}
     undecided = 0
     first: tuple[str, Pixels] | None = None
+    chosen, before = _drawn_test_images(source, options, on_image)
     for done, (item, image) in enumerate(_decoded(source, options), start=1):
         if isinstance(image, UnreadableImage):
             bad.append(SkippedImage(path=item.path, reason=str(image)))
@@ -175,25 +148,51 @@ def _write_images(
         else:
             first = first or (item.path, image)
             _check_alike(first, (item.path, image))
-            label = source.classes.index(item.class_name)
-            undecided += item.split is None
-            split = split_of(hash_pixels(image), options.test_share) if item.split is None else item.split
+            label, split = labels[item.class_name], item.split
+            if split is None:
+                undecided += 1
+                split = TEST if hash_pixels(image) in chosen else TRAIN
             counts[split, label] += 1
             writer.append(image, label, split, item.path)
         if on_image is not None:
-            on_image(done, source.expected_images)
+            on_image(before + done, before + source.expected_images)
     _check_bad(bad, int(counts.sum()) + len(bad), options.max_bad)
     _check_counts(counts, source, unread)
-    return bad, _test_split_notes(undecided, int(counts[TEST].sum()), options.test_share)
+    return bad, _test_split_notes(undecided, counts, source.classes, options.test_share)
 
 
-def _test_split_notes(undecided: int, test: int, share: float) -> list[str]:
-    """Says where the test split comes from if the source has none."""
-    if undecided and test:
-        return [f"the source has no test images: {test:,} of its {undecided:,} were drawn (--test-share {share:g})"]
+def _drawn_test_images(
+    source: Source, options: ImportOptions, on_image: Callable[[int, int], None] | None
+) -> tuple[frozenset[bytes], int]:
+    """Draws the test split if the source has none, in a pass of its own; returns it, and how many images it read."""
+    first = next((item for item in source if not item.problem), None)
+    if first is None or first.split is not None or not options.test_share:
+        return frozenset(), 0
+    seen: list[tuple[bytes, str]] = []
+    done = 0
+    for done, (item, image) in enumerate(_decoded(source, options), start=1):
+        if not isinstance(image, UnreadableImage) and item.split is None:
+            seen.append((hash_pixels(image), item.class_name))
+        if on_image is not None:
+            on_image(done, 2 * source.expected_images)
+    return draw_test_images(seen, options.test_share), done
+
+
+def _test_split_notes(
+    undecided: int, counts: np.ndarray[tuple[int, int], np.dtype[np.int64]], classes: tuple[str, ...], share: float
+) -> list[str]:
+    """Says where the test split comes from if the source has none, and which classes are not in it."""
+    test = int(counts[TEST].sum())
     if not undecided and not test and share:
         return ["every image of the source is named as a train image, so --test-share draws none of them"]
-    return []
+    notes = []
+    if undecided and test:
+        notes.append(
+            f"the source has no test images: {test:,} of its {undecided:,} were drawn (--test-share {share:g})"
+        )
+    if test and (without := [name for name, count in zip(classes, counts[TEST], strict=True) if not count]):
+        notes.append(f"no test image of {', '.join(without)}: the sealed test says nothing of that")
+    return notes
 
 
 def _decoded(source: Source, options: ImportOptions) -> Iterator[tuple[Item, Pixels | UnreadableImage]]:
@@ -203,6 +202,8 @@ def _decoded(source: Source, options: ImportOptions) -> Iterator[tuple[Item, Pix
         return [(item, decode_one(item)) for item in items]
 
     def decode_one(item: Item) -> Pixels | UnreadableImage:
+        if item.problem:
+            return UnreadableImage(item.problem)
         try:
             return resize(source.pixels(item), options.store_size_px, options.channels, item.path)
         except UnreadableImage as error:

@@ -16,7 +16,7 @@ _TILE_PX = 96
 _GAP_PX = 4
 _MARGIN_PX = 130
 _HEADER_PX = 60
-_PAPER, _INK = 255, (40, 40, 40)
+_PAPER = 255
 
 
 def parse_strengths(method: str, settings: Sequence[str]) -> dict[str, float]:
@@ -81,6 +81,8 @@ def preview_sheet(
     from trainables.dataset.face_boxes import detect_face
     from trainables.dataset.reader import TRAIN
     from trainables.preprocessing.methods import evaluation_pipeline, find_method, reseed, training_pipeline
+    from tune.dataset.lettering import write
+    from tune.legible_names import legible_names
 
     known = find_method(method)
     training = training_pipeline(method, strengths, dataset.info.shape)
@@ -92,13 +94,14 @@ def preview_sheet(
     step = _TILE_PX + _GAP_PX
     sheet = np.full((_HEADER_PX + len(classes) * step, _MARGIN_PX + (2 + variants) * step, 3), _PAPER, np.uint8)
     values = ", ".join(f"{name} {strengths.get(name, default)}" for name, (_, _, default) in known.strengths.items())
-    _write(sheet, f"{method}: {known.summary}" + (f" ({values})" if values else ""), 8, 22)
+    write(sheet, f"{method}: {known.summary}" + (f" ({values})" if values else ""), 8, 22)
     for column, title in enumerate(("original", "evaluation", "training variants")):
-        _write(sheet, title, _MARGIN_PX + column * step, _HEADER_PX - 8)
+        write(sheet, title, _MARGIN_PX + column * step, _HEADER_PX - 8)
 
-    for label, name in enumerate(classes):
+    names, _ = legible_names(classes)
+    for label in range(len(classes)):
         top = _HEADER_PX + label * step
-        _write(sheet, name if len(name) <= 13 else f"{name[:12]}~", 8, top + _TILE_PX // 2)
+        write(sheet, names[label], 8, top + _TILE_PX // 2, width_px=_MARGIN_PX - 16)
         rows = np.flatnonzero((dataset.labels == label) & (dataset.splits == TRAIN))
         if not len(rows):
             continue
@@ -122,9 +125,3 @@ def _tile(image: Pixels) -> Pixels:
     tile = np.full((_TILE_PX, _TILE_PX, 3), 200, np.uint8)
     tile[:height, :width] = cv2.resize(image, (width, height), interpolation=method).reshape(height, width, -1)
     return tile
-
-
-def _write(sheet: Pixels, text: str, x: int, y: int) -> None:
-    import cv2
-
-    cv2.putText(sheet, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, _INK, 1, cv2.LINE_AA)

@@ -14,7 +14,9 @@ import numpy.typing as npt
 from pydantic import BaseModel
 
 from trainables.dataset.reader import SPLITS, TEST, TRAIN, Dataset, LeftOut, Pixels, SkippedImage
+from tune.dataset.lettering import write
 from tune.errors import DatasetError
+from tune.legible_names import legible_names
 
 _CHUNK_IMAGES: Final = 4096
 _TILE_PX: Final = 72
@@ -22,7 +24,6 @@ _GAP_PX: Final = 4
 _MARGIN_PX: Final = 150
 _HEADER_PX: Final = 36
 _PAPER: Final = 255
-_INK: Final = (40, 40, 40)
 
 
 class Duplicates(BaseModel, frozen=True):
@@ -131,12 +132,12 @@ def contact_sheet(dataset: Dataset, images_by_class: int = 14) -> Pixels:
     step = _TILE_PX + _GAP_PX
     height, width = _HEADER_PX + len(classes) * step, _MARGIN_PX + images_by_class * step
     sheet = np.full((height, width, 3), _PAPER, np.uint8)
-    _write(sheet, f"{dataset.info.name}: {len(dataset):,} images, train split shown", 8, 24)
+    write(sheet, f"{dataset.info.name}: {len(dataset):,} images, train split shown", 8, 24)
+    names, _ = legible_names(classes)
     for label, name in enumerate(classes):
         top = _HEADER_PX + label * step
-        count = dataset.info.counts["train"][name]
-        _write(sheet, name if len(name) <= 14 else f"{name[:13]}~", 8, top + 32)
-        _write(sheet, f"{count:,}", 8, top + 52)
+        write(sheet, names[label], 8, top + 32, width_px=_MARGIN_PX - 16)
+        write(sheet, f"{dataset.info.counts['train'][name]:,}", 8, top + 52)
         rows = np.flatnonzero((dataset.labels == label) & (dataset.splits == TRAIN))
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, images_by_class).astype(int))] if len(rows) else rows
         for column, image in enumerate(dataset.images(chosen)):
@@ -180,10 +181,6 @@ def _tile(image: Pixels) -> Pixels:
     top, left = (_TILE_PX - size[1]) // 2, (_TILE_PX - size[0]) // 2
     tile[top : top + size[1], left : left + size[0]] = resized
     return tile
-
-
-def _write(sheet: Pixels, text: str, x: int, y: int) -> None:
-    cv2.putText(sheet, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, _INK, 1, cv2.LINE_AA)
 
 
 def _by_image(dataset: Dataset) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:

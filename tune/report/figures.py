@@ -8,16 +8,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from tune.legible_names import legible_names
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+_MOST_INCHES = 18.6
+_MOST_CLASSES_WITH_TEXT = 30
 
 
 def confusion_figure(matrix: npt.ArrayLike, classes: Sequence[str]) -> Figure:
     """Draws a confusion matrix: one row per true class, shaded by the row's share, labelled with share and count.
 
+    With many classes the cells become small and carry no text, so that the figure stays within a screen or two.
+
     Args:
         matrix: counts, (n, n), row: true class, column: predicted class.
-        classes: n names.
+        classes: n names; those whose letters the font lacks are written as numbers, `class 3`.
 
     Returns:
         A figure without a canvas manager: write it with `figure.savefig(path)`.
@@ -34,20 +42,26 @@ def confusion_figure(matrix: npt.ArrayLike, classes: Sequence[str]) -> Figure:
     support = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(support, 1)
 
-    side_inches = 1.9 + 0.62 * n
+    cell_inches = min(0.62, _MOST_INCHES / n)
+    side_inches = 1.9 + cell_inches * n
+    font_points = min(10.0, 0.8 * 72 * cell_inches)
     figure = Figure(figsize=(side_inches, side_inches), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(n), classes, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(n), [f"{name} ({int(total)})" for name, total in zip(classes, support[:, 0], strict=True)])
+    names, _ = legible_names(classes)
+    axes.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+    rows = [f"{name} ({int(total)})" for name, total in zip(names, support[:, 0], strict=True)]
+    axes.set_yticks(range(n), rows, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true (images)")
-    axes.tick_params(length=0)
+    axes.tick_params(length=0, labelsize=font_points)
+    axes.spines[:].set_visible(False)
+    if n > _MOST_CLASSES_WITH_TEXT:
+        return figure
     axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="minor", length=0)
-    axes.spines[:].set_visible(False)
     for row in range(n):
         for column in range(n):
             share = shares[row, column]

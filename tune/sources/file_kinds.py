@@ -22,8 +22,8 @@ _OTHER_SUFFIXES: Final = frozenset(
         "7z aac arrow avi bak bat bib bin bz2 c cfg ckpt conf cpp css csv dat data db doc docx eps exe feather gz "
         "h h5 hdf5 htm html identifier idx ini ipynb jar java js json jsonl keras lnk lock log lst m mat md md5 "
         "mkv mov mp3 mp4 mpg names npy npz odt onnx parquet pb pdf pickle pkl ppt pptx ps pt pth pts py pyc r rar "
-        "rst rtf sav sh sha256 sql sqlite svg tar tbz tex tfrecord tfrecords tgz toml tsv txt url wav wmv xls xlsx "
-        "xml xz yaml yml zip zst"
+        "rst rtf sav sh sha256 sql sqlite svg tar tbz tbz2 tex tfrecord tfrecords tgz toml tsv txt txz url wav wmv "
+        "xls xlsx xml xz yaml yml zip zst"
     ).split()
 )
 _OTHER_NAMES: Final = frozenset(
@@ -38,6 +38,7 @@ _BEGINNINGS: Final = re.compile(
     rb"|\0\0\x01\0[^\0]\0|\x0a[\0-\x05]\x01[\x01\x02\x04\x08]",
     re.DOTALL,
 )
+_SHARD: Final = re.compile(r"-\d{5}-of-\d{5}$")  # TFDS: fer2013-train.tfrecord-00000-of-00001
 BEGINNING_BYTES: Final = 32
 
 
@@ -98,5 +99,5 @@ def _hidden(path: str) -> str | None:
 
 
 def _suffix(path: str) -> str:
-    stem, dot, suffix = path.rpartition("/")[2].rpartition(".")
+    stem, dot, suffix = _SHARD.sub("", path).rpartition("/")[2].rpartition(".")
     return f"{dot}{suffix}".lower() if stem else ""

@@ -6,27 +6,38 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from trainables.dataset.reader import TEST, TRAIN, LeftOut, SkippedImage
+from trainables.dataset.reader import TEST, LeftOut, SkippedImage
 from tune.errors import SourceError, nearest
 from tune.sources.file_kinds import is_image
 from tune.sources.folder_tree import FolderTree, shortened_list
 from tune.sources.split_folders import find_splits
-from tune.sources.split_names import CLASS, LEAVE_OUT, SPLIT_KINDS, SplitDecisions, is_plain_split, joined_name
+from tune.sources.split_names import (
+    CLASS,
+    LEAVE_OUT,
+    SPLIT_KINDS,
+    SplitDecisions,
+    glued_splits,
+    is_plain_split,
+    joined_name,
+    split_named,
+)
 
 _UNSTORABLE: Final = {"Cc", "Cs", "Zl", "Zp"}  # control characters, bytes that are no UTF-8, line breaks
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image of a source; `split` is None where its pixels have to decide."""
+    """One image of a source; `split` is None where it has to be drawn, `problem` why it is known to be a bad image."""
 
     path: str
     class_name: str
     split: int | None
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,13 +90,16 @@ def assign_classes_and_splits(
     return _Assignment(FolderTree(found, doubtful), source, decisions or SplitDecisions()).layout()
 
 
-def no_images(source: str, passed_over: Mapping[str, int] | None = None) -> SourceError:
+def no_images(source: str, passed_over: Mapping[tuple[str, str], int] | None = None) -> SourceError:
     """Returns the error for a source without images and tables, with what it holds instead, counted by suffix."""
-    instead = ", ".join(f"{files:,} {name}" for name, files in sorted((passed_over or {}).items()))
+    counts = Counter[str]()
+    for (_, name), files in (passed_over or {}).items():
+        counts[name] += files
+    instead = ", ".join(f"{files:,} {name}" for name, files in sorted(counts.items()))
     holds = f"{source}, which holds neither{f' but {instead}' if instead else ''}"
     return SourceError(
-        "A source must hold images (PNG, JPEG, GIF, BMP, TIFF, WebP, PNM and what else OpenCV or Pillow reads) or one "
-        f"CSV with emotion, pixels and Usage. Received: {holds}; check the path."
+        "A source must hold images (PNG, JPEG, GIF, BMP, TIFF, WebP, PNM and what else OpenCV or Pillow reads), a CSV "
+        f"with emotion and pixels, or parquet files with image and label. Received: {holds}; check the path."
     )
 
 
@@ -144,6 +158,8 @@ class _Assignment:
         called = sorted(
             top for top in tops if self.decisions.of(top, prefix=tree.prefix) is None and is_plain_split(top)
         )
+        if not self.decisions.folders and (named := _flat_splits(tops)):
+            called = named
         if len(called) == len(tops) > 1:
             raise SourceError(
                 f"Split folders must hold class folders, {called[0]}/<class>/. Received: {self.source}, where "
@@ -184,6 +200,8 @@ class _Assignment:
         return tuple(train)
 
 
-def split_of(pixel_hash: bytes, test_share: float) -> int:
-    """The split of an image that has none: its pixels decide, so duplicates stay together and every import agrees."""
-    return TEST if int.from_bytes(pixel_hash[:8], "big") < test_share * 2**64 else TRAIN
+def _flat_splits(tops: Iterable[str]) -> list[str]:
+    """Folders that are all called like splits, and not all like the same one: `FER2013Train`, `FER2013Test`."""
+    kinds = {top: named.kind if (named := split_named(top)) else None for top in tops}
+    kinds = kinds if None not in kinds.values() else dict(glued_splits(kinds))
+    return sorted(kinds) if len(set(kinds.values())) > 1 else []

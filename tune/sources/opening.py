@@ -1,74 +1,68 @@
-"""Opens what is to be imported (a zip, a folder or a FER-2013 CSV) and hands out its images. Writes nothing.
+"""Opens what is to be imported and chooses its reader: image files, tables of pixels, or parquet files.
 
-Nothing is ever unpacked to disk. `zip_source.py`, `folder_source.py` and `csv_source.py` read.
+Writes nothing.
+
+`nested.py` opens archives and folders; `listed_images.py`, `csv_source.py` and `parquet_source.py` read.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Final, Protocol
+from typing import Final
 
-from trainables.dataset.reader import LeftOut, Pixels, SkippedImage
 from tune.errors import SourceError
-from tune.sources.csv_source import CsvSource
-from tune.sources.file_kinds import FileKind
-from tune.sources.folder_layout import Item
-from tune.sources.folder_source import FolderSource, list_folder
+from tune.sources.csv_source import CsvSource, PixelTable, is_pixel_table
+from tune.sources.csv_table import TABLE_SUFFIXES, USAGE_COLUMNS, CsvTable, open_table, row_source, split_by_path
+from tune.sources.ferplus import Vote, holds_votes, read_votes
+from tune.sources.file_store import FileStore, folder_of
+from tune.sources.folder_layout import no_images
+from tune.sources.folder_source import list_folder
+from tune.sources.label_lists import is_label_file
+from tune.sources.listed_images import NO_LABELS, open_images
+from tune.sources.named_classes import ClassNames, NamedClasses
+from tune.sources.nested import ARCHIVE_SUFFIXES, open_store
+from tune.sources.source import Source
 from tune.sources.split_names import SplitDecisions
-from tune.sources.zip_source import MAX_CSV_BYTES, MAX_IMAGE_FILE_BYTES, ZipSource, check_sizes, list_zip
 
 _ZIP_DIRECTORY_BYTES: Final = 64 << 20
 
 
-class Source(Protocol):
-    """Images with a class and perhaps a split, in a fixed order, and what of the source is not among them."""
-
-    name: str
-    classes: tuple[str, ...]
-    expected_images: int
-    skipped: tuple[SkippedImage, ...]
-    passed_over: dict[str, int]
-    notes: tuple[str, ...]
-
-    @property
-    def left_out(self) -> tuple[LeftOut, ...]:
-        """Folders that are not imported; whole when all images have been handed out."""
-
-    def __iter__(self) -> Iterator[Item]:
-        """The images, in an order that every import repeats."""
-
-    def pixels(self, item: Item) -> Pixels:
-        """Decodes one image (several threads may ask): uint8, (height, width, 1 or 3). Raises UnreadableImage."""
-
-
-def open_source(path: Path, decisions: SplitDecisions | None = None) -> Source:
+def open_source(
+    path: Path,
+    decisions: SplitDecisions | None = None,
+    *,
+    classes: ClassNames | None = None,
+    labels: str | None = None,
+) -> Source:
     """Looks at a source and checks all that can be checked without decoding.
 
     Args:
-        path: a zip or a folder of images in class folders, a CSV like `fer2013.csv`, or a zip or folder with that.
-        decisions: what the user decided about its folders.
+        path: a folder, a zip or a tar with images, CSVs, parquet files or further archives, or one of these alone.
+        decisions: what the user decided about its splits.
+        classes: what the user calls its labels.
+        labels: a list of labels of its images (a file, or a path in the source); `none` for the folders' names.
 
     Raises:
         SourceError: the source is missing, unreadable, hostile, or holds no usable images.
     """
-    path, decisions = Path(path), decisions or SplitDecisions()
+    path, decisions, classes = Path(path), decisions or SplitDecisions(), classes or ClassNames()
     with _readable(path):
-        if path.is_dir():
-            return _open_folder(path, decisions)
-        if path.suffix.lower() == ".csv":
-            return CsvSource(path.name, path.stat().st_size, lambda: path.open("rb"), decisions)
-        return _open_zip(path, decisions)
+        store = open_store(path)
+        folders = labels is not None and labels.lower() == NO_LABELS
+        table = _label_table(store, labels) if labels is not None and not folders else None
+        source = _open(store, decisions, classes.labels, table, folders)
+        return NamedClasses(source, classes) if classes.labels else source
 
 
 def fingerprint_source(path: Path) -> str:
     """32 hexadecimal digits that change when a source does; next to nothing is decompressed.
 
-    A folder counts with the names, sizes and dates of its images and tables, a CSV with its size and date, a zip with
-    its size and its last 64 MiB, where its directory holds the checksum of every entry.
+    A folder counts with the names, sizes and dates of its images, tables and labels (and archives, without images), a
+    zip with its size and its last 64 MiB, where its directory holds the checksum of every entry, another file with its
+    size and date.
 
     Raises:
         SourceError: the source is missing or unreadable.
@@ -77,19 +71,31 @@ def fingerprint_source(path: Path) -> str:
     digest = hashlib.blake2b(digest_size=16)
     with _readable(path):
         if path.is_dir():
-            walk = list_folder(path)
-            for found in sorted([*walk.files, *walk.tables], key=lambda found: found.path):
+            listing = list_folder(path)
+            archives = () if listing.sure_images else (*ARCHIVE_SUFFIXES, ".parquet", ".tsv")
+            others = [
+                file for file in listing.others.values() if file.kind in (".csv", *archives) or is_label_file(file.path)
+            ]
+            for found in sorted([*listing.images.values(), *others], key=lambda found: found.path):
                 digest.update(f"{found.path}\n{found.stamp}\n".encode("utf-8", "surrogateescape"))
-        elif path.suffix.lower() == ".csv":
-            digest.update(f"{path.stat().st_size} {path.stat().st_mtime_ns}".encode())
-        else:
+        elif _is_zip(path):
             size = path.stat().st_size
             with path.open("rb") as file:
                 file.seek(max(0, size - _ZIP_DIRECTORY_BYTES))
                 while block := file.read(1 << 20):
                     digest.update(block)
             digest.update(str(size).encode())
+        else:
+            digest.update(f"{path.stat().st_size} {path.stat().st_mtime_ns}".encode())
     return digest.hexdigest()
+
+
+def fingerprint_labels(source: Path, labels: str | None) -> str:
+    """What a list of labels adds to a source's fingerprint; empty if it lies in the source, or there is none."""
+    path = Path(labels) if labels else None
+    if path is None or not path.is_file() or path.is_relative_to(source):
+        return ""
+    return f"{path.stat().st_size} {path.stat().st_mtime_ns}"
 
 
 @contextmanager
@@ -105,27 +111,97 @@ def _readable(path: Path) -> Iterator[None]:
         raise SourceError(f"A source must be readable. Received: {path}: {error.strerror or error}{where}.") from error
 
 
-def _open_folder(path: Path, decisions: SplitDecisions) -> Source:
-    walk = list_folder(path)
-    if len(walk.tables) != 1 or any(file.kind is FileKind.IMAGE for file in walk.files):
-        return FolderSource(path, walk, decisions)
-    table = path / walk.tables[0].path
-    passed_over = walk.passed_over + _suffixes(file.path for file in walk.files)
-    return CsvSource(table.name, table.stat().st_size, lambda: table.open("rb"), decisions, passed_over)
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4).startswith((b"PK\x03\x04", b"PK\x05\x06"))
 
 
-def _open_zip(path: Path, decisions: SplitDecisions) -> Source:
-    content = list_zip(path)
-    if len(content.tables) != 1 or content.images.keys() - content.doubtful:
-        check_sizes(content.images, MAX_IMAGE_FILE_BYTES, path)
-        return ZipSource(path, content, decisions)
-    ((name, entry),) = content.tables.items()
-    check_sizes(content.tables, MAX_CSV_BYTES, path)
-    passed_over = content.passed_over + _suffixes(content.images)
+def _open(
+    store: FileStore, decisions: SplitDecisions, given: frozenset[str], labels: CsvTable | None, folders: bool
+) -> Source:
+    listing = store.listing
+    parquet = [path for path, file in listing.others.items() if file.kind == ".parquet"]
+    tables = sorted(path for path, file in listing.others.items() if file.kind in TABLE_SUFFIXES)
+    if listing.sure_images or not (parquet or tables):
+        if not listing.images:
+            raise no_images(store.where, listing.not_read(()))
+        return open_images(store, decisions, given, labels, folders)
+    if parquet and not any(is_pixel_table(table) for _, table in _tables(store, tables)):
+        from tune.sources.parquet_source import ParquetSource  # pyarrow.parquet takes a third of a second to load
+
+        return ParquetSource(store, parquet, decisions, given)
+    return _open_tables(store, tables, decisions, given, labels)
+
+
+def _open_tables(
+    store: FileStore, paths: Sequence[str], decisions: SplitDecisions, given: frozenset[str], labels: CsvTable | None
+) -> CsvSource:
+    """Takes the one CSV that has emotion, pixels and Usage; else those that are called like splits, or the only one."""
+    tables = _tables(store, paths)
+    usable = [(path, table) for path, table in tables if is_pixel_table(table) or (labels and table.pixel_columns())]
+    with_usage = [(path, table) for path, table in usable if table.column(USAGE_COLUMNS) is not None]
+    taken = with_usage or usable
+    splits = {path: split_by_path(path) for path, _ in taken}
+    if len(taken) > 1 and (with_usage or None in splits.values() or len(set(splits.values())) < len(taken)):
+        names = ", ".join(row_source(store, path) for path, _ in taken)
+        raise SourceError(
+            f"A source must hold one table of pixels. Received: {store.where} with {names}; import one of them."
+        )
+    if not taken:
+        if len(tables) != 1:
+            found = "; ".join(f"{path} ({table.columns_text()})" for path, table in tables)
+            raise SourceError(
+                "One CSV of a source must have the columns emotion and pixels (and Usage, if it has splits). "
+                f"Received: {store.where} with {found or 'tables that cannot be read'}."
+            )
+        taken = tables  # its error says what it lacks
+    read = [path for path, _ in taken]
+    notes = []
+    if beside := [path for path in paths if path not in read]:
+        names = " and ".join(row_source(store, path) for path in read)
+        notes.append(f"read from {names}, with its {taken[0][1].columns_text()}; not {', '.join(beside)}")
+    several = len(taken) > 1
+    passed_over = store.listing.not_read(read)
+    for path in store.listing.images:
+        passed_over[folder_of(path), PurePosixPath(path).suffix.lower() or "without a suffix"] += 1
     return CsvSource(
-        f"{path.name}/{name}", entry.file_size, lambda: content.archive.open(entry), decisions, passed_over
+        [PixelTable(table, splits.get(path) if several else None) for path, table in taken],
+        row_source(store, read[0]) if not several else store.name,
+        decisions,
+        passed_over=passed_over,
+        given=given,
+        votes=_votes(labels),
+        left_out=store.listing.left_out,
+        notes=notes,
     )
 
 
-def _suffixes(paths: Iterable[str]) -> Counter[str]:
-    return Counter(PurePosixPath(path).suffix.lower() or "without a suffix" for path in paths)
+def _votes(labels: CsvTable | None) -> list[Vote] | None:
+    if labels is not None and not holds_votes(labels):
+        raise SourceError(
+            "Labels of a table of pixels must be FER+'s votes, with a column for each emotion. Received: "
+            f"{labels.name} with {labels.columns_text()}."
+        )
+    return None if labels is None else read_votes(labels)
+
+
+def _tables(store: FileStore, paths: Sequence[str]) -> list[tuple[str, CsvTable]]:
+    """The tables that can be read; if there is only one, its error is raised."""
+    found = []
+    for path in paths:
+        try:
+            found.append((path, open_table(store, path)))
+        except SourceError:
+            if len(paths) == 1:
+                raise
+    return found
+
+
+def _label_table(store: FileStore, labels: str) -> CsvTable:
+    """The list of labels that the user names: a file of this machine, or one of the source's."""
+    if labels in store.listing.others:
+        return open_table(store, labels)
+    path = Path(labels)
+    if not path.is_file():
+        raise SourceError(f"--labels must name a CSV, here or in the source, or be {NO_LABELS}. Received: {labels!r}.")
+    return CsvTable(path.name, lambda: path.open("rb"))

@@ -98,10 +98,17 @@ class SplitUses:
 
 @dataclass(frozen=True)
 class SplitDecisions:
-    """What the user decided: `folders` by name or pattern, and the use of validation images (None: not decided)."""
+    """What the user decided.
+
+    Attributes:
+        folders: decisions by name or pattern.
+        validation: the use of validation images; None if that is not decided.
+        rest: what folders with the same classes are, if their names do not say it; None: they are asked about.
+    """
 
     folders: tuple[tuple[str, str], ...] = ()
     validation: str | None = None
+    rest: str | None = None
 
     def of(self, name: str, *, prefix: str = "", patterns: bool = True) -> str | None:
         """Returns the decision about a folder (or a CSV's Usage), by its name or by its path in the source."""
@@ -128,12 +135,13 @@ class SplitDecisions:
                     f"{nearest(pattern, names) if names else ''}"
                 )
 
-    def uses(self, kinds: Mapping[str, str], source: str) -> SplitUses:
+    def uses(self, kinds: Mapping[str, str], source: str, *, folders: bool = True) -> SplitUses:
         """Decides what becomes of each folder's images.
 
         Args:
             kinds: train, test or validation, by folder.
             source: what to call the source in errors.
+            folders: whether they are folders, or values in a table.
 
         Raises:
             SourceError: there is a decision about validation images, and there are none.
@@ -148,8 +156,9 @@ class SplitDecisions:
         use = self.validation or (LEAVE_OUT if has_test else "test")
         note = None
         if waiting and self.validation is None and not has_test:
+            slash, what = ("/", "test folder") if folders else ("", "other")
             note = (
-                f"{' and '.join(f'{folder}/' for folder in waiting)} is the test split, as there is no test folder; "
+                f"{' and '.join(f'{name}{slash}' for name in waiting)} is the test split, as there is no {what}; "
                 "--validation train or --validation leave-out decides otherwise"
             )
         becomes: dict[str, int | None] = {"train": TRAIN, "test": TEST, LEAVE_OUT: None}
@@ -160,14 +169,14 @@ class SplitDecisions:
         )
 
 
-def parse_decisions(splits: Sequence[str], validation: str | None) -> SplitDecisions:
-    """Reads `--split FOLDER=DECISION` and `--validation USE`.
+def parse_decisions(splits: Sequence[str], validation: str | None, test: Sequence[str] = ()) -> SplitDecisions:
+    """Reads `--split FOLDER=DECISION`, `--validation USE` and `--test FOLDER`, which makes the rest the train split.
 
     Raises:
         SourceError: a decision that does not exist, or two about one folder.
     """
     folders: list[tuple[str, str]] = []
-    for text in splits:
+    for text in (*splits, *(f"{folder}=test" for folder in test)):
         folder, equals, decision = text.rpartition("=")
         if not equals or not folder.strip("/") or decision.lower() not in DECISIONS:
             raise SourceError(f"--split must be FOLDER={'|'.join(DECISIONS)}. Received: {text!r}.")
@@ -180,7 +189,7 @@ def parse_decisions(splits: Sequence[str], validation: str | None) -> SplitDecis
         folders.append((folder, decision.lower()))
     if validation is not None and validation.lower() not in VALIDATION_USES:
         raise SourceError(f"--validation must be {', '.join(VALIDATION_USES)}. Received: {validation!r}.")
-    return SplitDecisions(tuple(folders), validation.lower() if validation else None)
+    return SplitDecisions(tuple(folders), validation.lower() if validation else None, "train" if test else None)
 
 
 def _words(name: str) -> list[str]:

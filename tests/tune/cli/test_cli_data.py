@@ -245,3 +245,74 @@ def test_a_file_and_an_address_are_called_what_they_are(tmp_path: Path) -> None:
         emotune_data("show", tmp_path / "file")
     with pytest.raises(ImageError, match="must be a file of this machine. Received: s3:/b/x.png, an address"):
         check_images([Path("s3://b/x.png")])
+
+
+# Before and after an import
+
+
+def test_a_dry_run_says_how_a_source_would_be_read_and_writes_nothing(kaggle_folder: Path, tmp_path: Path) -> None:
+    (kaggle_folder / "train" / "happy" / "notes.txt").write_text("words")
+    (kaggle_folder / "train" / "happy" / "gone.png").symlink_to("nowhere.png")
+    shutil.copytree(kaggle_folder / "test", kaggle_folder / "val")
+    before = sorted(tmp_path.rglob("*"))
+    told = emotune_data("import", kaggle_folder, "--dry-run", "--classes", "joy=happy")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert told.startswith("download: 22 images in 7 classes, by their names and labels:\n")
+    assert "joy" in told and "│ happy" not in told and "│ all       │    15 │    7 │" in told
+    assert "Left out: val/ (7 images): validation images; pass --validation train" in told
+    assert "Passed over: 1 .txt (train/happy/ 1 .txt)" in told and told.endswith("Nothing was decoded or written.\n")
+    alone = emotune_data("import", kaggle_folder / "train", "--dry-run")
+    assert "drawn" in alone and "Note: the source has no test images: --test-share of each class will be drawn" in alone
+    result = CliRunner().invoke(app, ["import", str(kaggle_folder)])
+    assert result.exit_code == 2 and "name the folder to create" in result.output
+
+
+def test_folders_named_by_hand_are_the_test_split_and_the_rest_trains(kaggle_folder: Path, tmp_path: Path) -> None:
+    (kaggle_folder / "train").rename(kaggle_folder / "person-1")
+    (kaggle_folder / "test").rename(kaggle_folder / "person-2")
+    told = emotune_data("import", kaggle_folder, "--to", tmp_path / "data", "--test", "person-2")
+    assert "14 train and 7 test images, 7 classes" in told
+    assert "Note: folders taken for splits: train in person-1/; test in person-2/" in told
+
+
+@pytest.mark.parametrize("change", ["pixel", "class", "count", "nothing"])
+def test_verify_notices_what_was_changed_by_hand(tmp_path: Path, change: str) -> None:
+    folder = tmp_path / "faces"
+    emotune_data("synth", "--to", folder, "--images", 70)
+    info, images = folder / "dataset.json", folder / "images.arrow"
+    if change == "pixel":
+        data = bytearray(images.read_bytes())
+        data[len(data) // 2] ^= 1
+        images.write_bytes(data)
+    elif change == "class":
+        info.write_text(info.read_text().replace("happy", "merry"))
+    elif change == "count":
+        counts = json.loads(info.read_text())
+        counts["counts"]["train"]["happy"] += 1
+        counts["counts"]["train"]["sad"] -= 1
+        info.write_text(json.dumps(counts))
+    if change == "nothing":
+        assert emotune_data("verify", folder).startswith(f"As written: {folder}: 70 images, fingerprint ")
+        assert json.loads(emotune_data("verify", folder, "--json"))["problems"] == []
+        return
+    what = "dataset.json says {" if change == "count" else "are not those that were written"
+    with pytest.raises(DatasetError, match=f"faces was changed: .*{what}.*Import it again"):
+        emotune_data("verify", folder)
+
+
+def test_names_that_no_font_writes_are_numbers_with_a_legend(tmp_path: Path) -> None:
+    names = ("злой", "fröhlich", "$\\foo{$", "高兴", "슬픔")
+    for index, name in enumerate(names):
+        folder = tmp_path / "in" / "train" / name
+        folder.mkdir(parents=True)
+        for image in range(2):
+            cv2.imwrite(str(tmp_path / "x.png"), draw_synthetic(CLASSES[index], 0, 0, image))
+            (tmp_path / "x.png").rename(folder / f"{image}.png")
+    emotune_data("import", tmp_path / "in", "--to", tmp_path / "data", "--test-share", 0)
+    for words in (("show",), ("preview", "--method", "shifts")):
+        told = emotune_data(words[0], tmp_path / "data", *words[1:])
+        assert told.splitlines()[-1] == "In it: class 4 is 高兴, class 5 is 슬픔"
+    sheet = cv2.imread(str(tmp_path / "data" / "contact-sheet.png"), cv2.IMREAD_GRAYSCALE)
+    rows = [sheet[36 + 76 * row + 14 : 36 + 76 * row + 36, 8:130] for row in range(5)]
+    assert all((row < 128).sum() > 30 for row in rows)
+    assert len({row.tobytes() for row in rows}) == 5  # no two names are the same boxes

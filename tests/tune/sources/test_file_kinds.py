@@ -139,9 +139,9 @@ def test_a_csv_among_words_is_read_and_a_csv_among_images_is_not(tmp_path: Path,
 
 
 def test_a_source_without_images_says_what_it_holds_instead(tmp_path: Path) -> None:
-    files = {"train.zip": b"PK", "test.zip": b"PK", "README.md": b"words"}
+    files = {"train.7z": b"7z", "test.7z": b"7z", "README.md": b"words"}
     for source in (make_folder(tmp_path / "in", files), make_zip(tmp_path / "in.zip", files)):
-        with pytest.raises(SourceError, match="which holds neither but 1 .md, 2 .zip; check the path"):
+        with pytest.raises(SourceError, match="which holds neither but 2 .7z, 1 .md; check the path"):
             imported(source)
 
 

@@ -356,3 +356,12 @@ def test_a_zip_with_dots_in_its_paths_is_read_and_one_with_a_name_twice_is_told(
     assert [(e.path, e.reason) for e in dataset.info.left_out] == [
         ("train/a/0.png", "a later entry of the same name is read")
     ]
+
+
+@pytest.mark.parametrize("folders", [["FER2013Train", "FER2013Test"], ["fertrain", "fertest"], ["01_train", "02_val"]])
+def test_split_folders_that_hold_images_directly_are_no_classes_whatever_else_is_in_their_names(
+    folders: list[str],
+) -> None:
+    with pytest.raises(SourceError, match="Split folders must hold class folders.*hold images directly"):
+        sorted_out(images(*folders))
+    assert len(sorted_out(images(*folders), "*=class").classes) == 2

@@ -1,0 +1,227 @@
+"""Labels that stand beside image files: RAF-DB, AffectNet, CK+, FER+ and CSVs of paths, as people have them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.tune.sources.test_ingest import csv_text, encode, make_folder, make_zip, pixels
+from trainables.dataset.reader import Dataset, DatasetInfo
+from tune.dataset.import_options import ImportOptions
+from tune.dataset.ingest import import_dataset
+from tune.errors import SourceError
+
+VOTES = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+FER_PLUS = [
+    "4,5,0,1,0,0,0,0,0,0",
+    "0,10,0,0,0,0,0,0,0,0",
+    "4,4,2,0,0,0,0,0,0,0",
+    "0,0,0,0,0,0,0,0,0,10",
+    "1,0,0,3,1,1,1,1,1,1",
+]
+"""Happiness (5 of 9, sadness with one does not count), happiness, no majority, no face, sadness (3 of 3)."""
+
+
+def faces(*names: str) -> dict[str, bytes]:
+    return {name: encode(pixels(seed, (12, 12))) for seed, name in enumerate(names)}
+
+
+def imported(source: Path, **options: object) -> Dataset:
+    return import_dataset(source, source.parent / "data", ImportOptions(**options), replace=True).dataset  # type: ignore[arg-type]
+
+
+def told(info: DatasetInfo) -> dict[str, str]:
+    return {entry.path: entry.reason for entry in (*info.left_out, *info.skipped)}
+
+
+def class_of(dataset: Dataset) -> dict[str, str]:
+    return {
+        path: dataset.info.classes[label] for path, label in zip(dataset.paths, dataset.labels.tolist(), strict=True)
+    }
+
+
+def array(value: object) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array(value))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_raf_db_is_read_from_its_list_and_aligned_faces(tmp_path: Path, packed: bool) -> None:
+    names = [f"{split}_{i:05d}" for split in ("train", "test") for i in range(1, 8)]
+    files = faces(*(f"basic/Image/aligned/{name}_aligned.png" for name in names))
+    files |= {f"basic/Image/original/{name}.png": encode(pixels(99, (30, 40))) for name in names}
+    lines = "".join(f"{name}.png {i % 7 + 1}\n" for i, name in enumerate(names))
+    files["basic/EmoLabel/list_patition_label.txt"] = lines.encode()
+    dataset = imported(make_zip(tmp_path / "in.zip", files) if packed else make_folder(tmp_path / "in", files))
+    kinds = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+    assert dataset.info.counts == {"train": dict.fromkeys(kinds, 1), "test": dict.fromkeys(kinds, 1)}
+    assert class_of(dataset)["basic/Image/aligned/train_00004_aligned.png"] == "happiness"
+    assert told(dataset.info) == {
+        "basic/Image/original/": "not among the faces that basic/EmoLabel/list_patition_label.txt names"
+    }
+
+
+def test_affectnet_is_read_from_its_annotations(tmp_path: Path) -> None:
+    files = {}
+    for split, count in (("train_set", 9), ("val_set", 8)):
+        for i in range(count):
+            files[f"AffectNet/{split}/images/{i}.png"] = encode(pixels(i + 50 * (split == "val_set")))
+            files[f"AffectNet/{split}/annotations/{i}_exp.npy"] = array(str(i if i < 8 else 10))
+            files[f"AffectNet/{split}/annotations/{i}_val.npy"] = array("-0.3")
+    dataset = imported(make_folder(tmp_path / "in", files))
+    assert dataset.info.classes == (*("anger", "contempt", "disgust", "fear"), *("happy", "neutral", "sad", "surprise"))
+    assert [sum(counts.values()) for counts in dataset.info.counts.values()] == [8, 8]
+    assert class_of(dataset)["AffectNet/val_set/images/5.png"] == "disgust"
+    assert told(dataset.info) == {"AffectNet/train_set/images/8.png": "AffectNet's label is 10, no face"}
+    assert dataset.info.passed_over == {}
+
+
+def test_affectnets_first_table_has_its_own_codes(tmp_path: Path) -> None:
+    header = "subDirectory_filePath,face_x,expression,valence"
+    rows = [f"Manually_Annotated/{i % 3}/im{i}.png,1,{code},0.1" for i, code in enumerate([0, 1, 6, 8, 7, 11])]
+    files = faces(*(f"Images/{i % 3}/im{i}.png" for i in range(6)))
+    files["training.csv"] = "\n".join([header, *rows]).encode()
+    dataset = imported(make_folder(tmp_path / "in", files), labels="training.csv", max_bad=0.5, test_share=0)
+    assert sorted(class_of(dataset).values()) == ["anger", "contempt", "happy", "neutral"]
+    assert told(dataset.info) == {
+        "Images/0/im3.png": "AffectNet's label is 8, none",
+        "Images/2/im5.png": "AffectNet's labels are 0 to 10, and this is '11'",
+    }
+
+
+def test_ck_plus_gives_the_peak_frame_of_each_labelled_sequence(tmp_path: Path) -> None:
+    files: dict[str, bytes] = {}
+    for subject in range(6):
+        name = f"S{subject:03d}/001/S{subject:03d}_001"
+        for frame in range(1, 5):
+            files[f"cohn-kanade-images/{name}_{frame:08d}.png"] = encode(pixels(10 * subject + frame))
+            files[f"Landmarks/{name}_{frame:08d}_landmarks.txt"] = b"1 2"
+        if subject < 4:
+            files[f"Emotion/{name}_00000004_emotion.txt"] = f"   {subject % 2 + 5}.0000000e+00\n".encode()
+    dataset = imported(make_folder(tmp_path / "in", files), test_share=0)
+    assert class_of(dataset) == {
+        f"cohn-kanade-images/S{subject:03d}/001/S{subject:03d}_001_00000004.png": "sadness" if subject % 2 else "happy"
+        for subject in range(4)
+    }
+    assert sum(entry.images for entry in dataset.info.left_out) == 3 * 4 + 2 * 4
+    assert set(told(dataset.info).values()) == {"not the peak frame of a labelled sequence"}
+
+
+def test_a_csv_of_paths_and_labels_gives_classes_where_folders_give_none(tmp_path: Path) -> None:
+    files = faces(*(f"images/im{i}.png" for i in range(8)), "images/extra.png")
+    rows = "".join(
+        f"/home/someone/faces/im{i}.png;{'sad' if i % 2 else 'Happy'};{'test' if i < 2 else 'train'}\n"
+        for i in range(8)
+    )
+    source = make_folder(tmp_path / "in", files | {"labels.csv": f"Image;Label;split\n{rows}".encode()})
+    dataset = imported(source)
+    assert dataset.info.counts == {"train": {"Happy": 3, "sad": 3}, "test": {"Happy": 1, "sad": 1}}
+    assert told(dataset.info) == {"images/extra.png": "not in labels.csv"}
+    assert dataset.info.passed_over == {}
+
+
+def test_names_in_a_list_without_an_image_are_bad_images(tmp_path: Path) -> None:
+    files = faces(*(f"images/im{i}.png" for i in range(4)), "images/b/im0.png", "images/c/im9.png", "images/d/im9.png")
+    rows = ["images/im0.png,a", "im1.png,b", "im2,a", "im3.png,b", "gone.png,a", "im9.png,b", "x.png"]
+    source = make_folder(tmp_path / "in", files | {"list.csv": "\n".join(["path,label", *rows]).encode()})
+    dataset = imported(source, labels="list.csv", max_bad=0.5, test_share=0)
+    assert class_of(dataset) == {
+        "images/im0.png": "a",
+        "images/im1.png": "b",
+        "images/im2.png": "a",
+        "images/im3.png": "b",
+    }
+    found = told(dataset.info)
+    assert found["gone.png"] == "named in in/list.csv, but there is no such image"
+    assert found["im9.png"] == "named in in/list.csv, but 2 images are called so, such as images/c/im9.png"
+    assert found["in/list.csv: x.png"] == "1 fields where the header has 2"
+    with pytest.raises(SourceError, match="Received: 3 of 7: "):
+        imported(source, labels="list.csv")
+
+
+def test_folders_and_a_list_that_contradict_one_another_are_asked_about(tmp_path: Path) -> None:
+    files = faces(*(f"{folder}/im{i}.png" for folder in ("one", "two") for i in range(6)))
+    rows = [f"{folder}/im{i}.png,{'ab'[i % 2]}" for folder in ("one", "two") for i in range(6)]
+    source = make_folder(tmp_path / "in", files | {"labels.csv": "\n".join(["path,label", *rows]).encode()})
+    with pytest.raises(SourceError, match="Folders and lists of labels must agree.*--labels labels.csv.*--labels none"):
+        imported(source)
+    assert imported(source, labels="labels.csv").info.classes == ("a", "b")
+    assert imported(source, labels="none").info.classes == ("one", "two")
+    agreeing = [f"{folder}/im{i}.png,{folder.upper()}" for folder in ("one", "two") for i in range(6)]
+    (source / "labels.csv").write_text("\n".join(["path,label", *agreeing]))
+    assert imported(source).info.classes == ("one", "two")
+
+
+def fer_plus_csv(folder: Path) -> Path:
+    rows = [(i, pixels(i), "Training" if i < 4 else "PublicTest") for i in range(5)]
+    (folder / "fer2013.csv").write_text(csv_text(rows))
+    votes = [f"{'Training' if i < 4 else 'PublicTest'},fer{i:07d}.png,{row}" for i, row in enumerate(FER_PLUS)]
+    (folder / "votes.csv").write_text("\n".join([VOTES, *votes]) + "\n")
+    return folder / "fer2013.csv"
+
+
+def test_fer_plus_votes_become_labels_by_their_majority(tmp_path: Path) -> None:
+    source = fer_plus_csv(tmp_path)
+    votes = (tmp_path / "votes.csv").read_text()
+    (tmp_path / "votes.csv").write_text(votes.replace("4,4,2,0", "1,4,0,9"))
+    dataset = imported(source, labels=str(tmp_path / "votes.csv"))
+    assert class_of(dataset) == {
+        "fer2013.csv, line 2": "happiness",
+        "fer2013.csv, line 3": "happiness",
+        "fer2013.csv, line 4": "sadness",
+        "fer2013.csv, line 6": "sadness",
+    }
+    assert told(dataset.info) == {"fer2013.csv": "no emotion with a majority of the votes"}
+    images = make_folder(tmp_path / "in", faces(*(f"all/fer{i:07d}.png" for i in range(5))))
+    by_name = imported(images, labels=str(tmp_path / "votes.csv"))
+    assert sorted(class_of(by_name).values()) == ["happiness", "happiness", "sadness", "sadness"]
+    assert told(by_name.info) == {"all/fer0000003.png": "no emotion with a majority of the votes"}
+
+
+def test_fer_plus_votes_of_another_table_are_refused(tmp_path: Path) -> None:
+    source = fer_plus_csv(tmp_path)
+    text = (tmp_path / "votes.csv").read_text()
+    (tmp_path / "votes.csv").write_text(text.replace("Training,fer0000003", "PrivateTest,fer0000003"))
+    with pytest.raises(SourceError, match=r"FER\+ must be of the same images.*fer2013.csv, line 5.*PrivateTest"):
+        imported(source, labels=str(tmp_path / "votes.csv"))
+    (tmp_path / "votes.csv").write_text("\n".join(text.splitlines()[:4]))
+    with pytest.raises(SourceError, match=r"a row for each row of the pixels. Received: 3 rows for 5"):
+        imported(source, labels=str(tmp_path / "votes.csv"))
+    with pytest.raises(
+        SourceError, match="--labels must name a CSV, here or in the source, or be none. Received: 'x.csv'"
+    ):
+        imported(source, labels="x.csv")
+
+
+def test_a_list_called_like_a_split_means_the_images_of_that_split(tmp_path: Path) -> None:
+    files = faces(*(f"{split}/im{i}.png" for split in ("train", "test") for i in range(4)))
+    for split in ("train", "test"):
+        rows = [f"im{i}.png,{'ab'[i % 2]}" for i in range(4)]
+        files[f"{split}_labels.csv"] = "\n".join(["filename,emotion", *rows]).encode()
+    dataset = imported(make_folder(tmp_path / "in", files))
+    assert dataset.info.counts == {"train": {"a": 2, "b": 2}, "test": {"a": 2, "b": 2}}
+    assert dataset.splits.tolist() == [int(path.startswith("test")) for path in dataset.paths]
+
+
+def test_a_table_beside_class_folders_that_is_no_list_of_classes_changes_nothing(tmp_path: Path) -> None:
+    files = faces(*(f"{folder}/im{i}.png" for folder in ("one", "two") for i in range(600)))
+    rows = [f"{name},{number}-of-many" for number, name in enumerate(files)]
+    source = make_folder(tmp_path / "in", files | {"ages.csv": "\n".join(["path,target", *rows]).encode()})
+    dataset = imported(source)
+    assert dataset.info.classes == ("one", "two") and dataset.info.passed_over == {".csv": 1}
+
+
+def test_changed_labels_are_another_source(tmp_path: Path) -> None:
+    names = [f"{split}_{i:05d}" for split in ("train", "test") for i in range(4)]
+    source = make_folder(tmp_path / "in", faces(*(f"Image/{name}.png" for name in names)))
+    labels = source / "list_patition_label.txt"
+    for shift in (1, 2):
+        labels.write_text("".join(f"{name}.png {(i + shift) % 2 + 1}\n" for i, name in enumerate(names)) + "\n" * shift)
+        before = imported(source).info.source_fingerprint
+        assert import_dataset(source, tmp_path / "data").unchanged
+    labels.write_text(labels.read_text().replace("00003.png 1", "00003.png 2"))
+    assert imported(source).info.source_fingerprint != before

@@ -1,0 +1,135 @@
+"""Reads a CSV as rows under named columns: its encoding, its separator, rows of any length. Knows nothing of images."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import IO, Final
+
+from tune.errors import SourceError
+from tune.sources.file_store import MAX_TABLE_BYTES, FileStore, check_sizes
+from tune.sources.split_names import SplitDecisions, split_named
+
+LABEL_COLUMNS: Final = (
+    *("emotion", "emotions", "expression", "label", "labels", "class", "class_name", "classname", "category"),
+    *("target", "emotion_label"),
+)
+PIXEL_COLUMNS: Final = ("pixels", "pixel", "image_pixels")
+USAGE_COLUMNS: Final = ("usage", "split", "subset", "set", "partition")
+PATH_COLUMNS: Final = (
+    *("path", "paths", "pth", "filepath", "file_path", "file", "filename", "file_name", "image", "image_path", "img"),
+    *("img_path", "image_name", "imagename", "imagepath", "name", "subdirectory_filepath"),
+)
+TABLE_SUFFIXES: Final = (".csv", ".tsv")
+_MAX_FIELD_CHARACTERS: Final = 32 << 20
+_MAX_HEADER_CHARACTERS: Final = 1 << 20
+_NUMBERED: Final = re.compile(r"(?:pixels?|px|p)?[ _-]?\d+(?:x\d+)?")
+_FEWEST_NUMBERED: Final = 16
+_SHOWN_COLUMNS: Final = 8
+_SHOWN_CHARACTERS: Final = 24
+_BROKEN: Final = (csv.Error, UnicodeError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+
+
+class CsvTable:
+    """A CSV with a header.
+
+    Attributes:
+        name: what to call it.
+        header: names of the columns, in lower case, without blanks around them.
+    """
+
+    def __init__(self, name: str, opened: Callable[[], IO[bytes]]) -> None:
+        """Reads the header.
+
+        Raises:
+            SourceError: it is not readable text.
+        """
+        self.name, self._opened = name, opened
+        with self._text() as lines:
+            self.header = tuple(column.strip().lower() for column in next(lines, []))
+
+    def column(self, names: Iterable[str]) -> int | None:
+        """Where the first of some columns is that the table has."""
+        return next((self.header.index(name) for name in names if name in self.header), None)
+
+    def pixel_columns(self) -> tuple[int, ...]:
+        """Where the pixels are: one column of numbers, or a column for each pixel (`pixel0`, `pixel1`, ...)."""
+        if (alone := self.column(PIXEL_COLUMNS)) is not None:
+            return (alone,)
+        numbered = tuple(i for i, name in enumerate(self.header) if _NUMBERED.fullmatch(name))
+        return numbered if len(numbered) >= _FEWEST_NUMBERED else ()
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """The rows below the header that are not empty, with their numbers; the header is number 1.
+
+        Raises:
+            SourceError: it is not readable text.
+        """
+        with self._text() as lines:
+            next(lines, None)
+            for number, row in enumerate(lines, start=2):
+                if row:
+                    yield number, row
+
+    def columns_text(self) -> str:
+        """The first names of its columns, for errors."""
+        plain = [" ".join(name.split()) for name in self.header[:_SHOWN_COLUMNS]]
+        names = [name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}..." for name in plain]
+        return ", ".join(names) or "no columns"
+
+    @contextmanager
+    def _text(self) -> Iterator[Iterator[list[str]]]:
+        # Python's limit of 131,072 characters is less than a row of 224 x 224 pixels.
+        csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD_CHARACTERS))
+        try:
+            with self._opened() as raw:
+                buffered = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)  # type: ignore[type-var]
+                encoding = _encoding(buffered.peek(4)[:4])
+                with io.TextIOWrapper(buffered, encoding=encoding, newline="") as text:
+                    first = text.readline(_MAX_HEADER_CHARACTERS)
+                    separator = max(",;\t", key=first.count)
+                    yield csv.reader(chain([first] if first else [], text), delimiter=separator)
+        except _BROKEN as error:
+            remedy = "; save it as UTF-8" if isinstance(error, UnicodeError) else ""
+            raise SourceError(f"A CSV must be readable text. Received: {self.name}: {error}{remedy}.") from error
+
+
+def open_table(store: FileStore, path: str) -> CsvTable:
+    """Opens a CSV of a store.
+
+    Raises:
+        SourceError: it is too large, or not readable text.
+    """
+    check_sizes({path: store.listing.others[path].size_bytes}, MAX_TABLE_BYTES, store.packed_bytes, store.where)
+    return CsvTable(row_source(store, path), lambda: store.open(path))
+
+
+def row_source(store: FileStore, path: str) -> str:
+    """What rows of a file of a store say that they are from."""
+    return path if path == store.name else f"{store.name}/{path}"
+
+
+def split_by_path(path: str) -> str | None:
+    """Train, test or validation, if a file's name or one of its folders says so."""
+    stem, *folders = reversed(path.split("/"))
+    for name in (stem.partition(".")[0], *folders):
+        if (named := split_named(name)) is not None:
+            return named.kind
+    return None
+
+
+def usage_kind(usage: str, decisions: SplitDecisions) -> str | None:
+    """What the user decided about a Usage, or which split it says; None if it says none."""
+    named = split_named(usage)
+    return decisions.of(usage) or (named.kind if named and named.plain else None) or decisions.rest
+
+
+def _encoding(beginning: bytes) -> str:
+    return "utf-16" if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
