@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tune.api.data import contact_sheet, describe_data, draw_faces, fetch_data, import_data, load_data, preview
     from tune.api.exports import load_export, predict
-    from tune.api.runs import Interrupted, check_study, resume, run
+    from tune.api.runs import ImageSpec, Interrupted, check_study, resume, run
     from tune.api.studies import Study, list_studies, load_study
     from tune.errors import EmotuneError
 
 __all__ = [
     "EmotuneError",
+    "ImageSpec",
     "Interrupted",
     "Study",
     "check_study",
@@ -43,7 +44,7 @@ __all__ = [
 _MODULES = {
     "tune.api.data": "contact_sheet describe_data draw_faces fetch_data import_data load_data preview",
     "tune.api.exports": "load_export predict",
-    "tune.api.runs": "Interrupted check_study resume run",
+    "tune.api.runs": "ImageSpec Interrupted check_study resume run",
     "tune.api.studies": "Study list_studies load_study",
     "tune.errors": "EmotuneError",
 }

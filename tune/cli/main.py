@@ -37,6 +37,7 @@ Events = Annotated[
     Path | None,
     typer.Option(help="Append a JSON line per event to this file, for CI systems; - is standard output."),
 ]
+AcceptCodeChange = Annotated[bool, typer.Option("--accept-code-change", help="Go on though a file of yours differs.")]
 Storage = Annotated[str, typer.Option(help="Folder or bucket of all studies.", show_default=True)]
 StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study's folder or address, or its name in the storage.")
@@ -73,15 +74,17 @@ def run(
     events: Events = None,
     check: Annotated[bool, typer.Option("--check", help="Only check the study file and its data.")] = False,
     calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = True,
+    accept_code_change: AcceptCodeChange = False,
 ) -> None:
     """Run a study: search, stop the losers early, export the best model. Continues a study of that name."""
+    how: dict[str, Any] = {"calibrate": calibrate, "accept_code_change": accept_code_change}
     changes: dict[str, Any] = {"data": data, "trials": trials, "time": time, "max_cost": max_cost}
     if check:
         spec = tune.check_study(study_file, overrides=overrides, **changes)
         typer.echo(f"{study_file} is in order: {spec.trials} trials, {len(spec.space.parameters)} parameters")
         return
     with _interruption_told():
-        study = tune.run(study_file, overrides=overrides, events=events, calibrate=calibrate, **changes)
+        study = tune.run(study_file, overrides=overrides, events=events, **how, **changes)
     _tell_end(study)
 
 
@@ -93,10 +96,12 @@ def resume(
     time: Annotated[str | None, typer.Option(help="Extend the study to this wall time, as in 2h.")] = None,
     events: Events = None,
     calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = False,
+    accept_code_change: AcceptCodeChange = False,
 ) -> None:
     """Go on with a study that was interrupted, or extend one that has ended."""
+    how: dict[str, Any] = {"calibrate": calibrate, "accept_code_change": accept_code_change, "events": events}
     with _interruption_told():
-        resumed = tune.resume(study, storage=storage, trials=trials, time=time, events=events, calibrate=calibrate)
+        resumed = tune.resume(study, storage=storage, trials=trials, time=time, **how)
     _tell_end(resumed)
 
 

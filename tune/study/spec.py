@@ -20,8 +20,10 @@ from search_spaces import WRITTEN, CategoricalParameter, SearchSpace, Value
 from trainables.config import TrialConfig
 from trainables.errors import PlaceError
 from trainables.home_folder import expand_home
+from trainables.own_code import SourceFile
 from trainables.places import Place
 from tune.errors import StudyError, StudyFileError
+from tune.study.own_files import check_own, code_of, with_code
 from tune.study.spec_errors import explain
 from tune.study.spec_sections import AshaSettings, Budget, Confirm, Export, Faults, Folds, Resources, Section, seconds
 from tune.study.trial_parameters import (
@@ -68,6 +70,7 @@ class StudySpec(Section, frozen=True):
         300, gt=0, allow_inf_nan=False, description="a checkpoint too when the last one is so old at an epoch's end"
     )
     preemption: Literal["none", "spot"] = Field("none", description="spot: a checkpoint after every epoch")
+    code: dict[str, SourceFile] = Field({}, description="the user's own files that `model` and `preprocessing` name")
 
     @property
     def mode(self) -> Literal["min", "max"]:
@@ -88,7 +91,8 @@ class StudySpec(Section, frozen=True):
             StudyError: a trial does not take the values.
         """
         try:
-            return TrialConfig.model_validate({**self.fixed, **values})
+            chosen = {**self.fixed, **values}
+            return TrialConfig.model_validate({**chosen, "code": code_of(chosen, self.code)})
         except ValidationError as error:
             first = error.errors()[0]
             raise StudyError(
@@ -157,6 +161,8 @@ class StudySpec(Section, frozen=True):
             allowed = "above 0 and at most 1" if self.mode == "max" else "above 0"
             raise ValueError(f"budget.target of {self.objective} must be {allowed}. Received: {target:g}. Change it")
         check_parameters(self.space, self.fixed, written=info.context == WRITTEN)
+        if info.context != WRITTEN:
+            check_own(self.space, self.fixed, self.code)
         self._check_workers()
         return self
 
@@ -195,8 +201,8 @@ def load_spec(
     Raises:
         StudyFileError: one line with the first rule that is broken, the value, the line and the remedy.
     """
-    raw = read_study_file(source, overrides, values)
     path = source if isinstance(source, Path) else GIVEN
+    raw = with_code(read_study_file(source, overrides, values), source.parent if isinstance(source, Path) else Path())
     try:
         return StudySpec.model_validate(raw)
     except ValidationError as error:
