@@ -13,7 +13,8 @@ from optuna.trial import TrialState as OptunaState
 
 from trainables.errors import PlaceError
 from tune.errors import StudyError
-from tune.search.optuna_study import optuna_state
+from tune.search.feasible_trials import feasible_values
+from tune.search.optuna_study import make_sampler, optuna_state
 from tune.search.trial_queue import NewTrial, TrialQueue
 from tune.study.journal import Journal
 from tune.study.requests import Request, waiting_requests
@@ -34,6 +35,7 @@ class OptunaSearcher(TrialQueue):
         self._study = study
         self._optuna_trials: dict[int, optuna.trial.Trial] = {}
         self._looked = -math.inf
+        self._sampler = make_sampler(spec.seed, spec.startup_trials, len(records))
         self._reported = {trial.number: set(trial.epochs) for trial in records}
         if not records:
             study.enqueue_trial(spec.space.optuna_params(spec.space.defaults()))
@@ -49,6 +51,9 @@ class OptunaSearcher(TrialQueue):
             self._study.enqueue_trial(self._spec.space.optuna_params(values))
         else:
             request = ""
+            if self._spec.constraints and self._journal.state.trials:
+                allowed = feasible_values(self._study, self._sampler, self._spec)
+                self._study.enqueue_trial(self._spec.space.optuna_params(allowed))
         asked = self._study.ask()
         self._optuna_trials[asked.number] = asked
         return NewTrial(asked.number, self._spec.space.suggest(asked), request)
@@ -68,7 +73,7 @@ class OptunaSearcher(TrialQueue):
     def _take(self, request: Request) -> None:
         try:  # anybody may write such a file; what the journal takes comes back with every session
             if request.kind == "enqueue":
-                values = self._spec.space.complete(request.fields["values"])
+                values = self._spec.complete(request.fields["values"])
                 self._spec.trial_config(values)
                 self._journal.append("enqueued", values=values, request=request.path)
                 return

@@ -23,6 +23,7 @@ from trainables.home_folder import expand_home
 from trainables.own_code import SourceFile
 from trainables.places import Place
 from tune.errors import StudyError, StudyFileError
+from tune.study.feasible import broken_constraint, check_constraints
 from tune.study.own_files import check_own, code_of, with_code
 from tune.study.spec_errors import explain
 from tune.study.spec_sections import AshaSettings, Budget, Confirm, Export, Faults, Folds, Resources, Section, seconds
@@ -45,6 +46,7 @@ class StudySpec(Section, frozen=True):
     data: str = Field(min_length=1, description="data set folder, or `synthetic` for the drawn faces")
     space: SearchSpace
     fixed: dict[str, Value] = Field(default_factory=dict, description="trial parameters that do not vary")
+    constraints: list[str] = Field([], description="conditions on several parameters that every trial meets")
     seed: int = Field(0, ge=0, lt=2**31)
     objective: Objective = "selection_accuracy"
     trials: int = Field(20, ge=1, le=1_000_000)
@@ -98,6 +100,22 @@ class StudySpec(Section, frozen=True):
             raise StudyError(
                 f"no trial takes {first['loc'][0]}={first['input']!r}: {first['msg']}. Change it in the study's space"
             ) from None
+
+    def complete(self, given: Mapping[str, Value]) -> dict[str, Value]:
+        """Returns a configuration of the space with these values and the defaults of all others.
+
+        Raises:
+            ValueError: a value is none of the space's, or a constraint is broken.
+        """
+        values = self.space.complete(given)
+        broken = self.broken_constraint(values)
+        if broken:
+            raise ValueError(f"the constraint {broken!r} must hold. Received: {values}")
+        return values
+
+    def broken_constraint(self, values: Mapping[str, Value]) -> str:
+        """Returns the first constraint that a trial's values break, empty if none."""
+        return broken_constraint(self.constraints, self.space, self.fixed, values)
 
     def coerce_values(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Returns a trial's values as the space holds them: earlier versions journalled text where it said text."""
@@ -163,6 +181,7 @@ class StudySpec(Section, frozen=True):
         check_parameters(self.space, self.fixed, written=info.context == WRITTEN)
         if info.context != WRITTEN:
             check_own(self.space, self.fixed, self.code)
+            check_constraints(self.constraints, self.space, self.fixed)
         self._check_workers()
         return self
 
