@@ -9,7 +9,7 @@ from search_spaces import Value
 from tune.errors import StudyError
 from tune.study.spec import StudySpec
 
-_DRAWS = 200
+_DRAWS = 50
 """Of the sampler, then as many at random: a model of what is good may propose the same again and again."""
 _RANDOM_DRAWS = 5000
 

@@ -132,7 +132,7 @@ def test_what_the_constraints_exclude_is_never_a_trial(tmp_path: Path) -> None:
         {
             "name": "a",
             "data": "d",
-            "trials": 24,
+            "trials": 10,
             "startup_trials": 4,
             "asha": {"max_epochs": 1},
             "space": {"batch_size": size, "image_size_px": {**size, "low": 32, "high": 96, "default": 32}},
@@ -142,7 +142,7 @@ def test_what_the_constraints_exclude_is_never_a_trial(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
     study = rebuild_optuna_study(tmp_path / "optuna.log", spec, [])
     searcher = OptunaSearcher(study, spec, journal)
-    for number in range(24):
+    for number in range(10):
         assert searcher.suggest(f"t{number}")["trial"] == number
         values = journal.state.trials[number].values
         metrics = {"selection_accuracy": values["batch_size"] * values["image_size_px"] / 1e5, "validation_accuracy": 0}
@@ -151,8 +151,8 @@ def test_what_the_constraints_exclude_is_never_a_trial(tmp_path: Path) -> None:
         searcher.on_trial_complete(f"t{number}", result)
     records = journal.state.trials.values()
     products = [record.values["batch_size"] * record.values["image_size_px"] for record in records]
-    assert max(products) <= 1024 and len(set(products)) > 12
-    assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE] * 24
+    assert max(products) <= 1024 and len(set(products)) > 5
+    assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE] * 10
     assert [trial.params for trial in study.get_trials()] == [record.values for record in records]
     journal.close()
 
