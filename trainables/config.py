@@ -8,32 +8,22 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
 from trainables.errors import nearest
-from trainables.own_code import SourceFile, find_pipeline, find_reference
+from trainables.own_code import SourceFile, find_reference
 
 OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "nadam", "lion"]
 ModelName = Literal["alexnet", "resnet_small", "vgg_small"]
 MethodName = Literal["none", "shifts", "crop", "noise", "equalize", "augment", "face"]
 
 
-def _own_or(known: object, find: Any, what: str) -> AfterValidator:
-    names = get_args(known)
-
-    def check(name: str) -> str:
-        if name in names or find(name):
-            return name
-        raise ValueError(f"must be a name, or {what}.{nearest(name, names)}")
-
-    return AfterValidator(check)
+def _check_model(name: str) -> str:
+    names = get_args(ModelName)
+    if name in names or find_reference(name):
+        return name
+    raise ValueError(f"must be a name, or a function of your own, as in my_models.py:build.{nearest(name, names)}")
 
 
-Model = Annotated[str, _own_or(ModelName, find_reference, "a function of your own, as in my_models.py:build")]
-Method = Annotated[
-    str, _own_or(MethodName, find_pipeline, "a pipeline of your own, as in mine.yaml or my_pipelines.py:training")
-]
-OwnValue = StrictBool | StrictInt | StrictFloat | StrictStr
-
-OWN_PREFIXES: Mapping[str, str] = {"model.": "model_parameters", "preprocessing.": "preprocessing_parameters"}
-"""How the parameters of functions of the user's own are named in studies, and the fields that hold them here."""
+OWN_PREFIX = "model."
+"""With which studies name the parameters of a model of the user's own."""
 
 
 class TrialConfig(BaseModel, frozen=True, extra="forbid"):
@@ -48,7 +38,7 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     dropout: float = Field(0.5, ge=0, lt=1)
     split_ratio: float = Field(0.8, gt=0, lt=1, description="share of the pool that trains; the rest validates")
     optimizer: OptimizerName = "adam"
-    preprocessing: Method = "none"
+    preprocessing: MethodName = "none"
 
     # strengths of preprocessing methods
     shift_limit: float = Field(0.1, ge=0, le=0.5, description="shifts: largest shift, share of the side")
@@ -83,7 +73,7 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     mirror: bool = Field(False, description="the mean over image and mirror, where training mirrors images too")
 
     # model
-    model: Model = "alexnet"
+    model: Annotated[str, AfterValidator(_check_model)] = "alexnet"
     stem: Literal["published", "fine"] = Field(
         "published", description="alexnet below 128 px: 7x7 stride 2, or 3x3 stride 1"
     )
@@ -95,22 +85,24 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     )
     batch_norm: bool = Field(False, description="alexnet: batch normalisation, not local response normalisation")
 
-    # models and pipelines of the user's own
-    model_parameters: dict[str, OwnValue] = Field({}, description="`model.depth` is `depth` here")
-    preprocessing_parameters: dict[str, OwnValue] = Field({}, description="likewise")
-    code: dict[str, SourceFile] = Field({}, description="the files that model and preprocessing name")
+    # models of the user's own
+    model_parameters: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr] = Field(
+        {}, description="`model.depth` is `depth` here"
+    )
+    code: dict[str, SourceFile] = Field({}, description="the file that model names")
 
     @model_validator(mode="before")
     @classmethod
     def _gather_own(cls, raw: Any) -> Any:
-        """Gathers `model.depth` and its like in their fields."""
-        if not isinstance(raw, Mapping) or not any("." in str(name) for name in raw):
+        """Gathers `model.depth` and its like in their field."""
+        if not isinstance(raw, Mapping):
             return raw
-        found = dict(raw)
-        for prefix, field in OWN_PREFIXES.items():
-            own = {name.removeprefix(prefix): found.pop(name) for name in raw if name.startswith(prefix)}
-            found[field] = {**found.get(field, {}), **own}
-        return found
+        own = {name: value for name, value in raw.items() if str(name).startswith(OWN_PREFIX)}
+        if not own:
+            return raw
+        rest = {name: value for name, value in raw.items() if name not in own}
+        gathered = {name.removeprefix(OWN_PREFIX): value for name, value in own.items()}
+        return {**rest, "model_parameters": {**rest.get("model_parameters", {}), **gathered}}
 
     def resolved(self, context: TrialContext) -> TrialConfig:
         """Returns the configuration with what `auto` stands for in a study."""
@@ -126,8 +118,8 @@ def parameter_kind(name: str) -> ParameterKind:
     return kinds.get(TrialConfig.model_fields[name].annotation, "text")
 
 
-TRIAL_PARAMETERS = tuple(TrialConfig.model_fields.keys() - {*OWN_PREFIXES.values(), "code"})
-"""The names that a study may fix or vary, beside those of the user's own functions."""
+TRIAL_PARAMETERS = tuple(name for name in TrialConfig.model_fields if name not in ("model_parameters", "code"))
+"""The names that a study may fix or vary, beside those of the user's own models."""
 
 
 def validation_metric_of(objective: str) -> str:

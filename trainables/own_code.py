@@ -1,4 +1,4 @@
-"""The user's own Python functions and pipeline files: how they are named, carried along as text, and imported.
+"""The user's own Python functions: how they are named, carried along as text, and imported.
 
 A file is never imported from where it lies: its text travels in a trial's configuration, and every process makes the
 module of that text. Another file of the same name, wherever it lies, is never looked at. Knows nothing of Keras.
@@ -25,7 +25,6 @@ MAX_BYTES = 256 * 1024
 
 _FILE = re.compile(r"(?P<file>[A-Za-z0-9_][A-Za-z0-9_.-]*\.py):(?P<function>[A-Za-z_]\w*)")
 _MODULE = re.compile(r"(?P<file>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<function>[A-Za-z_]\w*)")
-_PIPELINE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.(yaml|yml|json)")
 
 
 class SourceFile(BaseModel, frozen=True, extra="forbid"):
@@ -48,7 +47,7 @@ class SourceFile(BaseModel, frozen=True, extra="forbid"):
 
 
 class Reference(NamedTuple):
-    """`my_models.py:build` or `package.module:build`; of a pipeline's file the function is empty."""
+    """`my_models.py:build` or `package.module:build`."""
 
     file: str
     function: str
@@ -56,7 +55,7 @@ class Reference(NamedTuple):
     @property
     def is_file(self) -> bool:
         """Whether it lies beside the study file; else it is a module of an installed package."""
-        return not self.function or self.file.endswith(".py")
+        return self.file.endswith(".py")
 
 
 def find_reference(name: str) -> Reference | None:
@@ -65,18 +64,13 @@ def find_reference(name: str) -> Reference | None:
     return Reference(found["file"], found["function"]) if found else None
 
 
-def find_pipeline(name: str) -> Reference | None:
-    """Returns what a name refers to, None if it is neither a function nor a saved pipeline of the user's."""
-    return Reference(name, "") if _PIPELINE.fullmatch(name) else find_reference(name)
-
-
 def source_of(name: str, code: Mapping[str, SourceFile]) -> tuple[Reference, SourceFile]:
     """Returns the reference that a name is, and its file.
 
     Raises:
         OwnCodeError: the configuration does not carry it.
     """
-    reference = find_pipeline(name)
+    reference = find_reference(name)
     if reference is None or reference.file not in code:
         raise OwnCodeError(f"{name} must come with its code. Received: {', '.join(code) or 'none'}. Run the study anew")
     return reference, code[reference.file]

@@ -6,13 +6,14 @@ Its keyword-only arguments are its parameters: `*, depth: int = 3, act: Literal[
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trainables.errors import OwnCodeError, nearest
 
 Value = bool | int | float | str
 
+_POSITIONAL = ("image", "classes")
 _KINDS: Mapping[str, str] = {"int": "integer", "float": "number", "bool": "boolean", "str": "text"}
 
 
@@ -40,16 +41,13 @@ class OwnParameter:
         return "" if number else "a number"
 
 
-def own_parameters(
-    text: str, file: str, function: str, positional: Sequence[str] = ("image", "classes")
-) -> dict[str, OwnParameter]:
+def own_parameters(text: str, file: str, function: str) -> dict[str, OwnParameter]:
     """Returns the parameters of a function by name.
 
     Args:
         text: the file's content.
         file: its name, for messages.
         function: the function's name.
-        positional: what it is called with by position.
 
     Raises:
         OwnCodeError: the text is no Python, it has no such function, or an argument breaks the contract.
@@ -69,13 +67,12 @@ def own_parameters(
     arguments = node.args
     by_position = [*arguments.posonlyargs, *arguments.args]
     required = len(by_position) - len(arguments.defaults)
-    if arguments.vararg or arguments.kwarg or len(by_position) != len(positional) or required != len(positional):
-        wanted = ", ".join(positional) + ("" if not positional else ", ")
+    if arguments.vararg or arguments.kwarg or len(by_position) != len(_POSITIONAL) or required != len(_POSITIONAL):
         names = ", ".join(argument.arg for argument in by_position) or "none"
         raise OwnCodeError(
-            f"{place} must take {wanted}then keyword-only arguments after a *. Received: {names}"
+            f"{place} must take {', '.join(_POSITIONAL)}, then keyword-only arguments after a *. Received: {names}"
             f"{' and more by position' if arguments.vararg else ''}{' and any keyword' if arguments.kwarg else ''}. "
-            f"Write def {function}({', '.join((*positional, '*, depth: int = 3'))})"
+            f"Write def {function}({', '.join((*_POSITIONAL, '*, depth: int = 3'))})"
         )
     return {
         argument.arg: _parameter(place, argument, default)

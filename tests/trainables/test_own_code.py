@@ -8,7 +8,7 @@ import pytest
 
 from trainables.config import TrialConfig
 from trainables.errors import OwnCodeError
-from trainables.own_code import SourceFile, find_pipeline, find_reference, load_function
+from trainables.own_code import SourceFile, find_reference, load_function
 from trainables.own_signature import OwnParameter, own_parameters
 
 
@@ -98,10 +98,9 @@ def test_an_installed_module_must_have_the_content_it_had() -> None:
 @pytest.mark.parametrize("name", ["../my.py:build", "/etc/my.py:build", "a b.py:build", "my.py:", "my.py", "alexnet"])
 def test_what_is_no_name_beside_the_study_file_is_no_reference(name: str) -> None:
     assert find_reference(name) is None
-    assert find_pipeline("../x.yaml") is None
 
 
 def test_a_trials_configuration_gathers_parameters_of_the_users_and_gives_them_back() -> None:
-    config = TrialConfig.model_validate({"model": "my.py:build", "model.depth": 4, "preprocessing.strength": 0.5})
-    assert (config.model_parameters, config.preprocessing_parameters) == ({"depth": 4}, {"strength": 0.5})
+    config = TrialConfig.model_validate({"model": "my.py:build", "model.depth": 4})
+    assert config.model_parameters == {"depth": 4}
     assert TrialConfig.model_validate(config.model_dump()) == config

@@ -7,7 +7,7 @@ EXPORT/labels.json            class names in the order of the probabilities, and
 EXPORT/metrics.json           selection fold, sealed test split, configuration, versions
 EXPORT/confusion_matrix.png   of the test split
 EXPORT/study.yaml             the study that found it
-EXPORT/code/                  the files of the user's own that model or preprocessing are of
+EXPORT/code/                  the file of the user's own that built the model
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pathlib import Path
 from trainables.dataset.reader import Dataset
 from trainables.models import own_check
 from tune.errors import OwnCodeError
-from tune.study.own_files import own_names
+from tune.study.own_files import own_models
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles, read_spec
 
@@ -50,7 +50,7 @@ def check_own_models(
         OwnCodeError: one breaks its contract, dies or takes too long.
     """
     info = dataset.info
-    for name in own_names(spec.space, spec.fixed, "model"):
+    for name in own_models(spec.space, spec.fixed):
         say(f"trying {name}")
         values = {**spec.space.defaults(), "model": name}
         parameters = _check(

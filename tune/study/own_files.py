@@ -13,14 +13,11 @@ from typing import Any
 
 from search_spaces import CategoricalParameter, SearchSpace, Value
 from search_spaces.parameters import AnyParameter
-from trainables.config import OWN_PREFIXES
-from trainables.own_code import MAX_BYTES, Reference, SourceFile, find_pipeline, find_reference
+from trainables.config import OWN_PREFIX
+from trainables.own_code import MAX_BYTES, Reference, SourceFile, find_reference
 from trainables.own_signature import OwnParameter, own_parameters
 from tune.errors import OwnCodeError, nearest
 from tune.study.trial_parameters import LocatedError
-
-_FINDERS = {"model": find_reference, "preprocessing": find_pipeline}
-_POSITIONAL = {"model": ("image", "classes"), "preprocessing": ()}
 
 BUILTIN_MODELS_ONLY = ("dropout", "normalization", "image_size_px", "width", "stem", "batch_norm")
 """Parameters of a trial that a model of the user's own does not see."""
@@ -38,24 +35,19 @@ def with_code(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     given = raw.get("code")
     code = dict(given) if isinstance(given, Mapping) else {}
-    for parameter, finder in _FINDERS.items():
-        for name in _raw_names(raw, parameter):
-            reference = finder(name)
-            if reference is not None and reference.file not in code:
-                code[reference.file] = _read(reference, name, folder).model_dump()
+    for name in _raw_names(raw):
+        reference = find_reference(name)
+        if reference is not None and reference.file not in code:
+            code[reference.file] = _read(reference, name, folder).model_dump()
     return {**raw, "code": code} if code else dict(raw)
 
 
-def _raw_names(raw: Mapping[str, Any], parameter: str) -> Iterator[str]:
+def _raw_names(raw: Mapping[str, Any]) -> Iterator[str]:
     fixed, space = raw.get("fixed"), raw.get("space")
-    varied = space.get(parameter) if isinstance(space, Mapping) else None
+    varied = space.get("model") if isinstance(space, Mapping) else None
     choices = varied.get("choices") if isinstance(varied, Mapping) else None
-    for name in [
-        fixed.get(parameter) if isinstance(fixed, Mapping) else None,
-        *(choices if isinstance(choices, list) else []),
-    ]:
-        if isinstance(name, str):
-            yield name
+    names = [fixed.get("model")] if isinstance(fixed, Mapping) else []
+    yield from (name for name in [*names, *(choices if isinstance(choices, list) else [])] if isinstance(name, str))
 
 
 def _read(reference: Reference, name: str, folder: Path) -> SourceFile:
@@ -92,22 +84,22 @@ def _module_file(name: str) -> Path | None:
     return Path(found.origin) if found and found.origin and found.origin.endswith(".py") else None
 
 
-def names_in(space: SearchSpace, fixed: Mapping[str, Value], parameter: str) -> list[str]:
-    """Returns what a study may choose for `model` or `preprocessing`, without the default of a trial."""
-    varied = space.parameters.get(parameter)
-    names = varied.choices if isinstance(varied, CategoricalParameter) else [fixed.get(parameter)]
+def model_names(space: SearchSpace, fixed: Mapping[str, Value]) -> list[str]:
+    """Returns the models that a study names; none where it leaves that to the default."""
+    varied = space.parameters.get("model")
+    names = varied.choices if isinstance(varied, CategoricalParameter) else [fixed.get("model")]
     return [name for name in names if isinstance(name, str)]
 
 
-def own_names(space: SearchSpace, fixed: Mapping[str, Value], parameter: str) -> list[str]:
+def own_models(space: SearchSpace, fixed: Mapping[str, Value]) -> list[str]:
     """Returns those among them that are the user's own."""
-    return [name for name in names_in(space, fixed, parameter) if _FINDERS[parameter](name)]
+    return [name for name in model_names(space, fixed) if find_reference(name)]
 
 
-def code_of(names: Mapping[str, Any], code: Mapping[str, SourceFile]) -> dict[str, SourceFile]:
-    """Returns the files that one trial needs, by its `model` and `preprocessing`."""
-    references = [finder(str(names.get(parameter, ""))) for parameter, finder in _FINDERS.items()]
-    return {one.file: code[one.file] for one in references if one is not None and one.file in code}
+def code_of(model: object, code: Mapping[str, SourceFile]) -> dict[str, SourceFile]:
+    """Returns the file that a trial of this model needs, by its name; nothing for emotune's own models."""
+    reference = find_reference(str(model))
+    return {reference.file: code[reference.file]} if reference is not None and reference.file in code else {}
 
 
 def changed_files(old: Mapping[str, SourceFile], new: Mapping[str, SourceFile]) -> list[str]:
@@ -138,8 +130,8 @@ def check_own(space: SearchSpace, fixed: Mapping[str, Value], code: Mapping[str,
     Raises:
         LocatedError: a rule is broken.
     """
-    models = names_in(space, fixed, "model")
-    if models and models == own_names(space, fixed, "model"):
+    models, own = model_names(space, fixed), own_models(space, fixed)
+    if own and models == own:
         for name in BUILTIN_MODELS_ONLY:
             section = "fixed" if name in fixed else "space"
             if name in fixed or name in space.parameters:
@@ -148,44 +140,38 @@ def check_own(space: SearchSpace, fixed: Mapping[str, Value], code: Mapping[str,
                     f"{section}.{name} counts for emotune's own models only. Received: {', '.join(models)}. Give its "
                     f"function a keyword-only argument and name it model.{name}, or remove it",
                 )
-    known = {prefix: _known(space, fixed, code, prefix.rstrip(".")) for prefix in OWN_PREFIXES}
+    known = {name: _parameters_of(name, code) for name in own}
     for section, names in (("fixed", fixed), ("space", space.parameters)):
         for name in names:
-            prefix = next((prefix for prefix in OWN_PREFIXES if name.startswith(prefix)), None)
-            if prefix is None:
+            if not name.startswith(OWN_PREFIX):
                 continue
-            found = {own: parameters[name] for own, parameters in known[prefix].items() if name in parameters}
-            if not found:
-                every = {one for parameters in known[prefix].values() for one in parameters}
-                whose = " or ".join(known[prefix]) or f"a {prefix.rstrip('.')} of your own, and the study has none"
+            owners = {model: parameters[name] for model, parameters in known.items() if name in parameters}
+            if not owners:
+                every = {one for parameters in known.values() for one in parameters}
+                whose = " or ".join(known) or "a model of your own, and the study has none"
                 hint = nearest(name, every) if every else " Remove it"
                 raise LocatedError((section, name), f"{section}.{name} is no parameter of {whose}.{hint}")
             if section == "fixed":
-                _check_value(("fixed", name), fixed[name], found)
+                _check_value(("fixed", name), fixed[name], owners)
             else:
-                _check_parameter(name, space.parameters[name], found)
+                _check_parameter(name, space.parameters[name], owners)
 
 
-def _known(
-    space: SearchSpace, fixed: Mapping[str, Value], code: Mapping[str, SourceFile], parameter: str
-) -> dict[str, dict[str, OwnParameter]]:
-    found: dict[str, dict[str, OwnParameter]] = {}
-    for name in own_names(space, fixed, parameter):
-        reference = _FINDERS[parameter](name)
-        if reference is None or reference.file not in code:
-            raise LocatedError(("code",), f"code must hold {name.partition(':')[0]}. Received: {', '.join(code)}")
-        if reference.function:
-            text = code[reference.file].text
-            try:
-                own = own_parameters(text, reference.file, reference.function, _POSITIONAL[parameter])
-            except OwnCodeError as error:
-                raise LocatedError(("code",), str(error)) from None
-            found[name] = {f"{parameter}.{one}": value for one, value in own.items()}
-    return found
+def _parameters_of(name: str, code: Mapping[str, SourceFile]) -> dict[str, OwnParameter]:
+    reference = find_reference(name)
+    if reference is None or reference.file not in code:
+        raise LocatedError(
+            ("code",), f"code must hold {name.partition(':')[0]}. Received: {', '.join(code) or 'none'}. Remove code"
+        )
+    try:
+        own = own_parameters(code[reference.file].text, reference.file, reference.function)
+    except OwnCodeError as error:
+        raise LocatedError(("code",), str(error)) from None
+    return {OWN_PREFIX + one: value for one, value in own.items()}
 
 
 def _check_parameter(name: str, parameter: AnyParameter, owners: Mapping[str, OwnParameter]) -> None:
-    wanted = parameter.conditions().get(name.partition(".")[0])
+    wanted = parameter.conditions().get("model")
     owners = {own: known for own, known in owners.items() if wanted is None or own in wanted} or owners
     for own, known in owners.items():
         fits = {"integer": ("int", "categorical"), "number": ("float", "int", "categorical")}

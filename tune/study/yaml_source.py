@@ -205,7 +205,7 @@ def _with_own_names(keys: Sequence[str]) -> list[str]:
     """Returns keys in which the name of a parameter of the user's own is one: `space.model.depth.high`."""
     keys = list(keys)
     of_itself = {"type", "choices", "default", "when"}
-    if keys[0] in ("fixed", "space") and keys[1:2] in (["model"], ["preprocessing"]) and not of_itself & {*keys[2:3]}:
+    if keys[0] in ("fixed", "space") and keys[1:2] == ["model"] and keys[2:] and keys[2] not in of_itself:
         return [keys[0], ".".join(keys[1:3]), *keys[3:]]
     return keys
 
