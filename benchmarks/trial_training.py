@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 def open_training(
-    training: Training, data: Path | str, parameters: Mapping[str, Any], *, trial: int = 0, **context: Any
+    training: Training,
+    data: Path | str,
+    parameters: Mapping[str, Any],
+    *,
+    trial: int = 0,
+    micro_batches: int = 1,
+    **context: Any,
 ) -> Training:
     """Opens a data set for a fresh training and begins a trial on it.
 
@@ -22,6 +28,7 @@ def open_training(
         data: The data set's folder.
         parameters: Of the trial, as in `TrialConfig`; what is missing has its default.
         trial: Its number, a part of its seeds.
+        micro_batches: Into how many each batch is cut.
         context: What differs from one core, seed 0, one epoch, no rungs, and a tenth of the pool to select on.
     """
     from trainables.config import TrialConfig, TrialContext
@@ -37,5 +44,6 @@ def open_training(
         **context,
     }
     training._open(TrialContext.model_validate(given))
-    training._start({"trial": trial, "parameters": TrialConfig.model_validate(dict(parameters)).model_dump()})
+    config = TrialConfig.model_validate(dict(parameters))
+    training._start({"trial": trial, "parameters": config.model_dump(), "micro_batches": micro_batches})
     return training

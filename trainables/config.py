@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+
+from trainables.errors import nearest
+from trainables.own_code import SourceFile, find_reference
 
 OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "nadam", "lion"]
 ModelName = Literal["alexnet", "resnet_small", "vgg_small"]
 MethodName = Literal["none", "shifts", "crop", "noise", "equalize", "augment", "face"]
+
+
+def _check_model(name: str) -> str:
+    names = get_args(ModelName)
+    if name in names or find_reference(name):
+        return name
+    raise ValueError(f"must be a name, or a function of your own, as in my_models.py:build.{nearest(name, names)}")
+
+
+OWN_PREFIX = "model."
+"""With which studies name the parameters of a model of the user's own."""
 
 
 class TrialConfig(BaseModel, frozen=True, extra="forbid"):
@@ -58,7 +73,7 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     mirror: bool = Field(False, description="the mean over image and mirror, where training mirrors images too")
 
     # model
-    model: ModelName = "alexnet"
+    model: Annotated[str, AfterValidator(_check_model)] = "alexnet"
     stem: Literal["published", "fine"] = Field(
         "published", description="alexnet below 128 px: 7x7 stride 2, or 3x3 stride 1"
     )
@@ -69,6 +84,25 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
         "float32", description="of the layers' arithmetic; auto is what the study has found faster"
     )
     batch_norm: bool = Field(False, description="alexnet: batch normalisation, not local response normalisation")
+
+    # models of the user's own
+    model_parameters: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr] = Field(
+        {}, description="`model.depth` is `depth` here"
+    )
+    code: dict[str, SourceFile] = Field({}, description="the file that model names")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_own(cls, raw: Any) -> Any:
+        """Gathers `model.depth` and its like in their field."""
+        if not isinstance(raw, Mapping):
+            return raw
+        own = {name: value for name, value in raw.items() if str(name).startswith(OWN_PREFIX)}
+        if not own:
+            return raw
+        rest = {name: value for name, value in raw.items() if name not in own}
+        gathered = {name.removeprefix(OWN_PREFIX): value for name, value in own.items()}
+        return {**rest, "model_parameters": {**rest.get("model_parameters", {}), **gathered}}
 
     def resolved(self, context: TrialContext) -> TrialConfig:
         """Returns the configuration with what `auto` stands for in a study."""
@@ -82,6 +116,10 @@ def parameter_kind(name: str) -> ParameterKind:
     """Returns what a parameter of `TrialConfig` holds."""
     kinds: dict[object, ParameterKind] = {int: "integer", float: "number", bool: "boolean"}
     return kinds.get(TrialConfig.model_fields[name].annotation, "text")
+
+
+TRIAL_PARAMETERS = tuple(name for name in TrialConfig.model_fields if name not in ("model_parameters", "code"))
+"""The names that a study may fix or vary, beside those of the user's own models."""
 
 
 def validation_metric_of(objective: str) -> str:

@@ -27,6 +27,10 @@ class PreprocessingError(EmotuneError):
     """An unknown preprocessing method, or a strength outside its range."""
 
 
+class OwnCodeError(EmotuneError):
+    """A model of the user's own cannot be imported, or breaks its contract."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns ` Did you mean 'x'? Known: ...` for an unknown name, to end an error message."""
     names = sorted(known)

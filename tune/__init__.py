@@ -26,12 +26,13 @@ if TYPE_CHECKING:
         verify_data,
     )
     from tune.api.exports import load_export, predict
-    from tune.api.runs import Interrupted, check_study, resume, run
+    from tune.api.runs import ImageSpec, Interrupted, check_study, resume, run
     from tune.api.studies import Study, list_studies, load_study
     from tune.errors import EmotuneError
 
 __all__ = [
     "EmotuneError",
+    "ImageSpec",
     "Interrupted",
     "Study",
     "check_study",
@@ -56,7 +57,7 @@ _MODULES = {
     "tune.api.data": "contact_sheet describe_data draw_faces fetch_data import_data inspect_source load_data "
     "preview verify_data",
     "tune.api.exports": "load_export predict",
-    "tune.api.runs": "Interrupted check_study resume run",
+    "tune.api.runs": "ImageSpec Interrupted check_study resume run",
     "tune.api.studies": "Study list_studies load_study",
     "tune.errors": "EmotuneError",
 }

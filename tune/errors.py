@@ -5,6 +5,7 @@ EmotuneError                 exit code 2
 │   └── SourceError          what is to be imported cannot be read or trusted
 ├── PlaceError               a bucket cannot be reached or is misnamed               (trainables)
 ├── PreprocessingError       an unknown method or a strength out of range           (trainables)
+├── OwnCodeError             a model of the user's own breaks its contract           (trainables)
 ├── StudyFileError           a study file or search space breaks a rule
 ├── StudyError               a study on disk is missing, damaged or not the one meant
 │   └── ClusterError         a Ray cluster cannot be reached, or is unfit for the study
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import shlex
 
-from trainables.errors import DatasetError, EmotuneError, PlaceError, PreprocessingError, nearest
+from trainables.errors import DatasetError, EmotuneError, OwnCodeError, PlaceError, PreprocessingError, nearest
 
 __all__ = [
     "ClusterError",
@@ -30,6 +31,7 @@ __all__ = [
     "ExportError",
     "ImageError",
     "JobError",
+    "OwnCodeError",
     "PlaceError",
     "PreprocessingError",
     "SourceError",

@@ -166,6 +166,14 @@ class _Dumper(yaml.SafeDumper):
         return _tag(value) if kind is yaml.ScalarNode and implicit[0] and tag == _STR else tag
 
 
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Writes several lines, as of a file of code, as they are."""
+    return dumper.represent_scalar(_STR, text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def parse(text: str, loader: type[Yaml11Loader] = Yaml12Loader) -> Any:
     """Returns the value of a YAML document.
 

@@ -16,6 +16,7 @@ from trainables.config import TrialConfig
 from trainables.dataset.reader import Dataset, Pixels
 from trainables.models.builtin import MODELS
 from trainables.models.optimizers import build_optimizer
+from trainables.models.own_model import build_own_model
 from trainables.models.precision import layer_precision
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def new_model(dataset: Dataset, config: TrialConfig) -> keras.Model:
     """Returns the configuration's model for the data set, not compiled."""
     info = dataset.info
     with layer_precision(config.precision):
-        return MODELS[config.model].build(
+        build = MODELS[config.model].build if config.model in MODELS else build_own_model
+        return build(
             height_px=info.height_px,
             width_px=info.width_px,
             channels=info.channels,
@@ -141,3 +143,7 @@ def reseed_dropout(model: keras.Model, seed: tuple[int, ...]) -> None:
         generator = getattr(layer, "seed_generator", None)
         if generator is not None:
             generator.state.assign(np.array([combine_seeds((*seed, index)), 0], dtype=str(generator.state.dtype)))
+            continue
+        inner = [v for v in layer.non_trainable_variables if v.name == "seed_generator_state"]  # of a layer of layers
+        for place, state in enumerate(inner):
+            state.assign(np.array([combine_seeds((*seed, index, place)), 0], dtype=str(state.dtype)))

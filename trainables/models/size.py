@@ -7,7 +7,10 @@ from trainables.models.builtin import MODELS
 from trainables.models.optimizers import OPTIMIZERS
 
 
-def checkpoint_mib(config: TrialConfig, channels: int, classes: int) -> float:
-    """Returns about how large a checkpoint is: weights, their average and the optimizer's values, 4 bytes each."""
+def checkpoint_mib(config: TrialConfig, channels: int, classes: int) -> float | None:
+    """Returns about how large a checkpoint is: weights, their average and the optimizer's values, 4 bytes each; None
+    for a model of the user's own."""
+    if config.model not in MODELS:
+        return None
     copies = 1 + (config.weight_average > 0) + OPTIMIZERS[config.optimizer].slots
     return MODELS[config.model].parameters(config, channels, classes) * 4 * copies / 2**20

@@ -84,7 +84,7 @@ class WeightAverage:
         """Takes up an average that `read_average` read, after so many steps."""
         from keras import ops
 
-        self._average = [ops.convert_to_tensor(saved[variable.path]) for variable in self._variables]
+        self._average = [ops.convert_to_tensor(value) for value in _values_of(self._variables, saved)]
         self.steps, self._pending = steps, 0
 
 
@@ -100,8 +100,21 @@ def load_average(model: keras.Model, path: Path) -> None:
     Raises:
         KeyError: The file is of another model.
     """
-    saved, variables = read_average(path), _averaged_variables(model)
-    _assign(variables, [saved[variable.path] for variable in variables])
+    variables = _averaged_variables(model)
+    _assign(variables, _values_of(variables, read_average(path)))
+
+
+def _values_of(variables: list[Any], saved: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """Returns the saved value of each variable, by its path; in the order of the file where paths are others.
+
+    Layers inside a layer of the user's own are numbered by Keras (3.15) anew in every process: `gate/dense_4/kernel`.
+    """
+    if not all(variable.path in saved for variable in variables):
+        values = list(saved.values())
+        if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
+            raise KeyError("it is of another model")
+        return values
+    return [saved[variable.path] for variable in variables]
 
 
 def _array(value: Any) -> Any:

@@ -20,7 +20,7 @@ from trainables.config import TrialConfig, TrialContext, validation_metric_of
 from trainables.dataset.folds import limit_rows, trial_rows
 from trainables.dataset.node_cache import open_data
 from trainables.dataset.reader import Pixels, Rows
-from trainables.errors import PlaceError
+from trainables.errors import OwnCodeError, PlaceError
 from trainables.local_copies import local_folder
 from trainables.models.compiled import (
     Floats,
@@ -35,7 +35,7 @@ from trainables.models.compiled import (
 )
 from trainables.models.optimizers import PlateauState, learning_rate_at, restore_optimizer, warmup_share
 from trainables.models.weight_average import WeightAverage, read_average
-from trainables.training.fault_kinds import TrialFault, classify_error
+from trainables.training.fault_kinds import TrialFault, classify_error, unbuildable
 from trainables.training.metrics import evaluate
 from trainables.training.process import prepare_process, process_memory_mib
 from trainables.training.targets import Targets
@@ -94,9 +94,16 @@ class TrialTraining:
         self._targets = Targets(self._config, self._dataset.labels[self._fit], n_classes)
         keras.utils.set_random_seed(combine_seeds((self._context.seed, self._trial, _WEIGHTS_STREAM)))
         self._micro_batches = int(config.get("micro_batches", 1))
-        self._model = self._new_model()
+        self._model = self._buildable_model()
         self._average = self._new_average()
         self._unreadable = self._resume(config.get("resume_from") or [])
+
+    def _buildable_model(self) -> keras.Model:
+        """Returns a fresh model; a combination of parameters that gives none is the trial's fault, not the study's."""
+        try:
+            return self._new_model()
+        except (ValueError, OwnCodeError) as error:
+            raise TrialFault("infeasible", unbuildable(error)) from None
 
     def _new_model(self) -> keras.Model:
         return compiled_model(self._dataset, self._config, self._micro_batches)

@@ -27,6 +27,7 @@ FaultKind = Literal[
     "storage",
     "disk_full",
     "replaced",
+    "infeasible",
 ]
 """How a trial can be held up:
 
@@ -41,6 +42,7 @@ checkpoint    a checkpoint could not be read; the one before it was taken
 storage       the study's storage refused a checkpoint for longer than a minute
 disk_full     no space is left where checkpoints go
 replaced      its process had grown past the limit and made room for a fresh one
+infeasible    its parameters give no model, as where a pool is larger than what is left of the image
 """
 
 
@@ -74,6 +76,13 @@ def classify_error(error: BaseException) -> TrialFault:
     if isinstance(error, MemoryError | exhausted) or "RESOURCE_EXHAUSTED" in str(error):
         return TrialFault("model_memory", message)
     return TrialFault("exception", message)
+
+
+def unbuildable(error: Exception) -> str:
+    """Returns why no model could be built, in one line: what Keras says, and of which shape."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    shape = next((line for line in lines[1:] if "shape" in line.lower()), "")
+    return f"no model can be built: {lines[0]} {shape}".strip()[:300]
 
 
 def retry_save(save: Callable[[], T]) -> T:

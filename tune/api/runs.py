@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.home_folder import expand_home
+from trainables.models.own_model import ImageSpec as ImageSpec  # what a model of the user's own is given
 from tune.api.studies import Study, data_place, load_study, with_data
 from tune.errors import StudyError
 from tune.study.spec import StudySpec, load_spec
@@ -51,6 +52,7 @@ def run(
     overrides: Mapping[str, Any] | Sequence[str] | None = None,
     events: EventsTarget | None = None,
     calibrate: bool = True,
+    accept_code_change: bool = False,
 ) -> Study:
     """Runs a study: searches, stops the losers early, exports the best model. Continues a study of that name.
 
@@ -65,6 +67,7 @@ def run(
         overrides: other keys: `{"asha.max_epochs": 8}`, or `["asha.max_epochs=8"]` as `--set` takes them.
         events: a file for a JSON line per event, or a function that is called with each event as a dict.
         calibrate: measure an epoch's time first.
+        accept_code_change: go on where a file of your own (`my_models.py`) is not as it was.
 
     Returns:
         The study, finished or ended by a budget (`ended_by`).
@@ -73,13 +76,21 @@ def run(
         EmotuneError: the study file breaks a rule, there is no data set, no trial can be placed, every trial failed.
         Interrupted: a KeyboardInterrupt, after running trials have saved what they had; the study can be resumed.
     """
-    from tune.session.create_or_resume import open_or_create
+    from tune.session.create_or_resume import check_folder, locate_study, open_or_create
+    from tune.session.own_models import check_own_models, has_tried
     from tune.session.study_data import prepare_data
 
     with _only_one():
         spec = _spec(study, data, trials, time, max_cost, overrides)
         dataset = prepare_data(spec, _say)
-        return _run(open_or_create(spec, dataset.info.fingerprint), dataset, calibrate, events)
+        fingerprint = dataset.info.fingerprint
+        if spec.code:
+            there = locate_study(spec)
+            check_folder(there, fingerprint, accept_code_change=accept_code_change)
+            if not has_tried(there, spec):
+                check_own_models(spec, dataset, _say)
+        files = open_or_create(spec, fingerprint, accept_code_change=accept_code_change)
+        return _run(files, dataset, calibrate, events)
 
 
 def resume(
@@ -91,6 +102,7 @@ def resume(
     time: str | float | None = None,
     events: EventsTarget | None = None,
     calibrate: bool = False,
+    accept_code_change: bool = False,
 ) -> Study:
     """Goes on with a study that was interrupted, or extends one that has ended.
 
@@ -102,12 +114,14 @@ def resume(
         time: extend it to this wall time of search, counted from its beginning.
         events: as in `run`.
         calibrate: measure an epoch's time first.
+        accept_code_change: go on where a file of your own (`my_models.py`) is not as it was.
 
     Raises:
         EmotuneError: there is no such study, its data set is another, a value is out of range or used up already.
         Interrupted: as in `run`.
     """
     from tune.session.create_or_resume import reopen
+    from tune.session.own_models import check_own_models, has_tried
     from tune.session.study_data import prepare_data
 
     with _only_one():
@@ -115,7 +129,14 @@ def resume(
         files = found.files if data is None else with_data(found.files, data)
         dataset = prepare_data(files.spec, _say)
         time_s = None if time is None else str(time)
-        files = reopen(files, dataset.info.fingerprint, trials=trials, time=time_s)
+        files = reopen(
+            files,
+            dataset.info.fingerprint,
+            trials=trials,
+            time=time_s,
+            accept_code_change=accept_code_change,
+            before_written=lambda spec: None if has_tried(files, spec) else check_own_models(spec, dataset, _say),
+        )
         return _run(files, dataset, calibrate, events)
 
 
@@ -137,11 +158,13 @@ def check_study(
         EmotuneError: something is wrong.
     """
     from tune.session.create_or_resume import check_folder, locate_study
+    from tune.session.own_models import check_own_models
     from tune.session.study_data import prepare_data
 
     spec = _spec(study, data, trials, time, max_cost, overrides)
     dataset = prepare_data(spec, _say, only_check=True)
     check_folder(locate_study(spec), dataset.info.fingerprint)
+    check_own_models(spec, dataset, _say)
     return spec
 
 

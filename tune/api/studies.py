@@ -187,7 +187,7 @@ class Study:
             PlaceError: the bucket cannot be reached.
         """
         try:
-            complete = self.spec.space.complete(self.spec.coerce_values(values))
+            complete = self.spec.complete(self.spec.coerce_values(values))
         except ValueError as error:
             raise StudyError(f"{error}. The space is in the study's file: {self.files.study_file}") from None
         self.spec.trial_config(complete)

@@ -37,6 +37,7 @@ Events = Annotated[
     Path | None,
     typer.Option(help="Append a JSON line per event to this file, for CI systems; - is standard output."),
 ]
+AcceptCodeChange = Annotated[bool, typer.Option("--accept-code-change", help="Go on though a file of yours differs.")]
 Storage = Annotated[str, typer.Option(help="Folder or bucket of all studies.", show_default=True)]
 MovedData = Annotated[
     str | None, typer.Option("--data", help="Where the study's data set lies now, if it was moved.", show_default=False)
@@ -76,8 +77,10 @@ def run(
     events: Events = None,
     check: Annotated[bool, typer.Option("--check", help="Only check the study file and its data.")] = False,
     calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = True,
+    accept_code_change: AcceptCodeChange = False,
 ) -> None:
     """Run a study: search, stop the losers early, export the best model. Continues a study of that name."""
+    how: dict[str, Any] = {"calibrate": calibrate, "accept_code_change": accept_code_change}
     changes: dict[str, Any] = {"data": data, "trials": trials, "time": time, "max_cost": max_cost}
     if check:
         from tune.cli.text import checked_lines
@@ -86,7 +89,7 @@ def run(
         typer.echo(checked_lines(study_file, spec))
         return
     with _interruption_told():
-        study = tune.run(study_file, overrides=overrides, events=events, calibrate=calibrate, **changes)
+        study = tune.run(study_file, overrides=overrides, events=events, **how, **changes)
     _tell_end(study)
 
 
@@ -99,12 +102,12 @@ def resume(
     events: Events = None,
     calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = False,
     data: MovedData = None,
+    accept_code_change: AcceptCodeChange = False,
 ) -> None:
     """Go on with a study that was interrupted, or extend one that has ended."""
+    how: dict[str, Any] = {"calibrate": calibrate, "accept_code_change": accept_code_change, "events": events}
     with _interruption_told():
-        resumed = tune.resume(
-            study, storage=storage, data=data, trials=trials, time=time, events=events, calibrate=calibrate
-        )
+        resumed = tune.resume(study, storage=storage, data=data, trials=trials, time=time, **how)
     _tell_end(resumed)
 
 

@@ -7,6 +7,7 @@ EXPORT/labels.json            class names in the order of the probabilities, and
 EXPORT/metrics.json           selection fold, sealed test split, configuration, versions
 EXPORT/confusion_matrix.png   of the test split
 EXPORT/study.yaml             the study that found it
+EXPORT/code/                  the file of the user's own that built the model
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from trainables.places import Place
 from trainables.training.metrics import evaluate, wilson_interval
 from tune.errors import ExportError
 from tune.export.checkpoints import Member, load_checkpoints, logits_of, release_members
+from tune.export.code import CODE_FOLDER, write_code
 from tune.export.destination import atomic_export, check_destination
 from tune.export.graph import write_models
 
@@ -38,7 +40,15 @@ PREPROCESSING_FILE, LABELS_FILE, METRICS_FILE = "preprocessing.json", "labels.js
 EXPORT_FILES = (LABELS_FILE, MODEL_FILE)
 """By which an export is known."""
 CONFUSION_FILE, STUDY_FILE = "confusion_matrix.png", "study.yaml"
-EXPORT_PARTS = (*EXPORT_FILES, SAVED_MODEL_FOLDER, PREPROCESSING_FILE, METRICS_FILE, CONFUSION_FILE, STUDY_FILE)
+EXPORT_PARTS = (
+    *EXPORT_FILES,
+    SAVED_MODEL_FOLDER,
+    PREPROCESSING_FILE,
+    METRICS_FILE,
+    CONFUSION_FILE,
+    STUDY_FILE,
+    CODE_FOLDER,
+)
 
 _SPARE_BYTES = 16 * 2**20
 _VERSIONS = ("emotune", "keras", "tensorflow", "albumentations", "numpy", "opencv-python-headless")
@@ -104,7 +114,7 @@ def export_checkpoint(
     parameters = sum(int(member.model.count_params()) for member in members)
     needed_bytes = 8 * parameters + _SPARE_BYTES
     with atomic_export(destination, needed_bytes, known_by=LABELS_FILE, parts=EXPORT_PARTS) as folder:
-        note = _write_description(folder, dataset, config)
+        note = _write_description(folder, dataset, config, write_code(members, folder))
         _write_json(
             folder / METRICS_FILE,
             {
@@ -115,7 +125,7 @@ def export_checkpoint(
                 "selection": dict(selection),
                 "confirmation": confirmation,
                 "test": sealed,
-                "config": config.model_dump(),
+                "config": config.model_dump(exclude={"code"}),
                 "parameters": parameters,
                 "input": note or "images as they are",
                 "dataset": {"name": dataset.info.name, "fingerprint": dataset.info.fingerprint},
@@ -174,7 +184,7 @@ def _scores(logits: Floats, dataset: Dataset) -> dict[str, Any]:
     return {**scores(np.ones(len(rows), bool)), "untwinned": scores(alone) if alone.any() else None}
 
 
-def _write_description(folder: Path, dataset: Dataset, config: TrialConfig) -> str:
+def _write_description(folder: Path, dataset: Dataset, config: TrialConfig, own_layers: str | None) -> str:
     """Writes labels.json and preprocessing.json; returns what has to be done to an image before the model."""
     import albumentations as A
 
@@ -200,6 +210,7 @@ def _write_description(folder: Path, dataset: Dataset, config: TrialConfig) -> s
         "needs_faces": find_method(config.preprocessing).needs_faces,
         "expects_preprocessed_images": pipeline is not None,
         "input": note or "images as they are",
+        "own_layers": own_layers,
     }
     _write_json(folder / LABELS_FILE, labels)
     return note

@@ -17,9 +17,10 @@ import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 
 from trainables.dataset.reader import Pixels
-from trainables.errors import DatasetError
+from trainables.errors import DatasetError, EmotuneError
 from tune.errors import ExportError, ImageError
 from tune.export.arrays import ImageLike, images_in
+from tune.export.code import import_layers
 from tune.export.export import LABELS_FILE, MODEL_FILE, PREPROCESSING_FILE
 from tune.export.graph import pixel_part
 from tune.export.import_tensorflow import import_tensorflow
@@ -53,6 +54,7 @@ class _Labels(BaseModel, frozen=True, extra="ignore"):
     width_px: int
     channels: int
     needs_faces: bool
+    own_layers: str | None = None
 
 
 class Predictor:
@@ -154,7 +156,11 @@ def load_export(directory: Path) -> Predictor:
         name = PREPROCESSING_FILE
         pipeline = A.from_dict(json.loads((directory / PREPROCESSING_FILE).read_text(encoding="utf-8")))
         name = MODEL_FILE
+        if labels.own_layers:
+            import_layers(labels.own_layers, directory)
         model = keras.saving.load_model(directory / MODEL_FILE, compile=False)
+    except EmotuneError:
+        raise
     except Exception as error:  # Keras and Albumentations raise whatever their readers raise
         raise ExportError(
             f"{directory / name} is damaged: {_first_line(error)} Export the checkpoint again."

@@ -8,7 +8,7 @@ from trainables.places import is_bucket
 from tune.errors import ClusterError
 from tune.nodes.capacity import ClusterCapacity
 from tune.nodes.inspection import inspect_nodes, inspect_this_node, own_node
-from tune.nodes.problems import Needs, find_problems
+from tune.nodes.problems import DISK_MIB, Needs, find_problems
 from tune.study.studies import StudyFiles
 
 
@@ -35,7 +35,8 @@ def check_nodes(study: StudyFiles, dataset: Dataset, capacity: ClusterCapacity) 
         fingerprint=info.fingerprint,
         gpus_per_trial=spec.resources.gpus_per_trial,
         count_gpus_only=not spec.resources.check_gpus,
-        checkpoint_mib=checkpoint_mib(spec.trial_config(spec.space.defaults()), info.channels, len(info.classes)),
+        checkpoint_mib=checkpoint_mib(spec.trial_config(spec.space.defaults()), info.channels, len(info.classes))
+        or DISK_MIB,
     )
     alone = len(capacity.nodes) == 1 and own_node()
     found = find_problems([inspect_this_node(storage, data)] if alone else inspect_nodes(storage, data), needs)

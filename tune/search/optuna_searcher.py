@@ -14,11 +14,12 @@ from optuna.trial import TrialState as OptunaState
 from search_spaces import Value
 from trainables.errors import PlaceError
 from tune.errors import StudyError
-from tune.search.optuna_study import frozen_trial, optuna_state
+from tune.search.feasible_trials import feasible_values
+from tune.search.optuna_study import frozen_trial, make_sampler, optuna_state
 from tune.search.trial_queue import NewTrial, TrialQueue
 from tune.study.journal import Journal
 from tune.study.requests import Request, waiting_requests
-from tune.study.spec import MOST_COUNTED, StudySpec
+from tune.study.spec import StudySpec
 from tune.study.trial_record import ENDED, TrialRecord, TrialState
 
 _LOOK_S, _LOOK_IN_BUCKET_S = 1.0, 15.0
@@ -39,10 +40,11 @@ class OptunaSearcher(TrialQueue):
         self._optuna_trials: dict[int, optuna.trial.Trial] = {}
         self._looked = -math.inf
         self._most_trials = spec.most_trials
-        self._every = spec.space.configurations(MOST_COUNTED) or []
+        self._every = spec.every_configuration() or []
         self._tried: dict[str, int] = {}
         for trial in sorted(records, key=lambda trial: trial.number):
             self._tried.setdefault(spec.space.key(spec.coerce_values(trial.values)), trial.number)
+        self._sampler = make_sampler(spec, len(records))
         self._reported = {trial.number: set(trial.epochs) for trial in records}
         if not records:
             study.enqueue_trial(spec.space.optuna_params(spec.space.defaults()))
@@ -57,6 +59,8 @@ class OptunaSearcher(TrialQueue):
         untried: dict[str, Value] | None = None
         for attempt in range(_REPEATS + 1):
             request, wanted = next(iter(state.enqueued.items()), ("", untried))
+            if wanted is None and self._spec.constraints and state.trials:
+                wanted = feasible_values(self._study, self._sampler, self._spec)
             if wanted and state.trials:  # trial 0 is the default
                 self._study.enqueue_trial(space.optuna_params(wanted))
             else:
@@ -102,7 +106,7 @@ class OptunaSearcher(TrialQueue):
     def _take(self, request: Request) -> None:
         try:  # anybody may write such a file; what the journal takes comes back with every session
             if request.kind == "enqueue":
-                values = self._spec.space.complete(request.fields["values"])
+                values = self._spec.complete(request.fields["values"])
                 self._spec.trial_config(values)
                 self._journal.append("enqueued", values=values, request=request.path)
                 return

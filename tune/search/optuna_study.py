@@ -210,9 +210,9 @@ def frozen_trial(record: TrialRecord, spec: StudySpec, repeat: bool = False) -> 
 def optuna_state(record: TrialRecord, state: TrialState) -> OptunaState:
     """Returns what Optuna is to know of a trial's state.
 
-    A trial that did not fit in memory is PRUNED without a value: TPE ranks it below every other, and keeps away from
-    its like. FAIL would teach it nothing.
+    A trial that did not fit in memory, or whose parameters give no model, is PRUNED without a value: TPE ranks it below
+    every other, and keeps away from its like. FAIL would teach it nothing.
     """
-    if state == "failed" and record.faults and record.faults[-1].kind == "model_memory":
+    if state == "failed" and record.faults and record.faults[-1].kind in ("model_memory", "infeasible"):
         return OptunaState.PRUNED
     return _STATES.get(state, OptunaState.RUNNING)

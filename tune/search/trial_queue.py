@@ -27,7 +27,7 @@ RETRY_PAUSES_S: Mapping[FaultKind, float] = {"storage": 30.0, "host_memory": 5.0
 
 ALWAYS_RETRIED: frozenset[FaultKind] = frozenset({"preempted", "replaced", "disk_full"})
 """Not the trial's doing. A full disk ends the session, and the trial goes on with the next."""
-NEVER_RETRIED: frozenset[FaultKind] = frozenset({"not_finite", "checkpoint"})
+NEVER_RETRIED: frozenset[FaultKind] = frozenset({"not_finite", "checkpoint", "infeasible"})
 """What would only happen again, or did not hold the trial up. How often for every other kind: `faults:` in the file."""
 
 MICRO_BATCHES = (4, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from search_spaces import WRITTEN
+from trainables.own_code import SourceFile
 from trainables.places import Place, is_bucket
 from tune.errors import StudyError
 from tune.session.transfer import transferred_configurations
 from tune.study.bucket_study import download_study, working_folder
+from tune.study.own_files import changed_files, check_own, code_today
 from tune.study.spec import StudySpec
 from tune.study.spec_sections import Export
 from tune.study.studies import StudyFiles, read_spec
@@ -29,19 +32,20 @@ _CHANGEABLE = frozenset(
 """Keys of a study file that may differ when a study goes on: none changes what a score means (data goes by content)."""
 
 
-def open_or_create(spec: StudySpec, fingerprint: str) -> StudyFiles:
+def open_or_create(spec: StudySpec, fingerprint: str, *, accept_code_change: bool = False) -> StudyFiles:
     """Returns the study that the file describes: a new one, or the one of that name that is already there.
 
     Args:
         spec: the study.
         fingerprint: its data set's.
+        accept_code_change: go on where a file of the user's own has changed.
 
     Raises:
         StudyError: a study of that name exists and differs in what its scores mean, or the folder is something else or
             cannot be written.
     """
     study = locate_study(spec)
-    check_folder(study, fingerprint)
+    check_folder(study, fingerprint, accept_code_change=accept_code_change)
     made = [folder for folder in (study.directory, *study.directory.parents) if not folder.exists()]
     try:
         study.directory.mkdir(parents=True, exist_ok=True)
@@ -81,7 +85,7 @@ def _with_older_defaults(study: StudyFiles) -> StudyFiles:
     return replace(study, spec=spec.model_copy(update={"fixed": fixed, "export": export}))
 
 
-def check_folder(study: StudyFiles, fingerprint: str) -> None:
+def check_folder(study: StudyFiles, fingerprint: str, *, accept_code_change: bool = False) -> None:
     """Refuses a folder that cannot become this study's, or is another's; writes nothing.
 
     Raises:
@@ -100,12 +104,15 @@ def check_folder(study: StudyFiles, fingerprint: str) -> None:
         raise _storage_error(directory, error) from None
     if study.study_file.exists():
         state = study.state()
-        changed = _incompatible_changes(read_spec(study.study_file), spec) if state.trials else []
+        begun = read_spec(study.study_file)
+        changed = _incompatible_changes(begun, spec) if state.trials else []
         if changed:
             raise StudyError(
                 f"study {spec.name!r} exists in {study.name} with another {'; '.join(changed)}. "
                 f"Choose another name (--set name=...), or go on with it as it is: emotune resume {study.shell_name}"
             )
+        if state.trials and not accept_code_change:
+            _check_code(study, begun.code, spec.code)
         check_data(study, state, fingerprint)
     if spec.transfer_from and not (study.study_file.exists() and study.state().sessions):
         transferred_configurations(spec)  # its errors, before anything is written
@@ -125,13 +132,34 @@ def _storage_error(directory: Path, error: OSError) -> StudyError:
     )
 
 
-def reopen(study: StudyFiles, fingerprint: str, *, trials: int | None, time: str | None) -> StudyFiles:
-    """Returns a study from its folder, to go on with, perhaps with more trials or time.
+def reopen(
+    study: StudyFiles,
+    fingerprint: str,
+    *,
+    trials: int | None,
+    time: str | None,
+    accept_code_change: bool = False,
+    before_written: Callable[[StudySpec], object] = lambda spec: None,
+) -> StudyFiles:
+    """Returns a study from its folder, to go on with, perhaps with more trials or time, or with its files of today.
+
+    `before_written` is called with what it is to be, and may still refuse it.
 
     Raises:
-        StudyError: the data set is not the one it was begun on, or a value is out of range or used up already.
+        StudyError: the data set is not the one it was begun on, a file of the user's own has changed since, or a value
+            is out of range or used up already.
     """
     changes = {name: value for name, value in {"trials": trials, "time": time}.items() if value is not None}
+    code = code_today(study.spec.code)
+    if not accept_code_change:
+        _check_code(study, study.spec.code, code)
+    elif study.spec.code:
+        with_changed = study.spec.model_copy(update={"code": code})
+        try:
+            check_own(with_changed.space, with_changed.fixed, code)
+        except ValueError as error:
+            raise StudyError(f"{error} ({study.study_file})") from None
+        study = replace(study, spec=with_changed)
     try:
         spec = StudySpec.model_validate({**study.spec.model_dump(), **changes}, context=WRITTEN)
     except ValidationError as error:
@@ -147,8 +175,21 @@ def reopen(study: StudyFiles, fingerprint: str, *, trials: int | None, time: str
             f"--time counts from the study's beginning and must be above the {state.search_s:.0f} s used so far. "
             f"Received: {time}. Give more"
         )
+    before_written(reopened.spec)
     _write_study_file(reopened)
     return reopened
+
+
+def _check_code(study: StudyFiles, old: Mapping[str, SourceFile], new: Mapping[str, SourceFile]) -> None:
+    """Refuses files of the user's own that are not those the study was begun with."""
+    changed = changed_files(old, new)
+    if changed:
+        name = changed[0].partition(" ")[0]
+        raise StudyError(
+            f"study {study.spec.name!r} was begun with other code: {'; '.join(changed)}. Its scores would not be "
+            f"comparable. Put the first back (code: in {study.study_file} has it), or go on with {name} as it is now: "
+            "--accept-code-change"
+        )
 
 
 def check_data(study: StudyFiles, state: StudyState, fingerprint: str) -> None:
@@ -178,7 +219,7 @@ def _write_study_file(study: StudyFiles) -> None:
 
 def _incompatible_changes(old: StudySpec, new: StudySpec) -> list[str]:
     """Returns what makes new scores incomparable with old ones, or old trials no part of the new space."""
-    fixed = _CHANGEABLE | {"space"}
+    fixed = _CHANGEABLE | {"space", "code"}
     names = [name for name in StudySpec.model_fields if name not in fixed and getattr(old, name) != getattr(new, name)]
     breaks = old.space.incompatible_changes(new.space)
     return [*([", ".join(names)] if names else []), *([f"space ({', '.join(breaks)})"] if breaks else [])]

@@ -83,7 +83,7 @@ def replay_trial(
     taken = opened_journal(study) if lost else nullcontext()  # nobody else writes there meanwhile
     with taken, redirect_output(study.ray_log), joined_ray(), trial_process(study.spec) as call:
         found = call(train_again, config, wanted, lost and lost[0])
-        now = provenance(study.directory, ray.cluster_resources())
+        now = provenance(study.directory, ray.cluster_resources(), study.spec.code)
         different = {
             epoch: changed for epoch, new in enumerate(found, 1) if (changed := _compare(trial.epochs[epoch], new))
         }

@@ -100,7 +100,7 @@ def _open_session(session: SessionContext, phase: str) -> float:
         gpus_per_trial=workers * spec.resources.gpus_per_trial,
         node_hour_price=spec.budget.node_hour_price or 0.0,
         precision=session.trial_context.precision,
-        provenance=provenance(session.study.directory, ray.cluster_resources()),
+        provenance=provenance(session.study.directory, ray.cluster_resources(), spec.code),
     )
     return time.monotonic()
 

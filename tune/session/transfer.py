@@ -59,4 +59,4 @@ def _shared_values(spec: StudySpec, values: dict[str, Any]) -> dict[str, Any]:
         known = spec.space.complete(shared)
         if name in values and parameter.active(known):
             shared[name] = values[name]
-    return spec.space.complete(shared)
+    return spec.complete(shared)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.keras_setup import SETTINGS
+from trainables.own_code import SourceFile
 
 _PACKAGES = ("emotune", "ray", "tensorflow", "keras", "optuna", "albumentations", "numpy", "opencv-python-headless")
 _ENVIRONMENT = (
@@ -33,17 +34,21 @@ _ENVIRONMENT = (
 _CODE = Path(__file__).parents[2]
 
 
-def provenance(study: Path, resources: Mapping[str, float]) -> dict[str, Any]:
+def provenance(
+    study: Path, resources: Mapping[str, float], code: Mapping[str, SourceFile] | None = None
+) -> dict[str, Any]:
     """Returns Python, packages, settings, git revision, machine; keeps uncommitted changes as `code-<hash>.diff`.
 
     Args:
         study: the study's folder.
         resources: the cluster's, as Ray counts them; GPU types are among them.
+        code: the study's files of the user's own.
     """
     gpus = sorted(name.partition(":")[2] for name in resources if name.startswith("accelerator_type:"))
     found = {
         **_describe(),
         "gpus": ", ".join(gpus),
+        "own_files": {name: source.digest for name, source in (code or {}).items()},
         "keras": dict(SETTINGS),
         "environment": {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
     }
@@ -95,7 +100,7 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     for name in ("python", "code", "code_changes", "system", "processor", "gpus"):
         if then.get(name) != now.get(name):
             lines.append(f"{name.replace('_', ' ')}: {then.get(name) or 'none'} then, {now.get(name) or 'none'} now")
-    for group, what in (("packages", "{}"), ("keras", "Keras' {}"), ("environment", "{}")):
+    for group, what in (("packages", "{}"), ("own_files", "{}"), ("keras", "Keras' {}"), ("environment", "{}")):
         if group != "packages" and group not in then:
             continue  # a session of an earlier version did not note it
         before, after = then.get(group, {}), now.get(group, {})

@@ -20,8 +20,11 @@ from search_spaces import WRITTEN, CategoricalParameter, SearchSpace, Value
 from trainables.config import TrialConfig
 from trainables.errors import PlaceError
 from trainables.home_folder import expand_home
+from trainables.own_code import SourceFile
 from trainables.places import Place
 from tune.errors import StudyError, StudyFileError
+from tune.study.feasible import broken_constraint, check_constraints
+from tune.study.own_files import check_own, code_of, with_code
 from tune.study.spec_errors import explain
 from tune.study.spec_sections import AshaSettings, Budget, Confirm, Export, Faults, Folds, Resources, Section, seconds
 from tune.study.trial_parameters import (
@@ -33,7 +36,7 @@ from tune.study.trial_parameters import (
 )
 from tune.study.yaml_source import GIVEN, Overrides, read_study_file
 
-MOST_COUNTED = 10_000
+_MOST_COUNTED = 10_000
 """Configurations of a space that are counted; more are more than anybody tries."""
 
 SamplerName = Literal["tpe", "random"]
@@ -47,6 +50,7 @@ class StudySpec(Section, frozen=True):
     data: str = Field(min_length=1, description="data set folder, or `synthetic` for the drawn faces")
     space: SearchSpace
     fixed: dict[str, Value] = Field(default_factory=dict, description="trial parameters that do not vary")
+    constraints: list[str] = Field([], description="conditions on several parameters that every trial meets")
     seed: int = Field(0, ge=0, lt=2**31)
     objective: Objective = "selection_accuracy"
     trials: int = Field(20, ge=1, le=1_000_000)
@@ -73,6 +77,7 @@ class StudySpec(Section, frozen=True):
         300, gt=0, allow_inf_nan=False, description="a checkpoint too when the last one is so old at an epoch's end"
     )
     preemption: Literal["none", "spot"] = Field("none", description="spot: a checkpoint after every epoch")
+    code: dict[str, SourceFile] = Field({}, description="the user's own files that `model` names")
 
     @property
     def mode(self) -> Literal["min", "max"]:
@@ -82,8 +87,13 @@ class StudySpec(Section, frozen=True):
     @property
     def most_trials(self) -> int:
         """How many trials the search can have: `trials`, or all configurations of a small space that has no more."""
-        every = self.space.configurations(min(self.trials, MOST_COUNTED))
-        return self.trials if every is None else len(every)
+        every = self.every_configuration()
+        return self.trials if every is None else min(self.trials, len(every))
+
+    def every_configuration(self) -> list[dict[str, Value]] | None:
+        """Returns every configuration that the constraints allow; None where the space has too many to count."""
+        every = self.space.configurations(_MOST_COUNTED)
+        return None if every is None else [values for values in every if not self.broken_constraint(values)]
 
     @property
     def may_choose_precision(self) -> bool:
@@ -99,12 +109,29 @@ class StudySpec(Section, frozen=True):
             StudyError: a trial does not take the values.
         """
         try:
-            return TrialConfig.model_validate({**self.fixed, **values})
+            chosen = {**self.fixed, **values}
+            return TrialConfig.model_validate({**chosen, "code": code_of(chosen.get("model"), self.code)})
         except ValidationError as error:
             first = error.errors()[0]
             raise StudyError(
                 f"no trial takes {first['loc'][0]}={first['input']!r}: {first['msg']}. Change it in the study's space"
             ) from None
+
+    def complete(self, given: Mapping[str, Value]) -> dict[str, Value]:
+        """Returns a configuration of the space with these values and the defaults of all others.
+
+        Raises:
+            ValueError: a value is none of the space's, or a constraint is broken.
+        """
+        values = self.space.complete(given)
+        broken = self.broken_constraint(values)
+        if broken:
+            raise ValueError(f"the constraint {broken!r} must hold. Received: {values}")
+        return values
+
+    def broken_constraint(self, values: Mapping[str, Value]) -> str:
+        """Returns the first constraint that a trial's values break, empty if none."""
+        return broken_constraint(self.constraints, self.space, self.fixed, values)
 
     def coerce_values(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Returns a trial's values as the space holds them: earlier versions journalled text where it said text."""
@@ -168,6 +195,9 @@ class StudySpec(Section, frozen=True):
             allowed = "above 0 and at most 1" if self.mode == "max" else "above 0"
             raise ValueError(f"budget.target of {self.objective} must be {allowed}. Received: {target:g}. Change it")
         check_parameters(self.space, self.fixed, written=info.context == WRITTEN)
+        if info.context != WRITTEN:
+            check_own(self.space, self.fixed, self.code)
+            check_constraints(self.constraints, self.space, self.fixed)
         self._check_workers()
         return self
 
@@ -206,8 +236,8 @@ def load_spec(
     Raises:
         StudyFileError: one line with the first rule that is broken, the value, the line and the remedy.
     """
-    raw = read_study_file(source, overrides, values)
     path = source if isinstance(source, Path) else GIVEN
+    raw = with_code(read_study_file(source, overrides, values), source.parent if isinstance(source, Path) else Path())
     try:
         return StudySpec.model_validate(raw)
     except ValidationError as error:

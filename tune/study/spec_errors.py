@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from trainables.config import TrialConfig
+from trainables.config import TRIAL_PARAMETERS
 from tune.errors import nearest
 from tune.study.trial_parameters import LocatedError
 from tune.study.yaml_source import Location, Overrides, line_of, source_of
@@ -91,4 +91,4 @@ def _keys_at(model: type[BaseModel], location: Location, raw: Mapping[str, Any])
     for candidate in (section, *get_args(section)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return iter(candidate.model_fields)
-    return iter(TrialConfig.model_fields)
+    return iter(TRIAL_PARAMETERS)

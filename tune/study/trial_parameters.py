@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from search_spaces import CategoricalParameter, SearchSpace, Value
 from search_spaces.parameters import AnyParameter
-from trainables.config import TrialConfig, parameter_kind
+from trainables.config import OWN_PREFIX, TRIAL_PARAMETERS, TrialConfig, parameter_kind
 from tune.errors import nearest
 from tune.yaml_values import parse_number
 
@@ -34,7 +34,7 @@ def coerce_value(name: str, value: Any) -> Any:
 
     Anything else is returned as it is; `check_parameters` refuses what does not fit.
     """
-    kind = parameter_kind(name) if name in TrialConfig.model_fields else "text"
+    kind = parameter_kind(name) if name in TRIAL_PARAMETERS else "text"
     if kind not in ("integer", "number"):
         return value
     if isinstance(value, str):
@@ -124,13 +124,15 @@ def check_parameters(space: SearchSpace, fixed: Mapping[str, Value], *, written:
     Raises:
         LocatedError: a rule is broken.
     """
-    known = TrialConfig.model_fields
+    known = TRIAL_PARAMETERS
     for name in fixed:
-        if name not in known:
+        if name not in known and not name.startswith(OWN_PREFIX):
             raise LocatedError(("fixed", name), f"fixed.{name} is no parameter of a trial.{nearest(name, known)}")
         if name in space.parameters:
             raise LocatedError(("fixed", name), f"{name} stands in both fixed and space. Remove one of them")
     for name, parameter in space.parameters.items():
+        if name.startswith(OWN_PREFIX):
+            continue  # `own_files.py` knows what it takes
         if name not in known:
             raise LocatedError(("space", name), f"space.{name} is no parameter of a trial.{nearest(name, known)}")
         if not written:
@@ -141,7 +143,8 @@ def check_parameters(space: SearchSpace, fixed: Mapping[str, Value], *, written:
         if not written:
             _check_value(("space", name, "default"), name, parameter.default, written=False)
     for name, value in fixed.items():
-        _check_value(("fixed", name), name, value, written=written)
+        if not name.startswith(OWN_PREFIX):
+            _check_value(("fixed", name), name, value, written=written)
 
 
 def _check_type(name: str, parameter: AnyParameter) -> None:
@@ -170,7 +173,7 @@ def _check_value(location: tuple[str, ...], name: str, value: Value, *, written:
     try:
         TrialConfig.model_validate({name: value})
     except ValidationError as error:
-        message = error.errors()[0]["msg"]
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise LocatedError(location, f"{where}: {message[0].lower()}{message[1:]}. Received: {value!r}") from None
 
 

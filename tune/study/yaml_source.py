@@ -188,7 +188,7 @@ def _override(text: str) -> tuple[list[str], Any, str]:
 
 
 def _set_value(raw: dict[str, Any], keys: Sequence[str], value: Any, text: str) -> None:
-    place = raw
+    place, keys = raw, _with_own_names(keys)
     for key in keys[:-1]:
         if place.get(key) is None:
             place[key] = {}
@@ -199,6 +199,15 @@ def _set_value(raw: dict[str, Any], keys: Sequence[str], value: Any, text: str) 
         place.pop(keys[-1], None)
     else:
         place[keys[-1]] = value
+
+
+def _with_own_names(keys: Sequence[str]) -> list[str]:
+    """Returns keys in which the name of a parameter of the user's own is one: `space.model.depth.high`."""
+    keys = list(keys)
+    of_itself = {"type", "choices", "default", "when"}
+    if keys[0] in ("fixed", "space") and keys[1:2] == ["model"] and keys[2:] and keys[2] not in of_itself:
+        return [keys[0], ".".join(keys[1:3]), *keys[3:]]
+    return keys
 
 
 def _without_aliases(value: Any) -> Any:

@@ -128,6 +128,46 @@ def test_a_multiplied_value_is_journalled_as_the_trial_has_it_and_goes_back_to_o
     journal.close()
 
 
+def test_what_the_constraints_exclude_is_never_a_trial(tmp_path: Path) -> None:
+    size = {"type": "int", "low": 8, "high": 64, "default": 8}
+    spec = StudySpec.model_validate(
+        {
+            "name": "a",
+            "data": "d",
+            "trials": 10,
+            "startup_trials": 4,
+            "asha": {"max_epochs": 1},
+            "space": {"batch_size": size, "image_size_px": {**size, "low": 32, "high": 96, "default": 32}},
+            "constraints": ["batch_size * image_size_px <= 1024"],  # a tenth of the space
+        }
+    )
+    journal = Journal(tmp_path / "journal.jsonl")
+    study = rebuild_optuna_study(tmp_path / "optuna.log", spec, [])
+    searcher = OptunaSearcher(study, spec, journal)
+    for number in range(10):
+        assert searcher.suggest(f"t{number}")["trial"] == number
+        values = journal.state.trials[number].values
+        metrics = {"selection_accuracy": values["batch_size"] * values["image_size_px"] / 1e5, "validation_accuracy": 0}
+        result = {"epoch": 1, **metrics}
+        journal.append("epoch", trial=number, epoch=1, metrics=metrics)
+        searcher.on_trial_complete(f"t{number}", result)
+    records = journal.state.trials.values()
+    products = [record.values["batch_size"] * record.values["image_size_px"] for record in records]
+    assert max(products) <= 1024 and len(set(products)) > 5
+    assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE] * 10
+    assert [trial.params for trial in study.get_trials()] == [record.values for record in records]
+    journal.close()
+
+
+def test_a_trial_that_gives_no_model_is_not_tried_again_and_told_pruned(driver: Driver) -> None:
+    driver.begin("x")
+    driver.searcher.note_fault(0, TrialFault("infeasible", "no model can be built: shape=(None, 1, 1, 8)"))
+    driver.searcher.on_trial_complete("x", error=True)
+    assert driver.states() == [TrialState.PRUNED]
+    record = driver.journal.state.trials[0]
+    assert (record.state, record.reason) == ("failed", "no model can be built: shape=(None, 1, 1, 8)")
+
+
 def old_spec(**space: Any) -> StudySpec:
     """A study that an earlier version took."""
     return StudySpec.model_validate({"name": "a", "data": "d", "trials": 4, "space": space}, context=WRITTEN)

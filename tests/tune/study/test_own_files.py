@@ -1,0 +1,142 @@
+"""Files of the user's own in a study file: read beside it, carried in it, their parameters checked against it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.own_models import OWN_MODEL
+from tune.errors import EmotuneError, StudyError
+from tune.session.create_or_resume import open_or_create, reopen
+from tune.study.journal import Journal
+from tune.study.spec import StudySpec, load_spec
+from tune.study.studies import read_spec
+
+OWN = "my_models.py:build"
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    """Writes the model file and a study file beside it."""
+    (tmp_path / "my_models.py").write_text(OWN_MODEL)
+
+    def written(fixed: dict[str, Any], space: dict[str, Any] | None = None, **more: Any) -> Path:
+        path = tmp_path / "study.yaml"
+        given = {
+            "name": "own",
+            "data": "synthetic",
+            "storage": str(tmp_path / "runs"),
+            "space": {"batch_size": {"type": "int", "low": 8, "high": 64, "default": 32}, **(space or {})},
+            "fixed": fixed,
+        }
+        path.write_text(yaml.safe_dump({**given, **more}, sort_keys=False))
+        return path
+
+    return written
+
+
+DEPTH = {"type": "int", "low": 1, "high": 4, "default": 2}
+
+
+def test_a_trial_gets_the_file_and_its_parameters(write: Any) -> None:
+    spec = load_spec(write({"model": OWN, "model.act": "gelu"}, {"model.depth": DEPTH}))
+    config = spec.trial_config({"batch_size": 8, "model.depth": 3})
+    assert config.model_parameters == {"act": "gelu", "depth": 3}
+    assert config.code["my_models.py"].text == OWN_MODEL
+    assert load_spec(write({"model": "vgg_small"})).trial_config({}).code == {}
+
+
+def test_an_own_model_may_be_one_of_several_with_parameters_of_its_own(write: Any) -> None:
+    space = {
+        "model": {"type": "categorical", "choices": ["resnet_small", OWN], "default": "resnet_small"},
+        "model.depth": {**DEPTH, "when": {"model": OWN}},
+        "dropout": {"type": "float", "low": 0.0, "high": 0.5, "default": 0.3, "when": {"model": "resnet_small"}},
+    }
+    spec = load_spec(write({}, space))
+    assert spec.space.defaults().keys() == {"batch_size", "model", "dropout"}
+    assert spec.trial_config({"model": OWN, "model.depth": 3}).code
+    assert not spec.trial_config(spec.space.defaults()).code
+
+
+def test_set_reaches_parameters_with_a_dot(write: Any) -> None:
+    file = write({"model": OWN}, {"model.depth": DEPTH})
+    spec = load_spec(file, ["fixed.model.act=gelu", "space.model.depth.high=3"])
+    assert spec.fixed["model.act"] == "gelu"
+    assert spec.space.parameters["model.depth"].bounds() == (1, 3)
+
+
+def test_the_resolved_study_file_holds_the_code_and_is_what_counts(write: Any, tmp_path: Path) -> None:
+    spec = load_spec(write({"model": OWN}))
+    study = open_or_create(spec, "abc")
+    assert "\n      def build(\n" in study.study_file.read_text()  # as a person reads it
+    assert read_spec(study.study_file).code == spec.code
+    (study.directory / "my_models.py").write_text("raise SystemExit\n")  # another file of that name, beside it
+    assert load_spec(study.study_file).code == spec.code
+
+
+@pytest.mark.parametrize(
+    ("fixed", "space", "message"),
+    [
+        ({"model": "my_model.py:build"}, {}, r"must name a file beside the study file.*my_model\.py: No such file"),
+        ({"model": "my_models.py:biuld"}, {}, r"must define biuld\. Received: none\. Did you mean 'build'\?"),
+        ({"model": "no.such.module:build"}, {}, r"no\.such\.module, which is not installed"),
+        ({"model": "resnet"}, {}, r"fixed\.model: must be a name, or a function.*Did you mean 'resnet_small'\?"),
+        ({"model": OWN, "model.dept": 3}, {}, r"fixed\.model\.dept is no parameter of my_models\.py:build\. Did you"),
+        ({"model": OWN, "model.depth": 2.5}, {}, r"fixed\.model\.depth: must be a whole number, as my_models"),
+        ({"model": OWN, "model.act": "tanh"}, {}, r"fixed\.model\.act: must be one of relu, gelu.*'tanh'"),
+        ({"model.depth": 3}, {}, r"no parameter of a model of your own, and the study has none"),
+        ({"model": OWN, "dropout": 0.5}, {}, r"fixed\.dropout counts for emotune's own models only.*model\.dropout"),
+        ({"model": OWN}, {"width": {"type": "float", "low": 0.5, "high": 1, "default": 1}}, r"space\.width counts for"),
+        (
+            {"model": OWN},
+            {"model.depth": {"type": "float", "low": 1, "high": 4, "default": 2}},
+            r"space\.model\.depth: type must be int or categorical",
+        ),
+        (
+            {"model": OWN},
+            {"model.act": {"type": "categorical", "choices": ["relu", "elu"], "default": "relu"}},
+            r"space\.model\.act: must be one of relu, gelu.*'elu'",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_told_in_one_line(
+    write: Any, fixed: dict[str, Any], space: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(EmotuneError, match=message) as raised:
+        load_spec(write(fixed, space))
+    assert "\n" not in str(raised.value) and raised.value.exit_code == 2
+
+
+def begun(spec: StudySpec) -> Any:
+    """A study that has a trial."""
+    study = open_or_create(spec, "abc")
+    with closing(Journal(study.journal)) as journal:
+        journal.append("trial", trial=0, values={"batch_size": 32})
+    return study
+
+
+def test_a_changed_file_is_refused_with_the_reason_and_accepted_when_asked(write: Any, tmp_path: Path) -> None:
+    file = write({"model": OWN})
+    study = begun(load_spec(file))
+    (tmp_path / "my_models.py").write_text(OWN_MODEL.replace("0.2", "0.3"))
+    for refused in (
+        lambda: open_or_create(load_spec(file), "abc"),
+        lambda: reopen(study, "abc", trials=None, time=None),
+    ):
+        with pytest.raises(StudyError, match=r"other code: my_models\.py \(\w{12} then, \w{12} now\).*--accept-code"):
+            refused()
+    assert read_spec(study.study_file).code["my_models.py"].text == OWN_MODEL
+    accepted = reopen(study, "abc", trials=None, time=None, accept_code_change=True)
+    assert "0.3" in accepted.spec.code["my_models.py"].text
+    assert read_spec(study.study_file).code == accepted.spec.code
+
+
+def test_a_change_that_takes_a_parameter_away_is_not_accepted(write: Any, tmp_path: Path) -> None:
+    study = begun(load_spec(write({"model": OWN}, {"model.depth": DEPTH})))
+    (tmp_path / "my_models.py").write_text(OWN_MODEL.replace("depth: int = 2", "deep: int = 2"))
+    with pytest.raises(StudyError, match=r"space\.model\.depth is no parameter of my_models\.py:build"):
+        reopen(study, "abc", trials=None, time=None, accept_code_change=True)

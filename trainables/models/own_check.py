@@ -1,0 +1,217 @@
+"""Tries a model of the user's own before a study starts. Run in a process of its own: `python -m` with a file's path.
+
+The file holds the request (JSON), and in its place lies the answer afterwards: `{"parameters": n}` or `{"error": ...}`.
+It runs the user's code, so it may print, hang or die: whoever started it looks at that (`tune/session/own_models.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainables.config import TrialConfig
+from trainables.errors import OwnCodeError
+from trainables.keras_setup import import_keras
+from trainables.models.own_model import ImageSpec, own_build, with_float32_logits
+from trainables.own_code import load_function
+
+if TYPE_CHECKING:
+    import keras
+
+READY, BUILT = "ready", "built"
+"""Files that appear beside the request when Keras is imported, and when a first model is there."""
+
+_IMAGES = 8
+_SEED = 7
+_SAVED, _EXPECTED = "model.keras", "expected.npz"
+
+
+def main(request_file: Path) -> None:
+    """Answers one request."""
+    request = json.loads(request_file.read_text(encoding="utf-8"))
+    try:
+        answer = _reopen(request) if "folder" in request else check_model(request, request_file.parent)
+    except OwnCodeError as error:
+        answer = {"error": str(error)}
+    request_file.write_text(json.dumps(answer), encoding="utf-8")
+
+
+def check_model(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Builds a model three times, and tries and saves one of them.
+
+    Args:
+        request: `config` of a trial, `shape` of the images, `classes` (how many), `mean` and `std` as in `ImageSpec`.
+        folder: where files may be written.
+
+    Raises:
+        OwnCodeError: the model breaks the contract.
+    """
+    import_keras()
+    import keras
+
+    (folder / READY).touch()
+    config = TrialConfig.model_validate(request["config"])
+    name, classes = config.model, int(request["classes"])
+    height_px, width_px, channels = request["shape"]
+    image = ImageSpec(height_px, width_px, channels, tuple(request["mean"]), tuple(request["std"]))
+    before, printed = _global_state(), StringIO()
+    with redirect_stdout(printed):
+        load_function(name, config.code)
+        built = [_built(config, image, classes, _SEED)]
+        (folder / BUILT).touch()
+        built += [_built(config, image, classes, seed) for seed in (_SEED, _SEED + 1)]
+    changed = [what for what, value in _global_state().items() if value != before[what]]
+    if changed:
+        raise OwnCodeError(
+            f"{name} must leave settings of the process alone. Received: it changes {', '.join(changed)}. Remove that"
+        )
+    if printed.getvalue():
+        line = printed.getvalue().strip().splitlines() or [""]
+        raise OwnCodeError(f"{name} must print nothing. Received: {line[0][:80]!r}. Remove the print")
+    (model, draw), (again, _), (_, other_draw) = built
+    if draw == other_draw:
+        raise OwnCodeError(f"{name} must not set seeds, every trial has its own. Received: one set. Remove that")
+    if {id(v) for v in model.variables} & {id(v) for v in again.variables}:
+        raise OwnCodeError(
+            f"{name} must build every model anew. Received: two models that share weights. Make layers inside it"
+        )
+    if not _equal(model.get_weights(), again.get_weights()):
+        raise OwnCodeError(
+            f"{name} must build the same model for the same seed. Received: two that differ. Draw random numbers with "
+            "keras.random or keras.initializers, keep nothing between two calls"
+        )
+    _check_layers(name, model)
+    pixels = np.random.default_rng(_SEED).integers(0, 256, (_IMAGES, *image.shape)).astype(np.uint8)
+    logits = _check_logits(name, model, pixels)
+    try:
+        model.save(folder / _SAVED)
+    except Exception as error:  # Keras raises whatever a layer's get_config raises
+        raise _saving_error(name, "be saved", error) from None
+    np.savez(folder / _EXPECTED, pixels=pixels, logits=logits)
+    _check_reopened(request, folder)
+    return {"parameters": int(model.count_params()), "keras": keras.__version__}
+
+
+def _built(config: TrialConfig, image: ImageSpec, classes: int, seed: int) -> tuple[keras.Model, float]:
+    """Returns a model built under a seed, and the next number that the seed gives."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    try:
+        model = own_build(config)(image, classes)
+    except Exception as error:
+        raise build_error(config.model, error) from None
+    draw = random.random()
+    return with_float32_logits(model, image, classes, config.model), draw
+
+
+def build_error(name: str, error: Exception) -> OwnCodeError:
+    """Returns what a function of the user's raised, in one line with the line of its file."""
+    file, line, trace = name.partition(":")[0], None, error.__traceback__
+    while trace is not None:
+        line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == file else line
+        trace = trace.tb_next
+    where = f" (line {line})" if line else ""
+    words = " ".join(str(error).split())[:300]
+    return OwnCodeError(f"{name}{where} cannot build a model: {type(error).__name__}: {words}. Fix it")
+
+
+def _global_state() -> dict[str, Any]:
+    import keras
+
+    return {
+        "keras.config.floatx": keras.config.floatx(),
+        "keras.config.epsilon": keras.config.epsilon(),
+        "keras.config.image_data_format": keras.config.image_data_format(),
+        "keras.config.dtype_policy": keras.config.dtype_policy().name,
+        "the current folder": os.getcwd(),
+        "os.environ": dict(os.environ),
+        "numpy's error settings": np.geterr(),
+    }
+
+
+def _equal(one: list[Any], other: list[Any]) -> bool:
+    return len(one) == len(other) and all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _check_layers(name: str, model: keras.Model) -> None:
+    import keras
+
+    for layer in model._flatten_layers():
+        kind = type(layer)
+        if not kind.__module__.startswith("keras.") and ">" not in keras.saving.get_registered_name(kind):
+            raise OwnCodeError(
+                f"{name}: {kind.__name__} must be known to Keras when the model is opened. Received: a class "
+                f"that is not registered. Write @keras.saving.register_keras_serializable() above class {kind.__name__}"
+            )
+
+
+def _check_logits(name: str, model: keras.Model, pixels: Any) -> Any:
+    try:
+        outputs = [np.asarray(model(pixels, training=training)) for training in (True, False)]
+    except Exception as error:
+        raise build_error(name, error) from None
+    for logits in outputs:
+        if not np.isfinite(logits).all():
+            raise OwnCodeError(f"{name} must return finite logits. Received: NaN or infinite ones. Scale its images")
+        sums = logits.sum(axis=1)
+        last = getattr(getattr(model.layers[-1], "activation", None), "__name__", "")
+        if last in ("softmax", "sigmoid") or (logits.min() >= 0 and np.allclose(sums, 1, atol=1e-3)):
+            raise OwnCodeError(
+                f"{name} must return logits. Received: probabilities. Remove the softmax or sigmoid of its last layer"
+            )
+    return outputs[-1]
+
+
+def _check_reopened(request: Mapping[str, Any], folder: Path) -> None:
+    """Opens the saved model in a fresh process, as exports and resumed trials do."""
+    inner = folder / "reopen.json"
+    inner.write_text(json.dumps({"config": request["config"], "folder": str(folder)}), encoding="utf-8")
+    command = [sys.executable, "-m", "trainables.models.own_check", str(inner)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    answer = json.loads(inner.read_text(encoding="utf-8"))
+    if "error" in answer or done.returncode:
+        words = (done.stderr.strip().splitlines() or ["the process died"])[-1]
+        raise OwnCodeError(str(answer.get("error", words)))
+
+
+def _reopen(request: Mapping[str, Any]) -> dict[str, Any]:
+    import_keras()
+    import keras
+
+    config, folder = TrialConfig.model_validate(request["config"]), Path(request["folder"])
+    load_function(config.model, config.code)
+    try:
+        model = keras.saving.load_model(folder / _SAVED)
+    except Exception as error:  # Keras raises whatever a layer's from_config raises
+        raise _saving_error(config.model, "be opened again", error) from None
+    with np.load(folder / _EXPECTED) as expected:
+        found = np.asarray(model(expected["pixels"], training=False))
+        if not np.allclose(found, expected["logits"], atol=1e-4):
+            raise OwnCodeError(
+                f"{config.model} must compute the same after it was saved and opened. Received: other logits. Keep all "
+                "that its layers need in get_config and in weights"
+            )
+    return {}
+
+
+def _saving_error(name: str, what: str, error: Exception) -> OwnCodeError:
+    words = " ".join(str(error).split())[:300]
+    return OwnCodeError(
+        f"{name}: its model must {what}. Received: {type(error).__name__}: {words}. Give its layers a get_config that "
+        "returns what their __init__ takes"
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,138 @@
+"""The user's own Python functions: how they are named, carried along as text, and imported.
+
+A file is never imported from where it lies: its text travels in a trial's configuration, and every process makes the
+module of that text. Another file of the same name, wherever it lies, is never looked at. Knows nothing of Keras.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import linecache
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from trainables.errors import OwnCodeError
+
+MAX_BYTES = 256 * 1024
+"""Of a file: its text is written into the study file and travels with every trial."""
+
+_FILE = re.compile(r"(?P<file>[A-Za-z0-9_][A-Za-z0-9_.-]*\.py):(?P<function>[A-Za-z_]\w*)")
+_MODULE = re.compile(r"(?P<file>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<function>[A-Za-z_]\w*)")
+
+
+class SourceFile(BaseModel, frozen=True, extra="forbid"):
+    """A file of the user's as a study carries it.
+
+    Attributes:
+        text: its content.
+        origin: where it was read, on the machine where the study was begun.
+        installed: it is a module of an installed package, imported as that wherever it has the same content.
+    """
+
+    text: str
+    origin: str = ""
+    installed: bool = False
+
+    @property
+    def digest(self) -> str:
+        """12 hex digits that change with the content."""
+        return hashlib.blake2b(self.text.encode(), digest_size=6).hexdigest()
+
+
+class Reference(NamedTuple):
+    """`my_models.py:build` or `package.module:build`."""
+
+    file: str
+    function: str
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it lies beside the study file; else it is a module of an installed package."""
+        return self.file.endswith(".py")
+
+
+def find_reference(name: str) -> Reference | None:
+    """Returns what a name refers to, None if it is no function of the user's."""
+    found = _FILE.fullmatch(name) or _MODULE.fullmatch(name)
+    return Reference(found["file"], found["function"]) if found else None
+
+
+def source_of(name: str, code: Mapping[str, SourceFile]) -> tuple[Reference, SourceFile]:
+    """Returns the reference that a name is, and its file.
+
+    Raises:
+        OwnCodeError: the configuration does not carry it.
+    """
+    reference = find_reference(name)
+    if reference is None or reference.file not in code:
+        raise OwnCodeError(f"{name} must come with its code. Received: {', '.join(code) or 'none'}. Run the study anew")
+    return reference, code[reference.file]
+
+
+def load_function(name: str, code: Mapping[str, SourceFile]) -> Callable[..., Any]:
+    """Returns a function of the user's, from the text that travels with the study.
+
+    Raises:
+        OwnCodeError: the module cannot be imported, is another one here, or has no such function.
+    """
+    reference, source = source_of(name, code)
+    module = _installed(reference.file, source) if source.installed else _module_of(reference.file, source)
+    function = getattr(module, reference.function, None)
+    if not callable(function):
+        raise OwnCodeError(f"{name} must be a function. Received: {reference.file} without it. Correct the name")
+    return function  # type: ignore[no-any-return]
+
+
+def _module_of(file: str, source: SourceFile) -> ModuleType:
+    """Makes a module of a text; once in a process, and again when another version of it was wanted meanwhile."""
+    name = "own_code_" + re.sub(r"\W", "_", file.removesuffix(".py"))
+    known = sys.modules.get(name)
+    if known is not None and known.__dict__.get("__digest__") == source.digest:
+        return known
+    module = ModuleType(name)
+    module.__dict__["__digest__"] = source.digest
+    module.__file__ = file
+    linecache.cache[file] = (len(source.text), None, source.text.splitlines(keepends=True), file)  # for tracebacks
+    sys.modules[name] = module
+    try:
+        exec(compile(source.text, file, "exec", dont_inherit=True), module.__dict__)
+    except Exception as error:
+        del sys.modules[name]
+        raise import_error(file, error) from error
+    return module
+
+
+def import_error(file: str, error: Exception) -> OwnCodeError:
+    """Returns what is wrong with a file that cannot be imported, in one line with the line of the file."""
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == file else line
+        trace = trace.tb_next
+    if isinstance(error, SyntaxError):
+        line = error.lineno
+    words = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    where = f", line {line}" if line else ""
+    remedy = " Install it, or put all of the code into this one file" if isinstance(error, ImportError) else " Fix it"
+    return OwnCodeError(f"{file}{where}: cannot be imported: {type(error).__name__}: {words[:300]}.{remedy}")
+
+
+def _installed(name: str, source: SourceFile) -> ModuleType:
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:
+        raise import_error(name, error) from error
+    file = getattr(module, "__file__", None)
+    here = SourceFile(text=Path(file).read_text(encoding="utf-8")).digest if file else "none"
+    if here != source.digest:
+        raise OwnCodeError(
+            f"module {name} must be the one that the study was begun with, {source.digest}. Received: {here} in "
+            f"{file}. Install the same version on every machine"
+        )
+    return module

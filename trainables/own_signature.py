@@ -1,0 +1,125 @@
+"""The parameters of a function of the user's, read from its text without running it.
+
+Its keyword-only arguments are its parameters: `*, depth: int = 3, act: Literal["relu", "gelu"] = "relu"`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trainables.errors import OwnCodeError, nearest
+
+Value = bool | int | float | str
+
+_POSITIONAL = ("image", "classes")
+_KINDS: Mapping[str, str] = {"int": "integer", "float": "number", "bool": "boolean", "str": "text"}
+
+
+@dataclass(frozen=True)
+class OwnParameter:
+    """One keyword-only argument: `kind` is that of `trainables.config.ParameterKind`; `choices` of a `Literal`."""
+
+    name: str
+    kind: str
+    default: Value
+    choices: tuple[Value, ...] = ()
+
+    def rejects(self, value: object) -> str:
+        """Returns what a value must be if it is not that, else nothing."""
+        if self.choices:
+            fits = any(type(value) is type(choice) and value == choice for choice in self.choices)
+            return "" if fits else f"one of {', '.join(map(str, self.choices))}"
+        if self.kind == "boolean":
+            return "" if isinstance(value, bool) else "true or false"
+        if self.kind == "text":
+            return "" if isinstance(value, str) else "text"
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if self.kind == "integer":
+            return "" if number and isinstance(value, int) else "a whole number"
+        return "" if number else "a number"
+
+
+def own_parameters(text: str, file: str, function: str) -> dict[str, OwnParameter]:
+    """Returns the parameters of a function by name.
+
+    Args:
+        text: the file's content.
+        file: its name, for messages.
+        function: the function's name.
+
+    Raises:
+        OwnCodeError: the text is no Python, it has no such function, or an argument breaks the contract.
+    """
+    try:
+        tree = ast.parse(text, file)
+    except (SyntaxError, ValueError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise OwnCodeError(f"{file}{line}: must be Python. Received: {error.args[0]}. Fix that line") from None
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    if function not in functions:
+        if not functions:
+            raise OwnCodeError(f"{file} must define {function}. Received: no function at all. Add it")
+        raise OwnCodeError(f"{file} must define {function}. Received: none.{nearest(function, functions)}")
+    node = functions[function]
+    place = f"{file}, line {node.lineno}: {function}"
+    arguments = node.args
+    by_position = [*arguments.posonlyargs, *arguments.args]
+    required = len(by_position) - len(arguments.defaults)
+    if arguments.vararg or arguments.kwarg or len(by_position) != len(_POSITIONAL) or required != len(_POSITIONAL):
+        names = ", ".join(argument.arg for argument in by_position) or "none"
+        raise OwnCodeError(
+            f"{place} must take {', '.join(_POSITIONAL)}, then keyword-only arguments after a *. Received: {names}"
+            f"{' and more by position' if arguments.vararg else ''}{' and any keyword' if arguments.kwarg else ''}. "
+            f"Write def {function}({', '.join((*_POSITIONAL, '*, depth: int = 3'))})"
+        )
+    return {
+        argument.arg: _parameter(place, argument, default)
+        for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    }
+
+
+def _parameter(place: str, argument: ast.arg, default: ast.expr | None) -> OwnParameter:
+    name = argument.arg
+    if default is None:
+        raise OwnCodeError(f"{place}: {name} must have a default. Received: none. Write {name}: ... = VALUE")
+    if argument.annotation is None:
+        raise OwnCodeError(f"{place}: {name} must have a type. Received: none. Write {name}: int, float, bool or str")
+    try:
+        value = ast.literal_eval(default)
+    except ValueError:
+        value = None
+    if not isinstance(value, bool | int | float | str):
+        raise OwnCodeError(
+            f"{place}: the default of {name} must be one number, text, True or False. Received: {ast.unparse(default)}"
+        )
+    annotation = argument.annotation
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):  # a quoted type
+        annotation = ast.parse(annotation.value, mode="eval").body
+    parameter = _typed(name, annotation, value)
+    if parameter is None:
+        raise OwnCodeError(
+            f"{place}: the type of {name} must be int, float, bool, str or a Literal of values of one kind. "
+            f"Received: {ast.unparse(annotation)}"
+        )
+    wanted = parameter.rejects(value)
+    if wanted:
+        raise OwnCodeError(f"{place}: the default of {name} must be {wanted}. Received: {value!r}. Change it")
+    return parameter
+
+
+def _typed(name: str, annotation: ast.expr, default: Value) -> OwnParameter | None:
+    if isinstance(annotation, ast.Name) and annotation.id in _KINDS:
+        return OwnParameter(name, _KINDS[annotation.id], default)
+    if not isinstance(annotation, ast.Subscript) or ast.unparse(annotation.value).rpartition(".")[2] != "Literal":
+        return None
+    inner = annotation.slice
+    try:
+        choices = [ast.literal_eval(part) for part in (inner.elts if isinstance(inner, ast.Tuple) else [inner])]
+    except ValueError:
+        return None
+    kinds = {type(choice) for choice in choices}
+    if len(kinds) != 1 or kinds.isdisjoint({bool, int, str}):
+        return None
+    return OwnParameter(name, _KINDS[kinds.pop().__name__], default, tuple(choices))

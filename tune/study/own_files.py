@@ -1,0 +1,195 @@
+"""The user's own files in a study: read when its file is loaded, and their functions' parameters checked. Runs none.
+
+`code:` of a resolved study file holds their text, so that whatever has the study has them: its folder, its bucket, a
+job of a cluster, an export.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from search_spaces import CategoricalParameter, SearchSpace, Value
+from search_spaces.parameters import AnyParameter
+from trainables.config import OWN_PREFIX
+from trainables.own_code import MAX_BYTES, Reference, SourceFile, find_reference
+from trainables.own_signature import OwnParameter, own_parameters
+from tune.errors import OwnCodeError, nearest
+from tune.study.trial_parameters import LocatedError
+
+BUILTIN_MODELS_ONLY = ("dropout", "normalization", "image_size_px", "width", "stem", "batch_norm")
+"""Parameters of a trial that a model of the user's own does not see."""
+
+
+def with_code(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Returns the raw mapping of a study with the files that it names under `code`; those that are there stay.
+
+    Args:
+        raw: what a study file holds, overrides applied.
+        folder: where the study file lies.
+
+    Raises:
+        OwnCodeError: a file is not there, too large or no text; or no such module is installed.
+    """
+    given = raw.get("code")
+    code = dict(given) if isinstance(given, Mapping) else {}
+    for name in _raw_names(raw):
+        reference = find_reference(name)
+        if reference is not None and reference.file not in code:
+            code[reference.file] = _read(reference, name, folder).model_dump()
+    return {**raw, "code": code} if code else dict(raw)
+
+
+def _raw_names(raw: Mapping[str, Any]) -> Iterator[str]:
+    fixed, space = raw.get("fixed"), raw.get("space")
+    varied = space.get("model") if isinstance(space, Mapping) else None
+    choices = varied.get("choices") if isinstance(varied, Mapping) else None
+    names = [fixed.get("model")] if isinstance(fixed, Mapping) else []
+    yield from (name for name in [*names, *(choices if isinstance(choices, list) else [])] if isinstance(name, str))
+
+
+def _read(reference: Reference, name: str, folder: Path) -> SourceFile:
+    path = folder / reference.file if reference.is_file else _module_file(reference.file)
+    if path is None:
+        raise OwnCodeError(
+            f"{name} must name a function of an installed module, or of a file beside the study file, as in "
+            f"my_models.py:build. Received: {reference.file}, which is not installed. Install it, or correct the name"
+        )
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise OwnCodeError(
+                f"{reference.file} must be smaller than {MAX_BYTES // 1024} KiB, it travels with every trial. "
+                f"Received: {path.stat().st_size // 1024} KiB. Keep data out of it"
+            )
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise OwnCodeError(f"{reference.file} must be UTF-8 text. Received: {path}. Save it as that") from None
+    except OSError as error:
+        raise OwnCodeError(
+            f"{name} must name a file beside the study file. Received: {path}: {error.strerror}. Put it there"
+        ) from None
+    return SourceFile(text=text, origin=str(path.resolve()), installed=not reference.is_file)
+
+
+def _module_file(name: str) -> Path | None:
+    """Returns where an installed module lies, without running any of its package."""
+    places, found = None, None
+    for part in name.split("."):
+        found = importlib.machinery.PathFinder.find_spec(part, places)
+        if found is None:
+            return None
+        places = found.submodule_search_locations
+    return Path(found.origin) if found and found.origin and found.origin.endswith(".py") else None
+
+
+def model_names(space: SearchSpace, fixed: Mapping[str, Value]) -> list[str]:
+    """Returns the models that a study names; none where it leaves that to the default."""
+    varied = space.parameters.get("model")
+    names = varied.choices if isinstance(varied, CategoricalParameter) else [fixed.get("model")]
+    return [name for name in names if isinstance(name, str)]
+
+
+def own_models(space: SearchSpace, fixed: Mapping[str, Value]) -> list[str]:
+    """Returns those among them that are the user's own."""
+    return [name for name in model_names(space, fixed) if find_reference(name)]
+
+
+def code_of(model: object, code: Mapping[str, SourceFile]) -> dict[str, SourceFile]:
+    """Returns the file that a trial of this model needs, by its name; nothing for emotune's own models."""
+    reference = find_reference(str(model))
+    return {reference.file: code[reference.file]} if reference is not None and reference.file in code else {}
+
+
+def changed_files(old: Mapping[str, SourceFile], new: Mapping[str, SourceFile]) -> list[str]:
+    """Returns a text for every file whose content is another now: what it was, and what it is."""
+    return [
+        f"{name} ({old[name].digest} then, {new[name].digest} now)"
+        for name in sorted(old.keys() & new.keys())
+        if old[name].text != new[name].text
+    ]
+
+
+def code_today(code: Mapping[str, SourceFile]) -> dict[str, SourceFile]:
+    """Returns the files as they are now where they were read; those that are there no more as they were."""
+    today = {}
+    for name, source in code.items():
+        path = Path(source.origin)
+        try:
+            text = path.read_text(encoding="utf-8") if source.origin and path.is_file() else source.text
+        except (OSError, UnicodeDecodeError):
+            text = source.text
+        today[name] = source.model_copy(update={"text": text})
+    return today
+
+
+def check_own(space: SearchSpace, fixed: Mapping[str, Value], code: Mapping[str, SourceFile]) -> None:
+    """Refuses parameters that the user's functions do not have, and values that they do not take.
+
+    Raises:
+        LocatedError: a rule is broken.
+    """
+    models, own = model_names(space, fixed), own_models(space, fixed)
+    if own and models == own:
+        for name in BUILTIN_MODELS_ONLY:
+            section = "fixed" if name in fixed else "space"
+            if name in fixed or name in space.parameters:
+                raise LocatedError(
+                    (section, name),
+                    f"{section}.{name} counts for emotune's own models only. Received: {', '.join(models)}. Give its "
+                    f"function a keyword-only argument and name it model.{name}, or remove it",
+                )
+    known = {name: _parameters_of(name, code) for name in own}
+    for section, names in (("fixed", fixed), ("space", space.parameters)):
+        for name in names:
+            if not name.startswith(OWN_PREFIX):
+                continue
+            owners = {model: parameters[name] for model, parameters in known.items() if name in parameters}
+            if not owners:
+                every = {one for parameters in known.values() for one in parameters}
+                whose = " or ".join(known) or "a model of your own, and the study has none"
+                hint = nearest(name, every) if every else " Remove it"
+                raise LocatedError((section, name), f"{section}.{name} is no parameter of {whose}.{hint}")
+            if section == "fixed":
+                _check_value(("fixed", name), fixed[name], owners)
+            else:
+                _check_parameter(name, space.parameters[name], owners)
+
+
+def _parameters_of(name: str, code: Mapping[str, SourceFile]) -> dict[str, OwnParameter]:
+    reference = find_reference(name)
+    if reference is None or reference.file not in code:
+        raise LocatedError(
+            ("code",), f"code must hold {name.partition(':')[0]}. Received: {', '.join(code) or 'none'}. Remove code"
+        )
+    try:
+        own = own_parameters(code[reference.file].text, reference.file, reference.function)
+    except OwnCodeError as error:
+        raise LocatedError(("code",), str(error)) from None
+    return {OWN_PREFIX + one: value for one, value in own.items()}
+
+
+def _check_parameter(name: str, parameter: AnyParameter, owners: Mapping[str, OwnParameter]) -> None:
+    wanted = parameter.conditions().get("model")
+    owners = {own: known for own, known in owners.items() if wanted is None or own in wanted} or owners
+    for own, known in owners.items():
+        fits = {"integer": ("int", "categorical"), "number": ("float", "int", "categorical")}
+        types = ("categorical",) if known.choices else fits.get(known.kind, ("categorical",))
+        if parameter.type not in types:
+            raise LocatedError(
+                ("space", name, "type"),
+                f"space.{name}: type must be {' or '.join(types)}, as {own} has it. Received: {parameter.type}",
+            )
+    ends = parameter.choices if isinstance(parameter, CategoricalParameter) else parameter.bounds()
+    for value in (*ends, parameter.default):
+        _check_value(("space", name), value, owners)
+
+
+def _check_value(location: tuple[str, ...], value: Value, owners: Mapping[str, OwnParameter]) -> None:
+    for own, known in owners.items():
+        wanted = known.rejects(value)
+        if wanted:
+            raise LocatedError(
+                location, f"{'.'.join(location)}: must be {wanted}, as {own} has it. Received: {value!r}. Change it"
+            )
