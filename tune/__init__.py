@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tune.api.data import contact_sheet, describe_data, draw_faces, fetch_data, import_data, load_data, preview
-    from tune.api.exports import load_export, predict
+    from tune.api.exports import evaluate_export, load_export, predict, verify_export
     from tune.api.runs import Interrupted, check_study, resume, run
     from tune.api.studies import Study, list_studies, load_study
     from tune.errors import EmotuneError
@@ -28,6 +28,7 @@ __all__ = [
     "contact_sheet",
     "describe_data",
     "draw_faces",
+    "evaluate_export",
     "fetch_data",
     "import_data",
     "list_studies",
@@ -38,11 +39,12 @@ __all__ = [
     "preview",
     "resume",
     "run",
+    "verify_export",
 ]
 
 _MODULES = {
     "tune.api.data": "contact_sheet describe_data draw_faces fetch_data import_data load_data preview",
-    "tune.api.exports": "load_export predict",
+    "tune.api.exports": "evaluate_export load_export predict verify_export",
     "tune.api.runs": "Interrupted check_study resume run",
     "tune.api.studies": "Study list_studies load_study",
     "tune.errors": "EmotuneError",
