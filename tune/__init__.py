@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         preview,
         verify_data,
     )
-    from tune.api.exports import load_export, predict
+    from tune.api.exports import evaluate_export, load_export, predict, verify_export
     from tune.api.runs import ImageSpec, Interrupted, check_study, resume, run
     from tune.api.studies import Study, list_studies, load_study
     from tune.errors import EmotuneError
@@ -39,6 +39,7 @@ __all__ = [
     "contact_sheet",
     "describe_data",
     "draw_faces",
+    "evaluate_export",
     "fetch_data",
     "import_data",
     "inspect_source",
@@ -51,12 +52,13 @@ __all__ = [
     "resume",
     "run",
     "verify_data",
+    "verify_export",
 ]
 
 _MODULES = {
     "tune.api.data": "contact_sheet describe_data draw_faces fetch_data import_data inspect_source load_data "
     "preview verify_data",
-    "tune.api.exports": "load_export predict",
+    "tune.api.exports": "evaluate_export load_export predict verify_export",
     "tune.api.runs": "ImageSpec Interrupted check_study resume run",
     "tune.api.studies": "Study list_studies load_study",
     "tune.errors": "EmotuneError",

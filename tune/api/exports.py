@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainables.home_folder import expand_home
 
@@ -16,7 +16,7 @@ def load_export(export: str | PathLike[str]) -> Predictor:
     """Loads an export; its `predict` takes image files and arrays.
 
     Args:
-        export: a folder, or a bucket's address.
+        export: a folder, or a bucket's address; a study's stands for its export.
 
     Raises:
         ExportError: it is missing, is no export, or is damaged.
@@ -25,8 +25,64 @@ def load_export(export: str | PathLike[str]) -> Predictor:
     from trainables.local_copies import local_folder
     from tune.export.predict import load_export as load_folder
 
-    with local_folder(expand_home(export)) as folder:
+    with local_folder(_export_of(export)) as folder:
         return load_folder(folder)
+
+
+def verify_export(export: str | PathLike[str]) -> dict[str, str]:
+    """Compares every file of an export with its manifest, without loading the model.
+
+    Args:
+        export: a folder, or a bucket's address; a study's stands for its export.
+
+    Returns:
+        SHA-256 by file; empty for an export of 0.1, which has no manifest.
+
+    Raises:
+        ExportError: a file is missing or another one, or a newer emotune wrote the export.
+        PlaceError: the bucket cannot be reached.
+    """
+    from trainables.local_copies import local_folder
+    from tune.export.manifest import check_manifest
+    from tune.export.predict import check_files
+
+    with local_folder(_export_of(export)) as folder:
+        check_files(folder)
+        manifest = check_manifest(folder)
+        return manifest.files if manifest else {}
+
+
+def evaluate_export(export: str | PathLike[str], data: str | PathLike[str]) -> dict[str, Any]:
+    """Scores an export on labelled images.
+
+    Args:
+        export: a folder, or a bucket's address; a study's stands for its export.
+        data: a data set's folder or address, whose test split is scored; or a folder or zip of class folders, or a CSV
+            like `fer2013.csv`, all of whose images are.
+
+    Returns:
+        What `trainables.training.metrics.evaluate` returns, `accuracy_interval` (95 %, Wilson), `classes`,
+        `expected_calibration_error`, `unread` (images that could not be decoded) and `looks_divided` (images without a
+        pixel above 1 of 255).
+
+    Raises:
+        ExportError: the export is missing, is none, or is damaged.
+        DatasetError: the data cannot be read, has no images to score, or has a class that the export does not know.
+        PlaceError: the bucket cannot be reached.
+    """
+    from tune.export.evaluation import evaluate_on
+
+    return evaluate_on(load_export(export), expand_home(data))
+
+
+def _export_of(name: str | PathLike[str]) -> str:
+    from trainables.places import Place
+    from tune.export.export import LABELS_FILE
+    from tune.study.bucket_study import EXPORT_FOLDER
+
+    place = Place(expand_home(name))
+    inside = place.child(EXPORT_FOLDER)
+    return inside.name if not place.exists(LABELS_FILE) and inside.exists(LABELS_FILE) else place.name
 
 
 def predict(export: str | PathLike[str], images: Sequence[str | PathLike[str]]) -> list[Prediction]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -153,12 +153,13 @@ class Study:
         spec, state = self.spec, self.state
         return "\n".join(why_study(spec, state) if trial is None else why_trial(spec, state, trial))
 
-    def export(self, to: str | PathLike[str], trial: int | None = None) -> str:
+    def export(self, to: str | PathLike[str], trial: int | None = None, formats: Sequence[str] = ()) -> str:
         """Exports the best checkpoint: Keras model, SavedModel, labels, metrics.
 
         Args:
             to: folder to write, or a bucket's address; an earlier export there gives way.
             trial: another trial or confirmation than the best, by its number.
+            formats: `saved_model`, `onnx`, `litert`, `litert_int8`, beside the Keras model; none: what the study says.
 
         Returns:
             The export, for `tune.load_export`.
@@ -170,7 +171,7 @@ class Study:
         from tune.session.best_model import export_to
 
         with unchanged_environment(), quiet_tensorflow():
-            export_to(self.files, expand_home(to), trial)
+            export_to(self.files, expand_home(to), trial, formats)
         return expand_home(to)
 
     def enqueue(self, values: Mapping[str, Any]) -> dict[str, Any]:

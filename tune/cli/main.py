@@ -14,6 +14,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError  # typer 0
 
 import tune
 from trainables.errors import EmotuneError
+from tune.cli import exports as cli_exports
 from tune.cli import jobs as cli_jobs
 from tune.cli.cluster import app as cluster_app
 from tune.cli.data import app as data_app
@@ -225,6 +226,10 @@ def export(
     trial: Annotated[
         int | None, typer.Option(help="Another trial or confirmation than the best, by its number.", min=0)
     ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="saved_model, onnx, litert or litert_int8, beside Keras; repeatable."),
+    ] = None,
     storage: Storage = "runs",
     data: MovedData = None,
 ) -> None:
@@ -232,21 +237,11 @@ def export(
     from trainables.places import Place
     from tune.session.study_text import export_lines
 
-    typer.echo(export_lines(Place(tune.load_study(study, storage, data).export(to, trial))))
+    typer.echo(export_lines(Place(tune.load_study(study, storage, data).export(to, trial, formats or ()))))
 
 
-@app.command()
-def predict(
-    export: Annotated[str, typer.Argument(metavar="EXPORT", help="Folder or address of an export.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images to classify.")],
-    json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
-) -> None:
-    """Classify images with an export: label and probabilities."""
-    from tune.cli.text import prediction_line
-
-    for prediction in tune.predict(export, images):
-        typer.echo(prediction_line(prediction, as_json=json))
-
+for _of_export in (cli_exports.predict, cli_exports.evaluate, cli_exports.verify):
+    app.command()(_of_export)
 
 for _command in (cli_jobs.submit, cli_jobs.status, cli_jobs.logs, cli_jobs.stop):
     app.command()(_command)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,6 +60,25 @@ def dropped_line(study: Study, trial: int) -> str:
     """Returns when a dropped trial ends."""
     when = "at the end of its epoch" if study.running else "when the study goes on"
     return f"trial {trial} of {study.name} ends {when}; what it did so far is kept"
+
+
+def evaluation_lines(scores: Mapping[str, Any]) -> str:
+    """Returns the scores of an export on labelled images as a table."""
+    low, high = scores["accuracy_interval"]
+    lines = [
+        f"images       {scores['images']}" + (f", {scores['unread']} more not read" if scores["unread"] else ""),
+        f"accuracy     {scores['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})",
+        f"macro        F1 {scores['macro_f1']:.4f}, precision {scores['macro_precision']:.4f}, "
+        f"recall {scores['macro_recall']:.4f}",
+        f"loss         {scores['loss']:.4f}",
+        f"calibration  expected error {scores['expected_calibration_error']:.4f}",
+    ]
+    for name, recall, row in zip(scores["classes"], scores["per_class_recall"], scores["confusion"], strict=True):
+        told = "no images" if recall is None else f"recall {recall:.4f} of {sum(row)}"
+        lines.append(f"  {name:<12} {told}")
+    if scores["looks_divided"]:
+        lines.append(f"warning: {scores['looks_divided']} images have no pixel above 1 of 255, as if divided by 255")
+    return "\n".join(lines)
 
 
 def prediction_line(prediction: Prediction, *, as_json: bool) -> str:

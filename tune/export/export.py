@@ -2,12 +2,15 @@
 
 EXPORT/model.keras            (batch, h, w, c), 0-255 or floats 0-1, to probabilities; opens in any Keras 3
 EXPORT/saved_model/           the same for TensorFlow: `serving_default(image: uint8) -> probabilities`
+EXPORT/model.onnx ...         further formats of `formats.py`, where they were asked for
 EXPORT/preprocessing.json     the evaluation pipeline in Albumentations' own form; empty when images go in as they are
 EXPORT/labels.json            class names in the order of the probabilities, and what the model takes
 EXPORT/metrics.json           selection fold, sealed test split, configuration, versions
 EXPORT/confusion_matrix.png   of the test split
 EXPORT/study.yaml             the study that found it
 EXPORT/code/                  the file of the user's own that built the model
+EXPORT/model_card.md          all of that for a reader
+EXPORT/manifest.json          SHA-256 of each file, and where they are from
 """
 
 from __future__ import annotations
@@ -33,21 +36,26 @@ from tune.errors import ExportError
 from tune.export.checkpoints import Member, load_checkpoints, logits_of, release_members
 from tune.export.code import CODE_FOLDER, write_code
 from tune.export.destination import atomic_export, check_destination
-from tune.export.graph import write_models
+from tune.export.formats import DEFAULT_FORMATS, FORMATS, check_formats
+from tune.export.manifest import MANIFEST_FILE, write_manifest
+from tune.export.model_card import CARD_FILE, model_card
+from tune.export.written_models import find_evaluation_graph, write_models
 
-MODEL_FILE, SAVED_MODEL_FOLDER = "model.keras", "saved_model"
+MODEL_FILE = FORMATS["keras"].file
 PREPROCESSING_FILE, LABELS_FILE, METRICS_FILE = "preprocessing.json", "labels.json", "metrics.json"
 EXPORT_FILES = (LABELS_FILE, MODEL_FILE)
 """By which an export is known."""
 CONFUSION_FILE, STUDY_FILE = "confusion_matrix.png", "study.yaml"
 EXPORT_PARTS = (
     *EXPORT_FILES,
-    SAVED_MODEL_FOLDER,
+    *(one.file for one in FORMATS.values() if one.file != MODEL_FILE),
     PREPROCESSING_FILE,
     METRICS_FILE,
     CONFUSION_FILE,
     STUDY_FILE,
     CODE_FOLDER,
+    CARD_FILE,
+    MANIFEST_FILE,
 )
 
 _SPARE_BYTES = 16 * 2**20
@@ -87,6 +95,7 @@ def export_checkpoint(
     sealed: Mapping[str, Any] | None = None,
     confirmation: Mapping[str, Any] | None = None,
     ensemble: Mapping[str, Any] | None = None,
+    formats: Sequence[str] = DEFAULT_FORMATS,
 ) -> ExportSummary:
     """Writes the export of a checkpoint, or of the mean of several of one configuration; the folder is there whole or
     not at all, and an earlier export gives way last.
@@ -101,22 +110,30 @@ def export_checkpoint(
         sealed: What `evaluate_sealed` returned for this checkpoint; None leaves the test split sealed.
         ensemble: What the selection fold said of the mean of several checkpoints; `selection` is the first one's.
         confirmation: What repeated trainings showed of this configuration, None without any.
+        formats: Keys of `tune.export.formats.FORMATS`, `keras` among them. Each is run in a fresh process and compared.
 
     Raises:
         ExportError: The checkpoint is damaged or does not fit the data set, the destination is in the way or being
-            written, or the disk is too full.
+            written, the disk is too full, or a format's package is missing or its answers are others than in training.
         DatasetError: The method needs face boxes and there are none.
     """
+    check_formats(formats)
     destination = Path(destination).resolve()
     check_destination(Place(str(destination)), EXPORT_FILES, EXPORT_PARTS)
     members = load_checkpoints(_as_list(checkpoints), dataset)
     state, config = members[0].state, members[0].config
     parameters = sum(int(member.model.count_params()) for member in members)
-    needed_bytes = 8 * parameters + _SPARE_BYTES
+    needed_bytes = 4 * parameters * len(formats) + _SPARE_BYTES
     with atomic_export(destination, needed_bytes, known_by=LABELS_FILE, parts=EXPORT_PARTS) as folder:
-        note = _write_description(folder, dataset, config, write_code(members, folder))
-        _write_json(
-            folder / METRICS_FILE,
+        evaluation = find_evaluation_graph(config, dataset.info.shape)
+        own = write_code(members, folder)
+        note = _write_description(folder, dataset, config, own, in_graph=evaluation is not None)
+        written = write_models(
+            members, dataset, folder, formats, evaluation, on_test=sealed is not None, own_layers=own is not None
+        )
+        versions = {"python": platform.python_version()}
+        versions |= {name: importlib.metadata.version(name) for name in _VERSIONS}
+        metrics = _finite(
             {
                 "trial": state["trial"],
                 "epoch": state["epoch"],
@@ -129,17 +146,19 @@ def export_checkpoint(
                 "parameters": parameters,
                 "input": note or "images as they are",
                 "dataset": {"name": dataset.info.name, "fingerprint": dataset.info.fingerprint},
-                "versions": {"python": platform.python_version()}
-                | {name: importlib.metadata.version(name) for name in _VERSIONS},
-            },
+                "formats": written,
+                "versions": versions,
+            }
         )
+        _write_json(folder / METRICS_FILE, metrics)
         if sealed is not None:
             from tune.report.figures import confusion_figure
 
             confusion_figure(sealed["confusion"], dataset.info.classes).savefig(folder / CONFUSION_FILE)
         (folder / STUDY_FILE).write_text(study_yaml, encoding="utf-8")
-        models = [member.model for member in members]
-        write_models(models, folder / MODEL_FILE, folder / SAVED_MODEL_FOLDER, mirror=members[0].mirror)
+        card = model_card(metrics, dataset.info.classes, dataset.info.shape)
+        (folder / CARD_FILE).write_text(card, encoding="utf-8")
+        write_manifest(folder, study_yaml, {name: metrics[name] for name in ("trial", "epoch", "dataset", "versions")})
         size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return ExportSummary(destination, state["trial"], state["epoch"], parameters, sealed, size_bytes, note)
 
@@ -184,14 +203,19 @@ def _scores(logits: Floats, dataset: Dataset) -> dict[str, Any]:
     return {**scores(np.ones(len(rows), bool)), "untwinned": scores(alone) if alone.any() else None}
 
 
-def _write_description(folder: Path, dataset: Dataset, config: TrialConfig, own_layers: str | None) -> str:
-    """Writes labels.json and preprocessing.json; returns what has to be done to an image before the model."""
+def _write_description(
+    folder: Path, dataset: Dataset, config: TrialConfig, own_layers: str | None, *, in_graph: bool
+) -> str:
+    """Writes labels.json and preprocessing.json; returns what has to be done to an image before the model.
+
+    With `in_graph` the models do all that evaluation does.
+    """
     import albumentations as A
 
     from trainables.preprocessing.methods import evaluation_pipeline, find_method
 
     info = dataset.info
-    pipeline = evaluation_pipeline(config.preprocessing, config.model_dump(), info.shape)
+    pipeline = None if in_graph else evaluation_pipeline(config.preprocessing, config.model_dump(), info.shape)
     _write_json(folder / PREPROCESSING_FILE, A.to_dict(pipeline or A.Compose([])))
     note = ""
     if pipeline is not None:

@@ -1,4 +1,4 @@
-"""Builds what an export computes and writes it as Keras model and SavedModel. Does not choose or score the model.
+"""Builds what an export computes, and writes it as Keras model and SavedModel. Does not choose or score the model.
 
 The Keras model takes whatever programs hold images in, so it looks at the pixels before it classifies them. Only layers
 and operations of Keras itself: it opens where emotune is not installed. The SavedModel takes uint8 alone.
@@ -20,23 +20,20 @@ BRIGHT = 16.0
 """From this brightest pixel up, floats that are no whole numbers are taken for 0-255, as resizing leaves them."""
 
 
-def write_models(
-    models: keras.Model | Sequence[keras.Model], keras_file: Path, saved_model: Path, *, mirror: bool = False
-) -> None:
-    """Writes a trained model, or the mean of several, in both formats.
+def write_keras(pixels: keras.Model, file: Path) -> None:
+    """Writes `classifier` of a model of uint8 pixels as a `*.keras` file."""
+    classifier(pixels).save(file)
 
-    Args:
-        models: uint8 (n, height, width, channels) to logits.
-        mirror: answer with the mean over image and mirror image.
-        keras_file: `*.keras`, for `classifier`.
-        saved_model: folder with the signature `serving_default(image: uint8) -> probabilities`, and `serve`, which
-            takes uint8 and the floats that `classifier` takes.
+
+def write_saved_model(pixels: keras.Model, folder: Path) -> None:
+    """Writes a model of uint8 pixels as a SavedModel.
+
+    Its signature is `serving_default(image: uint8) -> probabilities`; `encoded` takes PNG or JPEG files of the model's
+    size as strings, (n,); `serve` takes uint8 and the floats that `classifier` takes.
     """
     import tensorflow as tf
 
-    pixels = pixel_classifier(models, mirror=mirror)
     either = classifier(pixels)
-    either.save(keras_file)
     shape = (None, *pixels.input_shape[1:])
 
     # A signature checks no shapes (TensorFlow 2.21): a convolution takes three channels for a grouped one, and an image
@@ -57,38 +54,52 @@ def write_models(
         tf.debugging.Assert(seen, [f"image must be uint8, {shape}, 0-255; all its pixels are 0 or 1, as of floats 0-1"])
         return {"probabilities": pixels(image, training=False)}
 
+    def decoded(file: Any) -> Any:
+        image = tf.io.decode_image(file, channels=shape[-1], expand_animations=False)
+        return tf.ensure_shape(image, shape[1:], name=_shape_rule(shape[1:]))
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "files")])  # type: ignore[untyped-decorator]
+    def serve_encoded(files: Any) -> dict[str, Any]:
+        image = tf.map_fn(decoded, files, fn_output_signature=tf.TensorSpec(shape[1:], tf.uint8))
+        return {"probabilities": pixels(checked(image), training=False)}
+
     # keras.export.ExportArchive (Keras 3.15) stores every weight twice.
     module = tf.Module()
     module.weights = [variable.value for variable in pixels.variables]
     module.serve = serve
     for dtype in (tf.uint8, tf.float32):
         serve.get_concrete_function(tf.TensorSpec(shape, dtype, "image"))
-    tf.saved_model.save(module, str(saved_model), signatures={"serving_default": serve_pixels})
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve_pixels, "encoded": serve_encoded})
 
 
-def pixel_classifier(models: keras.Model | Sequence[keras.Model], *, mirror: bool = False) -> keras.Model:
+def pixel_classifier(
+    models: keras.Model | Sequence[keras.Model], *, mirror: bool = False, evaluation: keras.Model | None = None
+) -> keras.Model:
     """Returns a model of probabilities, float32, (n, classes), for one or several of logits.
 
     Args:
         models: uint8 (n, height, width, channels) to logits; of several the mean of their probabilities is taken.
         mirror: the mean over the probabilities of image and mirror image.
+        evaluation: what evaluation does to the pixels first, uint8 to uint8 of the same shape.
     """
     import keras
     from keras import ops
 
     members = [models] if isinstance(models, keras.Model) else list(models)
-    if len(members) == 1 and not mirror:
+    if len(members) == 1 and not mirror and evaluation is None:
         softmax = keras.layers.Softmax(dtype="float32", name="softmax")
         return keras.Model(members[0].input, softmax(members[0].output), name=PIXEL_CLASSIFIER)
     image = keras.Input(members[0].input_shape[1:], dtype="uint8", name="image")
-    views = [image, ops.flip(image, axis=2)] if mirror else [image]
+    seen = image if evaluation is None else evaluation(image)
+    views = [seen, ops.flip(seen, axis=2)] if mirror else [seen]
     probabilities = []
     for index, member in enumerate(members):
         member.name = f"member{index}"  # layers of one model must not share a name
         for side, view in zip(("", "_of_mirror"), views, strict=False):
             name = f"softmax{index}{side}"
             probabilities.append(keras.layers.Softmax(dtype="float32", name=name)(member(view)))
-    mean = keras.layers.Average(dtype="float32", name="mean")(probabilities)
+    one = len(probabilities) == 1
+    mean = probabilities[0] if one else keras.layers.Average(dtype="float32", name="mean")(probabilities)
     return keras.Model(image, mean, name=PIXEL_CLASSIFIER)
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +27,7 @@ from tune.export.code import import_layers
 from tune.export.export import LABELS_FILE, MODEL_FILE, PREPROCESSING_FILE
 from tune.export.graph import pixel_part
 from tune.export.import_tensorflow import import_tensorflow
+from tune.export.manifest import check_manifest
 from tune.sources.decoding import UnreadableImage, decode, silence_decoders
 
 if TYPE_CHECKING:
@@ -41,11 +45,21 @@ class Prediction:
         path: The file, as it was given; None for an array.
         label: The likeliest class.
         probabilities: By class, in the export's order; they sum to 1.
+        looks_divided: No pixel is brighter than 1 of 255: of a picture divided by 255, nothing else would be left.
     """
 
     path: Path | None
     label: str
     probabilities: dict[str, float]
+    looks_divided: bool = False
+
+
+@dataclass(frozen=True)
+class UnreadPicture:
+    """A picture that could not be decoded, and why."""
+
+    name: str
+    reason: str
 
 
 class _Labels(BaseModel, frozen=True, extra="ignore"):
@@ -89,6 +103,31 @@ class Predictor:
             predictions += [self._prediction(item, row) for item, row in zip(batch, probabilities, strict=True)]
         return predictions
 
+    def predict_pictures(
+        self, pictures: Iterable[tuple[str, Callable[[], bytes]]]
+    ) -> Iterator[Prediction | UnreadPicture]:
+        """Classifies pictures one batch after the other, and goes on after one that cannot be read.
+
+        Args:
+            pictures: A name, and what returns the file's content.
+        """
+        remaining = iter(pictures)
+        with silence_decoders(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
+            while batch := list(islice(remaining, _BATCH)):
+                read = list(readers.map(self._read_picture, batch))
+                whole = [self._preprocessed(one) for one in read if not isinstance(one, UnreadPicture)]
+                rows = iter(np.asarray(self._model.predict_on_batch(np.stack(whole))) if whole else ())
+                for (name, _), one in zip(batch, read, strict=True):
+                    yield one if isinstance(one, UnreadPicture) else self._prediction(Path(name), next(rows), one)
+
+    def _read_picture(self, picture: tuple[str, Callable[[], bytes]]) -> Pixels | UnreadPicture:
+        name, read = picture
+        try:
+            image = decode(read(), name)
+        except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error, DatasetError) as error:
+            return UnreadPicture(name, str(error) or type(error).__name__)
+        return _fitted(image, self._labels.height_px, self._labels.width_px, self._labels.channels)
+
     def _batches(self, items: list[Path | Pixels]) -> Iterator[tuple[list[Path | Pixels], Pixels]]:
         """Reads the next batch while the model works on this one."""
         batches = [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
@@ -125,25 +164,24 @@ class Predictor:
             preprocessed = self._pipeline(image=image)["image"]
         return preprocessed
 
-    def _prediction(self, item: Path | Pixels, probabilities: npt.NDArray[np.float32]) -> Prediction:
+    def _prediction(
+        self, item: Path | Pixels, probabilities: npt.NDArray[np.float32], pixels: Pixels | None = None
+    ) -> Prediction:
         by_class = dict(zip(self.classes, probabilities.tolist(), strict=True))
-        return Prediction(item if isinstance(item, Path) else None, max(by_class, key=by_class.__getitem__), by_class)
+        path = item if isinstance(item, Path) else None
+        divided = pixels is not None and int(pixels.max()) == 1
+        return Prediction(path, max(by_class, key=by_class.__getitem__), by_class, divided)
 
 
 def load_export(directory: Path) -> Predictor:
     """Loads an export folder through Keras.
 
     Raises:
-        ExportError: The folder is missing, is no export, lacks a file, or a file is damaged.
+        ExportError: The folder is missing, is no export, lacks a file, a newer emotune wrote it, or a file is damaged.
     """
     directory = Path(directory)
-    remedy = "Name a folder written by `emotune export`."
-    if not directory.is_dir():
-        what = "a file" if directory.exists() else "which does not exist"
-        raise ExportError(f"An export must be a folder. Received: {directory}, {what}. {remedy}")
-    for name in (LABELS_FILE, PREPROCESSING_FILE, MODEL_FILE):
-        if not (directory / name).is_file():
-            raise ExportError(f"An export must hold {name}. Received: {directory} without it. {remedy}")
+    check_files(directory)
+    check_manifest(directory)
     import_tensorflow()
     import albumentations as A
     import keras
@@ -172,6 +210,21 @@ def load_export(directory: Path) -> Predictor:
             f"Received: {model.input_shape[1:]} and {model.output_shape[1:]}. Export the checkpoint again."
         )
     return Predictor(pixel_part(model), labels, pipeline)
+
+
+def check_files(directory: Path) -> None:
+    """Refuses a folder that cannot be an export, without opening a file.
+
+    Raises:
+        ExportError: It is missing, or lacks a file.
+    """
+    remedy = "Name a folder written by `emotune export`."
+    if not directory.is_dir():
+        what = "a file" if directory.exists() else "which does not exist"
+        raise ExportError(f"An export must be a folder. Received: {directory}, {what}. {remedy}")
+    for name in (LABELS_FILE, PREPROCESSING_FILE, MODEL_FILE):
+        if not (directory / name).is_file():
+            raise ExportError(f"An export must hold {name}. Received: {directory} without it. {remedy}")
 
 
 def _first_line(error: Exception) -> str:

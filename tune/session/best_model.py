@@ -55,20 +55,25 @@ def export_study(study: StudyFiles, dataset: Dataset, journal: Journal) -> Path 
     return study.export
 
 
-def export_to(study: StudyFiles, destination: str, trial: int | None = None) -> None:
+def export_to(study: StudyFiles, destination: str, trial: int | None = None, formats: Sequence[str] = ()) -> None:
     """Exports a study's best checkpoint in this process; the test split of an unfinished study stays sealed.
 
     Args:
         study: the study.
         destination: folder or address of a bucket's prefix; may hold an earlier export.
         trial: number of another trial or confirmation to export; None for the best.
+        formats: what to write beside the Keras model; none: what the study says.
 
     Raises:
         StudyError: there is no checkpoint of it, the study is being run, or its data set is another.
         ExportError: the destination is in the way or the checkpoint is damaged.
     """
     from tune.export.export import EXPORT_FILES, EXPORT_PARTS
+    from tune.export.formats import check_formats
 
+    if formats:
+        formats = list(dict.fromkeys(["keras", *formats]))
+    check_formats(formats or study.spec.export.formats)
     check_destination(Place(destination), EXPORT_FILES, EXPORT_PARTS)
     run_to_export(study, study.state(), trial)  # before anything is opened
     dataset = open_study_data(study.spec)
@@ -81,7 +86,7 @@ def export_to(study: StudyFiles, destination: str, trial: int | None = None) -> 
         if study.settled(journal.state):
             _open_sealed_test(study, context, journal, run, checkpoints, lambda function, *rest: function(*rest))
         study_yaml = study.study_file.read_text(encoding="utf-8")
-        export_run(study, study_yaml, journal.state, run, checkpoints, context, destination)
+        export_run(study, study_yaml, journal.state, run, checkpoints, context, destination, formats)
 
 
 def _choose_checkpoints(
@@ -211,6 +216,7 @@ def export_run(
     checkpoints: Sequence[str],
     context: TrialContext,
     destination: str,
+    formats: Sequence[str] = (),
 ) -> None:
     """Exports a run's checkpoint, or the mean of several of its configuration, with what the journal says of the sealed
     test and of its configuration's confirmation.
@@ -223,6 +229,7 @@ def export_run(
         checkpoints: its checkpoint in the study's place, first, and those of other seeds.
         context: what its trials are told.
         destination: a folder, or a bucket's address.
+        formats: what to write; none: what the study says.
 
     Raises:
         ExportError: the destination is in the way or the checkpoint is damaged.
@@ -244,6 +251,7 @@ def export_run(
             confirmation=state.confirmed if _belongs_to_winner(state, trial) else None,
             sealed=state.sealed_scores(checkpoints),
             ensemble=state.ensemble,
+            formats=formats or study.spec.export.formats,
         )
 
 

@@ -205,6 +205,13 @@ def export_lines(export: Place) -> str:
     """Returns where an export lies and what the sealed test said of it."""
     metrics = json.loads(export.read("metrics.json") or b"")
     lines = [f"export       {export.name}  (emotune predict {shlex.quote(export.name)} IMAGE...)"]
+    for name, written in metrics.get("formats", {}).items():  # exports of 0.1 had none
+        if "accuracy_difference" in written:
+            low, high = written["interval"]
+            lines.append(
+                f"{name:<12} accuracy {written['accuracy_difference']:+.4f} (95 % interval {low:+.4f} to {high:+.4f}) "
+                f"beside the float model, on {written['images']} {written['of']} images"
+            )
     test: dict[str, Any] | None = metrics["test"]
     if test is None:
         lines.append("sealed test  not opened: the study has not ended, or its data set has no test split")

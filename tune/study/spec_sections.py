@@ -182,11 +182,19 @@ class Export(Section, frozen=True):
     ensemble: int | Literal["auto"] = Field(
         "auto", description="the mean of so many of the winner's seeds, if the selection fold says that it gains"
     )
+    formats: tuple[Literal["keras", "saved_model", "onnx", "litert", "litert_int8"], ...] = Field(
+        ("keras", "saved_model"), description="what the model is written as; keras is what emotune itself reads"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.ensemble != "auto" and not 1 <= self.ensemble <= 100:
             raise ValueError(
                 f"ensemble must be auto or 1 to 100. Received: {self.ensemble}. Write 1 for a single model"
+            )
+        if "keras" not in self.formats or len(set(self.formats)) < len(self.formats):
+            raise ValueError(
+                f"formats must hold keras, which emotune itself reads, and each once. Received: "
+                f"{', '.join(self.formats) or 'none'}. Write [keras, onnx]"
             )
         return self

@@ -23,7 +23,7 @@ from trainables.preprocessing.feed import Feed
 from trainables.preprocessing.methods import METHODS
 from tune.dataset.synth import write_faces
 from tune.export.export import export_checkpoint
-from tune.export.graph import classifier, pixel_classifier, write_models
+from tune.export.graph import classifier, pixel_classifier, write_saved_model
 from tune.export.predict import load_export
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
@@ -101,7 +101,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def exports(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the export of a trial of each method, and the images that its evaluation saw."""
+    """A folder with the export of a trial of each method, the images it is fed, and as evaluation sees them."""
     root = tmp_path_factory.mktemp("exports")
     checkpoint = write_checkpoint(root / "checkpoint", dataset, width=0.05, steps=10)
     for method in METHODS:
@@ -113,7 +113,9 @@ def exports(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
         export_checkpoint(copy, dataset, root / method, study_yaml="", selection={})
         feed = Feed(dataset, method, state["config"])
         ((pixels, _),) = feed.evaluation_batches(rows_of_test(dataset)[:3], 3)
-        np.save(root / method / "images.npy", pixels)
+        np.save(root / method / "evaluated.npy", pixels)
+        beside = json.loads((root / method / "labels.json").read_text())["expects_preprocessed_images"]
+        np.save(root / method / "images.npy", pixels if beside else dataset.images(rows_of_test(dataset)[:3]))
     return root
 
 
@@ -130,7 +132,7 @@ def evaluated(exports: Path, method: str) -> np.ndarray:
     import keras
 
     model = keras.saving.load_model(exports / "checkpoint" / "model.keras", compile=False)
-    logits = np.asarray(model.predict_on_batch(np.load(exports / method / "images.npy")))
+    logits = np.asarray(model.predict_on_batch(np.load(exports / method / "evaluated.npy")))
     return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
 
 
@@ -268,7 +270,7 @@ def test_where_the_backend_cannot_raise_nothing_is_a_number(tiny: Any) -> None:
 def test_the_signature_refuses_floats_that_tensorflow_has_cut_to_0_and_1(tiny: Any, tmp_path: Path) -> None:
     import tensorflow as tf
 
-    write_models(tiny, tmp_path / "model.keras", tmp_path / "saved_model")
+    write_saved_model(pixel_classifier(tiny), tmp_path / "saved_model")
     serve = tf.saved_model.load(tmp_path / "saved_model").signatures["serving_default"]
     with pytest.raises(
         tf.errors.InvalidArgumentError, match=r"image must be uint8, \(None, 32, 32, 1\), 0-255; all its"
@@ -284,6 +286,7 @@ def test_an_export_of_an_earlier_version_still_classifies(exports: Path, dataset
     shutil.copytree(exports / "none", old)
     checkpoint = keras.saving.load_model(exports / "checkpoint" / "model.keras", compile=False)
     pixel_classifier(checkpoint).save(old / "model.keras")  # all that model.keras held
+    (old / "manifest.json").unlink()
     images = [tmp_path / f"{row}.png" for row in range(3)]
     import cv2
 

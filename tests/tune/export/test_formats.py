@@ -1,0 +1,211 @@
+"""Every format gives training's probabilities to images as they are; another file than the written one is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.checkpoints import write_checkpoint
+from trainables.dataset.reader import Dataset, open_dataset
+from trainables.preprocessing.methods import evaluation_pipeline
+from tune.errors import ExportError
+from tune.export.crop_graph import evaluation_graph
+from tune.export.export import export_checkpoint
+from tune.export.formats import FORMATS, check_formats
+from tune.export.manifest import check_manifest
+from tune.export.parity import TOLERANCE, accuracy_difference, check_parity, run_formats
+from tune.export.predict import load_export
+
+pytestmark = [
+    # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
+    # tf2onnx 1.17 looks for np.object.
+    pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning"),
+    # TensorFlow 2.21 announces that its converter will move to another package.
+    pytest.mark.filterwarnings("ignore:.*tf.lite:UserWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def dataset(faces: Path) -> Dataset:
+    return open_dataset(faces)
+
+
+@pytest.fixture(scope="module")
+def export(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In every format; evaluation crops, and takes the mean over image and mirror."""
+    root = tmp_path_factory.mktemp("formats")
+    checkpoint = write_checkpoint(root / "checkpoint", dataset, preprocessing="crop", crop_keep=0.8, mirror=True)
+    formats = list(FORMATS)
+    export_checkpoint(checkpoint, dataset, root / "export", study_yaml="name: faces-1\n", selection={}, formats=formats)
+    return root / "export"
+
+
+@pytest.fixture(scope="module")
+def metrics(export: Path) -> Any:
+    return json.loads((export / "metrics.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_as_near_to_training_as_it_promises(name: str, export: Path, metrics: Any) -> None:
+    written = metrics["formats"][name]
+    assert (export / written["file"]).exists()
+    if FORMATS[name].exact:
+        assert 0 <= written["max_difference"] < TOLERANCE
+    else:
+        assert written["max_difference"] > TOLERANCE  # it has been quantised
+        low, high = written["interval"]
+        assert low <= written["accuracy_difference"] <= high
+        assert written["images"] > 100 and written["of"] == "train"
+
+
+@pytest.mark.slow
+def test_images_as_they_are_get_the_answers_of_training_for_a_trial_that_crops(
+    export: Path, dataset: Dataset, metrics: Any
+) -> None:
+    import keras
+
+    images = dataset.images(np.arange(12))
+    config = metrics["config"]
+    pipeline = evaluation_pipeline("crop", config, dataset.info.shape)
+    assert pipeline is not None
+    cropped = np.stack([pipeline(image=image)["image"] for image in images])
+    checkpoint = keras.saving.load_model(export.parent / "checkpoint" / "model.keras", compile=False)
+    from scipy.special import softmax
+
+    expected = (softmax(checkpoint(cropped), axis=1) + softmax(checkpoint(cropped[:, :, ::-1]), axis=1)) / 2
+    uncropped = (softmax(checkpoint(images), axis=1) + softmax(checkpoint(images[:, :, ::-1]), axis=1)) / 2
+    assert np.abs(uncropped - expected).max() > 100 * TOLERANCE
+    for name, found in run_formats(export, ["onnx", "litert"], images).items():
+        np.testing.assert_allclose(found, expected, atol=TOLERANCE, err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_saved_model_takes_files_of_pictures(export: Path, dataset: Dataset) -> None:
+    import cv2
+    import tensorflow as tf
+
+    signatures = tf.saved_model.load(export / "saved_model").signatures
+    images = dataset.images(np.arange(3))
+    files = [cv2.imencode(".png", image)[1].tobytes() for image in images]
+    of_pixels = signatures["serving_default"](image=tf.constant(images))["probabilities"]
+    np.testing.assert_allclose(signatures["encoded"](files=tf.constant(files))["probabilities"], of_pixels, atol=1e-6)
+    small = cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1].tobytes()
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"48,48,1"):
+        signatures["encoded"](files=tf.constant([small]))
+
+
+@pytest.mark.parametrize("shape", [(48, 48, 1), (32, 32, 3), (20, 33, 3)], ids=str)
+@pytest.mark.parametrize("keep", [0.5, 0.77, 0.9, 0.97])
+def test_the_crop_of_the_graph_is_opencvs_to_the_last_pixel(keep: float, shape: tuple[int, int, int]) -> None:
+    pipeline = evaluation_pipeline("crop", {"crop_keep": keep}, shape)
+    assert pipeline is not None
+    images = np.random.default_rng(0).integers(0, 256, (5, *shape), dtype=np.uint8)
+    graph = evaluation_graph(pipeline, shape)
+    assert graph is not None
+    expected = np.stack([pipeline(image=image)["image"] for image in images])
+    np.testing.assert_array_equal(np.asarray(graph(images)), expected)
+
+
+def test_what_keras_cannot_do_stays_beside_the_graph() -> None:
+    assert evaluation_graph(evaluation_pipeline("equalize", {}, (48, 48, 1)), (48, 48, 1)) is None
+    assert evaluation_graph(None, (48, 48, 1)) is None
+
+
+def test_other_probabilities_than_trainings_stop_the_export() -> None:
+    expected = np.full((2, 2), 0.5, np.float32)
+    assert check_parity({"onnx": expected + 5e-5, "litert_int8": expected + 0.1}, expected)["onnx"] < TOLERANCE
+    for wrong in (expected + 2e-4, expected * np.nan):
+        with pytest.raises(ExportError, match=r"The format onnx must give the probabilities of training to 0\.0001"):
+            check_parity({"onnx": wrong}, expected)
+
+
+def test_a_format_that_does_not_run_is_named_and_the_next_one_is_run(tmp_path: Path) -> None:
+    images = np.zeros((2, 4, 4, 1), np.uint8)
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    for _ in range(2):
+        with pytest.raises(
+            ExportError, match=r"must run without emotune\. Received: .*model\.onnx: .*Leave the format"
+        ):
+            run_formats(tmp_path, ["onnx"], images)
+
+
+def test_the_accuracy_of_int8_is_compared_image_by_image() -> None:
+    labels = np.zeros(100, np.int32)
+    right, wrong = np.array([[0.9, 0.1]] * 100), np.array([[0.9, 0.1]] * 90 + [[0.1, 0.9]] * 10)
+    found = accuracy_difference(wrong, right, labels)
+    assert found["accuracy_difference"] == pytest.approx(-0.1)
+    assert found["interval"] == pytest.approx([-0.1588, -0.0412], abs=1e-4)
+
+
+def test_unknown_formats_and_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ExportError, match=r"Unknown export format 'onx'\. .*onnx"):
+        check_formats(["keras", "onx"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ExportError, match=r"litert needs the package ai_edge_litert.*pip install 'emotune\[litert\]'"):
+        check_formats(["keras", "litert"])
+
+
+def change(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-10])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["model.keras", "saved_model/saved_model.pb", "labels.json", "model.onnx"])
+@pytest.mark.parametrize("harm", [change, cut])
+def test_a_file_that_is_not_the_written_one_is_refused(
+    harm: Callable[[Path], None], name: str, export: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "export"
+    shutil.copytree(export, copy)
+    harm(copy / name)
+    for open_it in (check_manifest, load_export):
+        with pytest.raises(ExportError, match=rf"{name} is damaged: its SHA-256 is not the one in manifest\.json"):
+            open_it(copy)
+
+
+@pytest.mark.slow
+def test_the_manifest_says_where_the_export_is_from_and_newer_ones_are_refused(
+    export: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    manifest = check_manifest(export)
+    assert manifest is not None and (manifest.study, manifest.trial) == ("faces-1", 3)
+    files = {path.relative_to(export).as_posix() for path in export.rglob("*") if path.is_file()}
+    assert manifest.files.keys() == files - {"manifest.json"}
+    written = json.loads((export / "manifest.json").read_text())
+    assert written["dataset"]["fingerprint"] == dataset.info.fingerprint
+    copy = tmp_path / "export"
+    shutil.copytree(export, copy)
+    (copy / "manifest.json").write_text(json.dumps(written | {"manifest_version": 2}))
+    with pytest.raises(ExportError, match=r"must have version 1 or lower\. Received: .* with 2, of a newer emotune"):
+        load_export(copy)
+    (copy / "manifest.json").write_text(json.dumps(written | {"files": {"../secret": "0"}}))
+    with pytest.raises(ExportError, match=r"must name files of the export\. Received: \.\./secret"):
+        load_export(copy)
+    (copy / "manifest.json").write_text("{")
+    with pytest.raises(ExportError, match=r"manifest\.json is damaged"):
+        load_export(copy)
+    (copy / "manifest.json").unlink()  # an export of 0.1
+    assert check_manifest(copy) is None
+    assert load_export(copy).classes == dataset.info.classes
+
+
+@pytest.mark.slow
+def test_the_card_tells_formats_limits_and_where_it_is_from(export: Path, dataset: Dataset) -> None:
+    card = (export / "model_card.md").read_text()
+    assert dataset.info.fingerprint in card and ", ".join(dataset.info.classes) in card
+    assert "| onnx | `model.onnx` |" in card and "| litert_int8 |" in card
+    assert "The test split was not opened." in card and "## Limits" in card

@@ -1,0 +1,84 @@
+"""`emotune predict`, `evaluate` and `verify`: parses, calls, prints; no logic. Heavy imports wait inside."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import tune
+
+Export = Annotated[
+    str, typer.Argument(metavar="EXPORT", help="Folder or address of an export, or of the study that left it.")
+]
+
+
+def predict(
+    export: Export,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Images, folders and zips of them, - for standard input.")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="A table with a header.")] = False,
+) -> None:
+    """Classify images with an export: label and probabilities. Goes on after an image that cannot be read."""
+    from tune.cli.text import prediction_line
+    from tune.export.pictures import find_pictures
+    from tune.export.predict import UnreadPicture
+
+    if json and as_csv:
+        raise typer.BadParameter("--json and --csv exclude one another. Give one.")
+    pictures = find_pictures(images)
+    predictor = tune.load_export(export)
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    if as_csv:
+        table.writerow(["path", "label", *predictor.classes])
+    unread, divided = [], 0
+    for prediction in predictor.predict_pictures((picture.name, picture.read) for picture in pictures):
+        if isinstance(prediction, UnreadPicture):
+            unread.append(prediction)
+            continue
+        divided += prediction.looks_divided
+        if as_csv:
+            table.writerow([prediction.path, prediction.label, *prediction.probabilities.values()])
+        else:
+            typer.echo(prediction_line(prediction, as_json=json))
+    if divided:
+        typer.echo(
+            f"warning: {divided} of {len(pictures)} images have no pixel above 1 of 255, as if divided by 255; "
+            "save them with pixels 0-255",
+            err=True,
+        )
+    for picture in unread:
+        typer.echo(f"not read: {picture.name}: {picture.reason}", err=True)
+    if unread:
+        typer.echo(f"error: {len(unread)} of {len(pictures)} images could not be read", err=True)
+        raise typer.Exit(1)
+
+
+def evaluate(
+    export: Export,
+    data: Annotated[
+        str, typer.Option(help="Data set of emotune (its test split), or a folder or zip of class folders (all of it).")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="All figures as one JSON object.")] = False,
+) -> None:
+    """Score an export on labelled images: accuracy with its interval, every class, calibration."""
+    import json as json_text
+
+    from tune.cli.text import evaluation_lines
+
+    scores = tune.evaluate_export(export, data)
+    typer.echo(json_text.dumps(scores) if json else evaluation_lines(scores))
+
+
+def verify(export: Export) -> None:
+    """Compare every file of an export with its manifest (SHA-256)."""
+    files = tune.verify_export(export)
+    if files:
+        typer.echo(f"{export}: all {len(files)} files are as they were written")
+    else:
+        typer.echo(f"{export}: of a version before manifests; its files cannot be compared")

@@ -1,0 +1,98 @@
+"""Tells a reader what an export is: text from its figures, computed elsewhere. Touches no disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+CARD_FILE = "model_card.md"
+
+
+def model_card(metrics: Mapping[str, Any], classes: Sequence[str], shape: tuple[int, int, int]) -> str:
+    """Returns the model card (Mitchell et al., 2019) in Markdown.
+
+    Args:
+        metrics: What metrics.json holds.
+        classes: Names in the order of the probabilities.
+        shape: Height and width in px, channels.
+    """
+    height, width, channels = shape
+    dataset, test = metrics["dataset"], metrics["test"]
+    colours = "gray" if channels == 1 else "RGB"
+    return "\n".join(
+        [
+            f"# {metrics['config']['model']} on {dataset['name']}",
+            "",
+            f"Classifies {colours} images of {height} x {width} px as one of: {', '.join(classes)}. "
+            f"Trial {metrics['trial']}, epoch {metrics['epoch']}, {metrics['parameters']:,} parameters. "
+            "Found and written by emotune.",
+            "",
+            "## Intended use",
+            "",
+            "Images like those of its training data. It is a statistical guess for one image: not fit for decisions "
+            "about people, and it does not measure what somebody feels.",
+            "",
+            "## Data",
+            "",
+            f"{dataset['name']}, fingerprint `{dataset['fingerprint']}`.",
+            "",
+            "## Metrics",
+            "",
+            *_scores(test, classes),
+            "## Formats",
+            "",
+            "| format | file | largest difference of a probability from training | accuracy |",
+            "|---|---|---|---|",
+            *(_format_row(name, one) for name, one in metrics["formats"].items()),
+            "",
+            "## Configuration",
+            "",
+            "| parameter | value |",
+            "|---|---|",
+            *(f"| `{name}` | {value} |" for name, value in metrics["config"].items()),
+            "",
+            "## Limits",
+            "",
+            "- Labels of facial expressions are noisy: people agree with those of FER-2013 on about 65 % of images.",
+            "- Other cameras, light, ages and faces than those of the training data are not measured here.",
+            f"- Images: {metrics['input']}.",
+            "",
+            "## How to run it",
+            "",
+            "```sh",
+            "emotune predict EXPORT PATH...   # images, folders, zips",
+            "emotune evaluate EXPORT --data DIR",
+            "emotune verify EXPORT",
+            "```",
+            "",
+            "Without emotune: docs/exports.md of its repository.",
+            "",
+        ]
+    )
+
+
+def _scores(test: Mapping[str, Any] | None, classes: Sequence[str]) -> list[str]:
+    if test is None:
+        return ["The test split was not opened.", ""]
+    low, high = test["accuracy_interval"]
+    recalls = zip(classes, test["per_class_recall"], strict=True)
+    return [
+        f"Sealed test split, {test['images']} images: accuracy {test['accuracy']:.4f} (95 % interval {low:.4f} to "
+        f"{high:.4f}), macro F1 {test['macro_f1']:.4f}.",
+        "",
+        "| class | recall |",
+        "|---|---|",
+        *(f"| {name} | {'no images' if recall is None else f'{recall:.4f}'} |" for name, recall in recalls),
+        "",
+    ]
+
+
+def _format_row(name: str, written: Mapping[str, Any]) -> str:
+    change = "as in training"
+    if "accuracy_difference" in written:
+        low, high = written["interval"]
+        change = (
+            f"{written['accuracy_difference']:+.4f} (95 % interval {low:+.4f} to {high:+.4f}) "
+            f"on {written['images']} {written['of']} images"
+        )
+    return f"| {name} | `{written['file']}` | {written['max_difference']:.1e} | {change} |"

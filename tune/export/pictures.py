@@ -1,0 +1,63 @@
+"""Finds the pictures that paths name: files, folders, zips, standard input. Decodes none of them."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tune.errors import ImageError
+from tune.export.predict import check_images
+from tune.sources.file_kinds import is_image
+from tune.sources.file_store import MAX_IMAGE_FILE_BYTES, check_sizes
+from tune.sources.zip_source import ZipStore
+
+STANDARD_INPUT = "-"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture: its name, as a reader would write it, and its file's content when it is asked for."""
+
+    name: str
+    read: Callable[[], bytes]
+
+
+def find_pictures(paths: Iterable[Path]) -> list[Picture]:
+    """Returns the pictures in files, in folders and those below, in zips (`ZIP/ENTRY`), and in standard input (`-`).
+
+    Folders and zips give the files with an image's suffix, sorted; a file that is named itself is always one.
+
+    Raises:
+        ImageError: A path is missing, empty, a device, or a folder or zip without pictures.
+        SourceError: A zip is damaged or hostile.
+    """
+    pictures: list[Picture] = []
+    for path in paths:
+        found = list(_pictures_of(path))
+        if not found:
+            raise ImageError(f"A folder or zip must hold images. Received: {path}, without one. Name another.")
+        pictures += found
+    return pictures
+
+
+def _pictures_of(path: Path) -> Iterator[Picture]:
+    if str(path) == STANDARD_INPUT:
+        yield Picture(STANDARD_INPUT, lambda: sys.stdin.buffer.read(MAX_IMAGE_FILE_BYTES + 1))
+    elif path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if file.is_file() and is_image(file.relative_to(path).as_posix()):
+                yield Picture(str(file), file.read_bytes)
+    else:
+        check_images([path])
+        if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
+            store = ZipStore(path, path.name, str(path), path.stat().st_size)
+            images = {name: file.size_bytes for name, file in store.listing.images.items() if is_image(name)}
+            check_sizes(images, MAX_IMAGE_FILE_BYTES, store.packed_bytes, store.where)
+            for name in sorted(images):
+                yield Picture(f"{path}/{name}", partial(store.read, name))
+        else:
+            yield Picture(str(path), path.read_bytes)

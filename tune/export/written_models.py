@@ -1,0 +1,123 @@
+"""Writes the models of an export in the formats asked for, and measures each against training. Writes nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainables.config import TrialConfig
+from trainables.dataset.folds import test_rows
+from trainables.dataset.reader import TRAIN, Dataset, Pixels, Rows
+from trainables.models.compiled import Floats
+from tune.export.checkpoints import Member, logits_of
+from tune.export.crop_graph import evaluation_graph
+from tune.export.formats import FORMATS
+from tune.export.graph import pixel_classifier
+from tune.export.parity import accuracy_difference, check_parity, run_formats
+
+if TYPE_CHECKING:
+    import keras
+
+_COMPARED, _CALIBRATED, _WITHOUT_TEST = 32, 256, 1000
+
+
+def find_evaluation_graph(config: TrialConfig, shape: tuple[int, int, int]) -> keras.Model | None:
+    """Returns what a trial's evaluation does to pixels as a model; None if nothing, or if no model can do it."""
+    from trainables.preprocessing.methods import evaluation_pipeline
+
+    return evaluation_graph(evaluation_pipeline(config.preprocessing, config.model_dump(), shape), shape)
+
+
+def write_models(
+    members: Sequence[Member],
+    dataset: Dataset,
+    folder: Path,
+    formats: Sequence[str],
+    evaluation: keras.Model | None,
+    *,
+    on_test: bool,
+    own_layers: bool = False,
+) -> dict[str, Any]:
+    """Writes the mean of the members in every format.
+
+    Args:
+        members: Checkpoints of one configuration.
+        dataset: Their data set.
+        folder: The export.
+        formats: Keys of `FORMATS`.
+        evaluation: What the models do to an image first; None: images come as evaluation made them.
+        on_test: Whether the test split is open; without it an inexact format is scored on training images.
+        own_layers: The Keras file needs the user's own code, so that it is run here, where that is known.
+
+    Returns:
+        By format: `file`, `max_difference` of a probability on some training images, and for an inexact one what
+        `accuracy_difference` returns, and `of`.
+
+    Raises:
+        ExportError: A format does not run, or a float format gives other probabilities than training.
+    """
+
+    def entries(rows: Rows) -> Pixels:
+        return dataset.images(rows) if evaluation is not None else _evaluated(members[0].config, dataset, rows)
+
+    train = np.flatnonzero(dataset.splits == TRAIN)
+    some, calibration = _spread(train, _COMPARED), _spread(train, _CALIBRATED)
+    expected = _probabilities(members, dataset, some)
+    inexact = [name for name in formats if not FORMATS[name].exact]
+    scored = test_rows(dataset) if on_test else _spread(train, _WITHOUT_TEST)
+    scored_expected = _probabilities(members, dataset, scored) if inexact else expected
+
+    pixels = pixel_classifier([member.model for member in members], mirror=members[0].mirror, evaluation=evaluation)
+    for name in formats:
+        FORMATS[name].write(
+            pixels, folder / FORMATS[name].file, entries(calibration) if name in inexact else entries(some)
+        )
+    outside = [name for name in formats if name != "keras" or not own_layers]
+    found = run_formats(folder, outside, entries(some)) if outside else {}
+    if own_layers and "keras" in formats:
+        found["keras"] = _run_keras(folder / FORMATS["keras"].file, entries(some))
+    differences = check_parity(found, expected)
+    written: dict[str, Any] = {
+        name: {"file": FORMATS[name].file, "max_difference": difference} for name, difference in differences.items()
+    }
+    if inexact:
+        for name, probabilities in run_formats(folder, inexact, entries(scored)).items():
+            labels = np.asarray(dataset.labels[scored])
+            change = accuracy_difference(probabilities, scored_expected, labels)
+            written[name] |= {**change, "of": "test" if on_test else "train"}
+    return written
+
+
+def _run_keras(file: Path, images: Pixels) -> Floats:
+    import keras
+
+    return np.asarray(keras.saving.load_model(file, compile=False).predict_on_batch(images))
+
+
+def _spread(rows: Rows, n: int) -> Rows:
+    chosen: Rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int))]
+    return chosen
+
+
+def _evaluated(config: TrialConfig, dataset: Dataset, rows: Rows) -> Pixels:
+    """Returns images as evaluation feeds them to a model."""
+    from trainables.preprocessing.feed import Feed
+
+    feed = Feed(dataset, config.preprocessing, config.model_dump())
+    return np.concatenate([images for images, _ in feed.evaluation_batches(rows, 128)])
+
+
+def _probabilities(members: Sequence[Member], dataset: Dataset, rows: Rows) -> Floats:
+    """Returns training's own probabilities; without TensorFloat-32, in which a GPU would round to 10 bits."""
+    import tensorflow as tf
+    from scipy.special import softmax
+
+    rounded = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        return np.asarray(softmax(logits_of(members, dataset, rows), axis=1), np.float32)
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(rounded)
