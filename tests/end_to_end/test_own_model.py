@@ -1,4 +1,4 @@
-"""A study of a user's own model: searched, confirmed, gone on with, replayed, exported, opened with Keras alone."""
+"""A study of a user's own model: tried, searched, confirmed, gone on with, replayed, exported, opened by Keras."""
 
 from __future__ import annotations
 
