@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tune.api.data import contact_sheet, describe_data, draw_faces, fetch_data, import_data, load_data, preview
     from tune.api.exports import load_export, predict
+    from tune.api.reports import write_report
     from tune.api.runs import Interrupted, check_study, resume, run
     from tune.api.studies import Study, list_studies, load_study
     from tune.errors import EmotuneError
@@ -38,11 +39,13 @@ __all__ = [
     "preview",
     "resume",
     "run",
+    "write_report",
 ]
 
 _MODULES = {
     "tune.api.data": "contact_sheet describe_data draw_faces fetch_data import_data load_data preview",
     "tune.api.exports": "load_export predict",
+    "tune.api.reports": "write_report",
     "tune.api.runs": "Interrupted check_study resume run",
     "tune.api.studies": "Study list_studies load_study",
     "tune.errors": "EmotuneError",

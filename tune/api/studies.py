@@ -239,8 +239,9 @@ class Study:
         from rich.console import Group
         from rich.text import Text
 
-        from tune.session.study_text import best_line, confirmation_lines, duration, spent_text
+        from tune.session.study_text import best_line, confirmation_lines
         from tune.session.trial_table import trial_table
+        from tune.study.wording import duration, spent_text
 
         state, spec = self.state, self.spec
         head = f"{self.name}: {self._status()}; {duration(state.search_s)} of search, {spent_text(spec, state)}"
@@ -258,7 +259,7 @@ class Study:
         return as_html(self)
 
     def _status(self) -> str:
-        from tune.session.study_text import trial_counts
+        from tune.study.wording import trial_counts
 
         state = self.state
         if self.running:

@@ -15,6 +15,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError  # typer 0
 import tune
 from trainables.errors import EmotuneError
 from tune.cli import jobs as cli_jobs
+from tune.cli import look
 from tune.cli.cluster import app as cluster_app
 from tune.cli.data import app as data_app
 from tune.cli.numbers import read_numbers_like_yaml
@@ -235,7 +236,7 @@ def predict(
         typer.echo(prediction_line(prediction, as_json=json))
 
 
-for _command in (cli_jobs.submit, cli_jobs.status, cli_jobs.logs, cli_jobs.stop):
+for _command in (cli_jobs.submit, cli_jobs.status, cli_jobs.logs, cli_jobs.stop, look.report):
     app.command()(_command)
 
 

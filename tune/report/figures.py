@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -31,12 +32,17 @@ def confusion_figure(matrix: npt.ArrayLike, classes: Sequence[str]) -> Figure:
     n = len(classes)
     if counts.shape != (n, n):
         raise ValueError(f"matrix must be ({n}, {n}) for {n} classes. Received: {counts.shape}.")
-    support = counts.sum(axis=1, keepdims=True)
-    shares = counts / np.maximum(support, 1)
-
     side_inches = 1.9 + 0.62 * n
     figure = Figure(figsize=(side_inches, side_inches), dpi=100, layout="constrained")
-    axes = figure.add_subplot()
+    draw_confusion(figure.add_subplot(), counts, classes)
+    return figure
+
+
+def draw_confusion(axes: Axes, counts: npt.NDArray[np.int64], classes: Sequence[str]) -> None:
+    """Draws a confusion matrix into axes; see `confusion_figure`."""
+    n = len(classes)
+    support = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(support, 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(n), classes, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(n), [f"{name} ({int(total)})" for name, total in zip(classes, support[:, 0], strict=True)])
@@ -45,6 +51,7 @@ def confusion_figure(matrix: npt.ArrayLike, classes: Sequence[str]) -> Figure:
     axes.tick_params(length=0)
     axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)
+    axes.grid(visible=False)
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="minor", length=0)
     axes.spines[:].set_visible(False)
@@ -54,4 +61,3 @@ def confusion_figure(matrix: npt.ArrayLike, classes: Sequence[str]) -> Figure:
             colour = "white" if share > 0.55 else "0.25"
             text = f"{share:.0%}\n{counts[row, column]}"
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
-    return figure

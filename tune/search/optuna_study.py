@@ -66,13 +66,13 @@ def rebuild_optuna_study(
         study = optuna.create_study(storage=storage, study_name=study_name(spec), direction=_direction(spec))
         study.set_user_attr(_BEGAN, began)
         for record in records:
-            study.add_trial(_frozen_trial(record, spec))
+            study.add_trial(frozen_trial(record, spec))
         return optuna.load_study(storage=storage, study_name=study_name(spec), sampler=sampler)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
     study = optuna.create_study(storage=_file_storage(fresh), study_name=study_name(spec), direction=_direction(spec))
     for record in records:
-        study.add_trial(_frozen_trial(record, spec))
+        study.add_trial(frozen_trial(record, spec))
     fresh.replace(path)
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # a killed session of an earlier version's
     return optuna.load_study(study_name=study_name(spec), storage=_file_storage(path), sampler=sampler)
@@ -159,7 +159,12 @@ def _emptied_storage(spec: StudySpec, began: float) -> RDBStorage:
     return storage
 
 
-def _frozen_trial(record: TrialRecord, spec: StudySpec) -> optuna.trial.FrozenTrial:
+def frozen_trial(record: TrialRecord, spec: StudySpec) -> optuna.trial.FrozenTrial:
+    """Returns a trial as Optuna is to know it.
+
+    Raises:
+        StudyError: Optuna does not take its values.
+    """
     values = {
         epoch: float(metrics[spec.objective])
         for epoch, metrics in sorted(record.epochs.items())
