@@ -256,3 +256,8 @@ def _decisions(
 
 def _opened(data: str | PathLike[str] | Dataset) -> Dataset:
     return load_data(data) if isinstance(data, str | PathLike) else data
+
+
+def data_place(data: str | PathLike[str] | Dataset) -> str:
+    """Returns where a data set lies: a folder or a bucket's address."""
+    return expand_home(data) if isinstance(data, str | PathLike) else str(data.directory)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.home_folder import expand_home
 from trainables.models.own_model import ImageSpec as ImageSpec  # what a model of the user's own is given
-from tune.api.studies import Study, data_place, load_study, with_data
+from tune.api.data import data_place
+from tune.api.studies import Study, load_study
 from tune.errors import StudyError
 from tune.study.spec import StudySpec, load_spec
 from tune.study.studies import StudyFiles
@@ -126,7 +127,7 @@ def resume(
 
     with _only_one():
         found = study if isinstance(study, Study) else load_study(study, storage)
-        files = found.files if data is None else with_data(found.files, data)
+        files = found.files if data is None else found.files.with_data(data_place(data))
         dataset = prepare_data(files.spec, _say)
         time_s = None if time is None else str(time)
         files = reopen(

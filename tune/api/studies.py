@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.home_folder import expand_home
+from tune.api.data import data_place
 from tune.api.process_state import quiet_tensorflow, unchanged_environment
 from tune.errors import StudyError
 from tune.study.requests import leave_request
@@ -239,21 +239,9 @@ class Study:
 
     def __rich__(self) -> RenderableType:
         """Its trials, its best, what confirmation found, its export."""
-        from rich.console import Group
-        from rich.text import Text
+        from tune.api.tables import rich_summary
 
-        from tune.session.study_text import best_line, confirmation_lines, duration, spent_text
-        from tune.session.trial_table import trial_table
-
-        state, spec = self.state, self.spec
-        head = f"{self.name}: {self._status()}; {duration(state.search_s)} of search, {spent_text(spec, state)}"
-        lines = [best_line(self.files, state), *confirmation_lines(self.files, state)]
-        test = self.sealed_test
-        if test is not None:
-            lines.append(f"sealed test  accuracy {test['accuracy']:.4f}, macro F1 {test['macro_f1']:.4f}")
-        lines.append(f"results      {self.location}")
-        table = trial_table(self.trials, spec)
-        return Group(Text(head), table, *(Text(line) for line in lines))
+        return rich_summary(self)
 
     def _repr_html_(self) -> str:
         from tune.session.notebook_cell import as_html
@@ -261,7 +249,7 @@ class Study:
         return as_html(self)
 
     def _status(self) -> str:
-        from tune.session.study_text import trial_counts
+        from tune.study.wording import trial_counts
 
         state = self.state
         if self.running:
@@ -290,17 +278,7 @@ def load_study(
         PlaceError: the bucket cannot be reached.
     """
     files = find_study(expand_home(name), expand_home(storage))
-    return Study(files if data is None else with_data(files, data))
-
-
-def with_data(files: StudyFiles, data: str | PathLike[str] | Dataset) -> StudyFiles:
-    """Returns a study whose data set lies elsewhere than it says."""
-    return replace(files, spec=files.spec.model_copy(update={"data": data_place(data)}))
-
-
-def data_place(data: str | PathLike[str] | Dataset) -> str:
-    """Returns where a data set lies: a folder or a bucket's address."""
-    return expand_home(data) if isinstance(data, str | PathLike) else str(data.directory)
+    return Study(files if data is None else files.with_data(data_place(data)))
 
 
 def list_studies(storage: str | PathLike[str] = "runs") -> list[str]:

@@ -1,14 +1,20 @@
-"""A study's trials and curves as tables of pandas."""
+"""A study's trials and curves as tables of pandas, and its summary as rich draws it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from tune.errors import StudyError, nearest
 from tune.study.spec import StudySpec
 from tune.study.trial_record import TrialRecord
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from tune.api.studies import Study
 
 
 def trials_dataframe(spec: StudySpec, trials: Sequence[TrialRecord]) -> pd.DataFrame:
@@ -56,3 +62,23 @@ def curves_dataframe(trials: Sequence[TrialRecord], name: str) -> pd.DataFrame:
     }
     frame = pd.DataFrame(columns).sort_index()
     return frame.rename_axis(index="epoch", columns="trial")
+
+
+def rich_summary(study: Study) -> RenderableType:
+    """Returns a study's trials, its best, what confirmation found, its export, for a terminal or a cell."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from tune.session.study_text import best_line, confirmation_lines
+    from tune.session.trial_table import trial_table
+    from tune.study.wording import duration, spent_text
+
+    state, spec = study.state, study.spec
+    head = f"{study.name}: {study._status()}; {duration(state.search_s)} of search, {spent_text(spec, state)}"
+    lines = [best_line(study.files, state), *confirmation_lines(study.files, state)]
+    test = study.sealed_test
+    if test is not None:
+        lines.append(f"sealed test  accuracy {test['accuracy']:.4f}, macro F1 {test['macro_f1']:.4f}")
+    lines.append(f"results      {study.location}")
+    table = trial_table(study.trials, spec)
+    return Group(Text(head), table, *(Text(line) for line in lines))

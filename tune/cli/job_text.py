@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from search_spaces import WRITTEN
 from tune.jobs.follow import parse_event, state_from_lines
 from tune.jobs.job import Job
-from tune.session.study_text import duration, spent_text, trial_counts
 from tune.session.trial_table import short_parameters
 from tune.study.spec import StudySpec
 from tune.study.trial_record import ENDED
+from tune.study.wording import duration, spent_text, trial_counts
 
 
 def job_line(job: Job) -> str:

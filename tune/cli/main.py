@@ -16,6 +16,7 @@ import tune
 from trainables.errors import EmotuneError
 from tune.cli import exports as cli_exports
 from tune.cli import jobs as cli_jobs
+from tune.cli import look
 from tune.cli.cluster import app as cluster_app
 from tune.cli.data import app as data_app
 from tune.cli.numbers import read_numbers_like_yaml
@@ -243,7 +244,7 @@ def export(
 for _of_export in (cli_exports.predict, cli_exports.evaluate, cli_exports.verify):
     app.command()(_of_export)
 
-for _command in (cli_jobs.submit, cli_jobs.status, cli_jobs.logs, cli_jobs.stop):
+for _command in (cli_jobs.submit, cli_jobs.status, cli_jobs.logs, cli_jobs.stop, look.report):
     app.command()(_command)
 
 

@@ -11,11 +11,12 @@ from rich.console import Console
 import tune
 from trainables.places import Place
 from tune.errors import EmotuneError
-from tune.session.study_text import best_line, confirmation_lines, duration, export_lines, spent_text, trial_counts
+from tune.session.study_text import best_line, confirmation_lines, export_lines
 from tune.session.trial_table import trial_table
 from tune.study.best_run import missing_checkpoint_line
 from tune.study.bucket_study import EXPORT_FOLDER
 from tune.study.trial_record import TrialRecord, run_label
+from tune.study.wording import duration, spent_text, trial_counts
 
 _BARS = "▁▂▃▄▅▆▇█"
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from tune.legible_names import legible_names
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -39,14 +40,20 @@ def confusion_figure(matrix: npt.ArrayLike, classes: Sequence[str]) -> Figure:
     n = len(classes)
     if counts.shape != (n, n):
         raise ValueError(f"matrix must be ({n}, {n}) for {n} classes. Received: {counts.shape}.")
-    support = counts.sum(axis=1, keepdims=True)
-    shares = counts / np.maximum(support, 1)
-
     cell_inches = min(0.62, _MOST_INCHES / n)
     side_inches = 1.9 + cell_inches * n
-    font_points = min(10.0, 0.8 * 72 * cell_inches)
     figure = Figure(figsize=(side_inches, side_inches), dpi=100, layout="constrained")
-    axes = figure.add_subplot()
+    draw_confusion(figure.add_subplot(), counts, classes, font_points=min(10.0, 0.8 * 72 * cell_inches))
+    return figure
+
+
+def draw_confusion(
+    axes: Axes, counts: npt.NDArray[np.int64], classes: Sequence[str], *, font_points: float = 10.0
+) -> None:
+    """Draws a confusion matrix into axes; see `confusion_figure`."""
+    n = len(classes)
+    support = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(support, 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     names, _ = legible_names(classes)
     axes.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
@@ -57,9 +64,10 @@ def confusion_figure(matrix: npt.ArrayLike, classes: Sequence[str]) -> Figure:
     axes.tick_params(length=0, labelsize=font_points)
     axes.spines[:].set_visible(False)
     if n > _MOST_CLASSES_WITH_TEXT:
-        return figure
+        return
     axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)
+    axes.grid(visible=False)
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="minor", length=0)
     for row in range(n):
@@ -68,4 +76,3 @@ def confusion_figure(matrix: npt.ArrayLike, classes: Sequence[str]) -> Figure:
             colour = "white" if share > 0.55 else "0.25"
             text = f"{share:.0%}\n{counts[row, column]}"
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
-    return figure

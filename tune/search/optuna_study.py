@@ -178,7 +178,11 @@ def _emptied_storage(spec: StudySpec, began: float) -> RDBStorage:
 
 
 def frozen_trial(record: TrialRecord, spec: StudySpec, repeat: bool = False) -> optuna.trial.FrozenTrial:
-    """Returns a trial as Optuna is told of it; a repeat of one that has not ended teaches it nothing."""
+    """Returns a trial as Optuna is told of it; a repeat of one that has not ended teaches it nothing.
+
+    Raises:
+        StudyError: Optuna does not take its values.
+    """
     values = {
         epoch: float(metrics[spec.objective])
         for epoch, metrics in sorted(record.epochs.items())

@@ -17,19 +17,12 @@ from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
 from tune.study.trial_record import REFIT_SEED, SEED_STRIDE, run_label
+from tune.study.wording import duration, spent_text, trial_counts
 
 if TYPE_CHECKING:
     from trainables.dataset.reader import Dataset
     from trainables.training.calibration import Precision
     from tune.export.predict import Prediction
-
-
-def duration(seconds: float) -> str:
-    """Returns `45 s`, `3 min`, `1 h 20 min`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def plan_lines(study: StudyFiles, dataset: Dataset, plan: Plan) -> str:
@@ -106,18 +99,6 @@ def outcome_lines(study: StudyFiles, ended_by: str) -> str:
     return "\n".join(lines)
 
 
-def spent_text(spec: StudySpec, state: StudyState) -> str:
-    """Returns `98 epochs (3 of them again), 1.2 GPU hours, cost 3.40`, as far as they are counted."""
-    spent = state.spent(state.last_event)
-    repeated = f" ({state.epochs_repeated} of them again)" if state.epochs_repeated else ""
-    words = [f"{spent.epochs} epochs{repeated}"]
-    if spent.gpu_hours:
-        words.append(f"{spent.gpu_hours:.2f} GPU hours")
-    if spec.budget.node_hour_price is not None:
-        words.append(f"cost {spent.cost:.2f}")
-    return ", ".join(words)
-
-
 def confirmation_lines(study: StudyFiles, state: StudyState) -> list[str]:
     """Returns what training the best again has shown: mean, spread, interval, and how much was luck."""
     found, spec = state.confirmed, study.spec
@@ -177,13 +158,6 @@ def interrupted_line(study: StudyFiles) -> str:
     if not study.journal.exists():
         return "interrupted before the study began. Start it again"
     return f"interrupted; everything is kept. Go on with: emotune resume {study.shell_name}"
-
-
-def trial_counts(state: StudyState) -> str:
-    """Returns `7 complete, 12 pruned, 1 failed`."""
-    order = ("complete", "cut", "pruned", "failed", "repeat", "running", "waiting")
-    counts = {name: sum(t.state == name for t in state.trials.values()) for name in order}
-    return ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "none"
 
 
 def best_line(study: StudyFiles, state: StudyState) -> str:

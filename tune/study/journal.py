@@ -114,6 +114,12 @@ def replay(path: Path) -> tuple[StudyState, int]:
     return state, whole
 
 
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Returns a journal's events with their times, those that are whole; `replay` tells of damage."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
 def is_locked(path: Path) -> bool:
     """Says whether a process has a journal open for writing."""
     with path.open("rb") as file:

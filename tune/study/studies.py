@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -55,6 +55,10 @@ class StudyFiles:
     def shell_name(self) -> str:
         """Its name as a shell takes it: an address may hold `&`, a folder a space."""
         return shlex.quote(self.name)
+
+    def with_data(self, data: str) -> StudyFiles:
+        """Returns the study with its data set elsewhere than it says."""
+        return replace(self, spec=self.spec.model_copy(update={"data": data}))
 
     @property
     def journal(self) -> Path:

@@ -18,10 +18,10 @@ from trainables.dataset.reader import open_dataset
 from tune.cli.main import command_line as main
 from tune.cli.show import curve
 from tune.session.live_display import LiveStudy
-from tune.session.study_text import duration
 from tune.study.spec import load_spec
 from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
+from tune.study.wording import duration
 
 
 def emotune(*words: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tune.session.study_text import spent_text
 from tune.study.budget import BUDGETS, exhausted_budget, exit_code, stagnant_trials
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
+from tune.study.wording import spent_text
 
 
 def spec(**changes: Any) -> StudySpec:

@@ -1,0 +1,156 @@
+"""A study's report: what it says, that it stands alone, and that it works in a browser."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.fixtures_study import emotune
+from tests.support.hparams_page import CHROMIUM_ARGUMENTS
+from tests.support.recorded_study import CLASSES, EVIL, record_study
+from tune.errors import StudyError
+from tune.report.report import DataDescription, write_report
+from tune.report.search_charts import expected_best
+from tune.report.timeline import read_timeline
+from tune.study.journal import read_events
+from tune.study.spec import load_spec
+from tune.study.studies import StudyFiles
+
+ASHA = {"max_epochs": 12, "grace_epochs": 9, "reduction_factor": 1.5}  # enough trials end for their importance
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> StudyFiles:
+    return record_study(tmp_path_factory.mktemp("studies") / "recorded", 60, asha=ASHA)
+
+
+@pytest.fixture(scope="module")
+def page(recorded: StudyFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    to = tmp_path_factory.mktemp("report") / "page"
+    return write_report(recorded, DataDescription(CLASSES, note=EVIL), to, ["best         trial 7"])
+
+
+def test_the_report_begins_with_the_confirmed_answer(recorded: StudyFiles, page: Path) -> None:
+    text, found = page.read_text(), recorded.state().confirmed
+    assert found is not None
+    answer = re.search(r'id="answer">(.*?)</p>', text, re.S)
+    assert answer is not None
+    for word in (f"Trial {found['winner']}", f"{found['repeated'][0]['mean']:.4f}", f"{found['gain']:+.4f}"):
+        assert word in answer[1]
+    assert text.index(answer[0]) < text.index("<svg")
+
+
+def test_the_study_file_to_copy_runs_the_best_configuration_first(recorded: StudyFiles, page: Path) -> None:
+    found = re.search(r'<pre id="study-file"[^>]*>(.*?)</pre>', page.read_text(), re.S)
+    assert found is not None
+    winner = recorded.state().confirmed["winner"]  # type: ignore[index]
+    copied = load_spec(yaml.safe_load(found[1].replace("&#39;", "'")))
+    assert copied.space.defaults() == recorded.state().trials[winner].values
+
+
+def test_names_are_text_wherever_they_stand_and_nothing_comes_from_elsewhere(page: Path) -> None:
+    text = page.read_text()
+    assert EVIL not in text and "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert not re.search(r"""(?:src|href)=["'](?:https?:)?//|@import|url\(["']?http""", text)
+
+
+def test_every_chart_has_a_picture_and_its_numbers(recorded: StudyFiles, page: Path) -> None:
+    figures = page.parent / "figures"
+    names = {path.stem for path in figures.glob("*.png")}
+    assert names == {path.stem for path in figures.glob("*.csv")}
+    assert names == set(re.findall(r'data-chart="([\w-]+)"', page.read_text()))
+    assert {"learning-curves", "history", "importance", "slices", "timeline", "confusion", "preprocessing"} <= names
+    with (figures / "learning-curves.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == recorded.state().epochs_trained
+
+
+def test_the_expected_best_of_draws_is_that_of_counting_all_of_them() -> None:
+    pairs = [max(a, b) for a in (1, 2, 3) for b in (1, 2, 3)]
+    assert expected_best([3, 1, 2], 2, "max") == pytest.approx([2, sum(pairs) / 9])
+    assert expected_best([3, 1, 2], 2, "min") == pytest.approx([2, 4 - sum(pairs) / 9])
+
+
+def test_the_timeline_shares_all_time_of_the_workers(recorded: StudyFiles) -> None:
+    timeline = read_timeline(read_events(recorded.journal))
+    assert timeline.lanes == 4
+    assert all(s.until - s.began == pytest.approx(sum(s.parts_s), abs=0.01) for s in timeline.stretches)
+    total = sum(s.until - s.began for s in timeline.stretches) + timeline.idle_s
+    assert total == pytest.approx(4 * recorded.state().search_s, rel=0.01)
+
+
+def test_a_report_gives_way_to_the_next_and_nothing_else_does(recorded: StudyFiles, page: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(StudyError, match="earlier report. Received: .*thesis"):
+        write_report(recorded, DataDescription(), tmp_path, [])
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_study_without_trials_says_that_there_is_nothing_to_report(tmp_path: Path) -> None:
+    study = record_study(tmp_path / "none", 0, finished=False)
+    with pytest.raises(StudyError, match="no trial to report yet"):
+        write_report(study, DataDescription(), tmp_path / "report", [])
+
+
+@pytest.mark.slow
+def test_the_command_reports_a_real_study(finished_study: StudyFiles) -> None:
+    assert emotune("report", finished_study.directory) == 0
+    text = (finished_study.directory / "report/report.html").read_text()
+    assert "sealed test" in text and "test images are in the training images too" in text
+
+
+def is_local(url: str) -> bool:
+    return url.startswith(("file:", "data:"))
+
+
+@pytest.fixture(scope="module")
+def tab(page: Path, chromium: Path) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_ARGUMENTS))
+        tab = browser.new_page()
+        tab.problems = []
+        tab.on("console", lambda message: tab.problems.append(message.text))
+        tab.on("pageerror", lambda error: tab.problems.append(str(error)))
+        tab.on(
+            "request", lambda request: request.url.startswith(("file:", "data:")) or tab.problems.append(request.url)
+        )
+        tab.goto(page.as_uri())
+        yield tab
+        browser.close()
+
+
+@pytest.mark.browser
+def test_in_a_browser_the_trials_sort_and_filter_and_charts_answer_the_pointer(tab: Any, page: Path) -> None:
+    rows = tab.locator("#trial-table tbody tr")
+    tab.get_by_role("button", name="trial", exact=True).click()
+    assert [row.split("\t")[1] for row in rows.all_inner_texts()[:3]] == ["0", "1", "2"]
+    tab.get_by_role("button", name="trial", exact=True).click()
+    assert rows.first.inner_text().split("\t")[1] == "59"
+    tab.get_by_role("searchbox").fill("crop complete")
+    shown = [text for text in tab.locator("#trial-table tbody tr:visible").all_inner_texts()]
+    assert shown and all("crop" in text and "complete" in text for text in shown)
+    assert tab.locator("#trial-table-count").inner_text() == f"{len(shown)} of 60"
+
+    tab.locator("#trial-table tbody tr:visible").first.focus()
+    tab.keyboard.press("Enter")
+    assert tab.locator("#learning-curves .lit").count() >= 1
+    mark = tab.locator("#history [data-tip]").nth(5)
+    mark.scroll_into_view_if_needed()
+    mark.hover(force=True)
+    assert re.match(r"trial \d+: ", tab.locator("#tip").inner_text())
+    assert not tab.problems
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [360, 1200])
+def test_the_page_never_scrolls_sideways(tab: Any, width: int) -> None:
+    tab.set_viewport_size({"width": width, "height": 800})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,0 +1,63 @@
+"""Writes a study's report: gathers what the study's folder, its data set and its export know."""
+
+from __future__ import annotations
+
+import json
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainables.home_folder import expand_home
+from tune.api.studies import Study, load_study
+from tune.errors import EmotuneError
+
+if TYPE_CHECKING:
+    from tune.report.report import DataDescription
+
+
+def write_report(
+    study: str | PathLike[str] | Study, to: str | PathLike[str] | None = None, *, storage: str | PathLike[str] = "runs"
+) -> Path:
+    """Writes a study's report, also while it runs: `report.html`, which needs no network, and PNGs and CSVs.
+
+    Args:
+        study: its name in the storage, folder or address, or a `Study`.
+        to: folder to write, None for `report` in the study's folder; an earlier report there gives way.
+        storage: folder or bucket of all studies.
+
+    Returns:
+        The HTML file.
+
+    Raises:
+        StudyError: there is no such study, no trial has begun, or the folder cannot be written.
+    """
+    from tune.report.report import write_report as write
+    from tune.session.study_text import best_line, confirmation_lines, export_lines
+    from tune.study.bucket_study import EXPORT_FOLDER
+
+    found = study if isinstance(study, Study) else load_study(study, storage)
+    files, state = found.files, found.state
+    details = [best_line(files, state), *confirmation_lines(files, state)]
+    if files.export.exists():
+        details.append(export_lines(files.place.child(EXPORT_FOLDER)))
+    folder = files.directory / "report" if to is None else Path(expand_home(to))
+    return write(files, _describe_data(found), folder, details)
+
+
+def _describe_data(study: Study) -> DataDescription:
+    """Returns the data set's quality report, if it is still the one that the study was begun on."""
+    from tune.api.data import describe_data, load_data
+    from tune.report.report import DataDescription
+
+    exported: list[str] = []
+    if study.exported is not None:
+        exported = json.loads((study.exported / "labels.json").read_text(encoding="utf-8"))["classes"]
+    if study.spec.data == "synthetic":
+        return DataDescription(exported, note="The drawn faces that come with emotune.")
+    try:
+        dataset = load_data(study.spec.data)
+        if dataset.info.fingerprint != study.state.fingerprint:
+            return DataDescription(exported, note="Another data set lies there now, so nothing is told of it.")
+        return DataDescription(list(dataset.info.classes), describe_data(dataset))
+    except (EmotuneError, OSError):
+        return DataDescription(exported, note="It cannot be read from here, so nothing is told of its images.")
