@@ -118,6 +118,7 @@ def _probabilities(members: Sequence[Member], dataset: Dataset, rows: Rows) -> F
     rounded = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
-        return np.asarray(softmax(logits_of(members, dataset, rows), axis=1), np.float32)
+        with np.errstate(over="ignore"):  # of a trial that diverged
+            return np.asarray(softmax(logits_of(members, dataset, rows), axis=1), np.float32)
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(rounded)
