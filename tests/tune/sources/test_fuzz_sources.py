@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import tarfile
 import tempfile
@@ -22,6 +23,16 @@ from tune.dataset.ingest import import_dataset
 from tune.dataset.source_plan import plan_import
 from tune.errors import EmotuneError
 from tune.sources.file_kinds import is_image
+
+SHARE = float(os.environ.get("EMOTUNE_FUZZ", "0.2"))
+"""How much of the 5,000 sources is generated."""
+
+
+def examples(count: int) -> Any:
+    return settings(
+        max_examples=round(SHARE * count), deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
+
 
 GOOD = [encode(pixels(number, (8, 8))) for number in range(40)]
 FOLDERS = st.sampled_from(
@@ -143,7 +154,7 @@ def check_source(source: Path, images: int | None) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar.gz"])
 @seed(14)
-@settings(max_examples=900, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@examples(900)
 @given(files=TREES)
 def test_any_tree_is_imported_or_refused_in_one_line(kind: str, files: dict[str, bytes]) -> None:
     at = Path(tempfile.mkdtemp())
@@ -163,7 +174,7 @@ def test_any_tree_is_imported_or_refused_in_one_line(kind: str, files: dict[str,
 
 @pytest.mark.slow
 @seed(14)
-@settings(max_examples=1500, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@examples(1500)
 @given(content=tables())
 def test_any_table_is_imported_or_refused_in_one_line(content: bytes) -> None:
     at = Path(tempfile.mkdtemp())
@@ -177,7 +188,7 @@ def test_any_table_is_imported_or_refused_in_one_line(content: bytes) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 @seed(14)
-@settings(max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@examples(400)
 @given(at_byte=st.integers(0, 3000), flip=st.integers(1, 255), cut=st.integers(0, 3000))
 def test_any_damage_to_an_archive_ends_in_one_line_or_in_named_images(
     kind: str, at_byte: int, flip: int, cut: int
