@@ -11,6 +11,7 @@ from tune.errors import StudyError
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 from tune.study.trial_record import RungDecision, run_label
+from tune.study.wording import ONE_CLASS
 
 MIN_PAIRS = 4
 """Trials that must have passed a rung and reached the end before a rank correlation says anything."""
@@ -81,6 +82,8 @@ def why_trial(spec: StudySpec, state: StudyState, number: int) -> list[str]:
     if best is not None:
         value = trial.epochs[best][spec.objective]
         lines.append(f"its score is {spec.objective} {value:.4f}, of epoch {best}, the best by its inner validation")
+        if trial.always_one_class(spec.objective, spec.mode):
+            lines.append(ONE_CLASS)
     place = [t.number for t in state.ranked(spec.objective, spec.mode)]
     if number in place:
         lines.append(

@@ -17,7 +17,7 @@ from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
 from tune.study.trial_record import REFIT_SEED, SEED_STRIDE, run_label
-from tune.study.wording import duration, spent_text, trial_counts
+from tune.study.wording import ONE_CLASS, duration, spent_text, trial_counts
 
 if TYPE_CHECKING:
     from trainables.dataset.reader import Dataset
@@ -166,12 +166,12 @@ def best_line(study: StudyFiles, state: StudyState) -> str:
     if not ranked:
         return "best         none yet"
     best = state.trials[run.number % SEED_STRIDE] if run else ranked[0]
-    gone = ""
+    told = f"; {ONE_CLASS}" if best.always_one_class(spec.objective, spec.mode) else ""
     if run and study.is_checkpoint_missing(run):
-        gone = f"; {'its' if run is best else run_label(run.number) + chr(39) + 's'} checkpoint is gone"
+        told += f"; {'its' if run is best else run_label(run.number) + chr(39) + 's'} checkpoint is gone"
     return (
         f"best         trial {best.number}: {spec.objective} {best.best_value(spec.objective, spec.mode):.4f} "
-        f"in epoch {best.best_epoch(spec.objective, spec.mode)}; {short_parameters(best.values)}{gone}"
+        f"in epoch {best.best_epoch(spec.objective, spec.mode)}; {short_parameters(best.values)}{told}"
     )
 
 

@@ -121,6 +121,12 @@ class TrialRecord:
         epoch = self.best_epoch(objective, mode)
         return None if epoch is None else float(self.epochs[epoch][objective])
 
+    def always_one_class(self, objective: str, mode: str) -> bool:
+        """Says whether its best epoch gives all images of the selection fold, of several classes, the same class."""
+        confusion = self.epochs.get(self.best_epoch(objective, mode) or 0, {}).get("selection_confusion", [])
+        several = sum(any(row) for row in confusion) > 1
+        return several and sum(any(column) for column in zip(*confusion, strict=True)) == 1
+
     def existing_checkpoints(self, study: Place) -> list[str]:
         """Returns the folders of the checkpoints that are still in the study's place, the latest first."""
         found = (self.checkpoint(study, epoch) for epoch in sorted(self.checkpoints, reverse=True))

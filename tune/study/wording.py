@@ -5,6 +5,9 @@ from __future__ import annotations
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 
+ONE_CLASS = "it says the same class of every image: no better than always saying that one"
+"""Of a trial's best epoch."""
+
 
 def duration(seconds: float) -> str:
     """Returns `45 s`, `3 min`, `1 h 20 min`."""

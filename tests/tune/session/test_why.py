@@ -45,6 +45,18 @@ def test_faults_are_part_of_the_story() -> None:
     assert "held up after 1 epoch (hung): no report for 300 s" in text
 
 
+@pytest.mark.parametrize(
+    ("confusion", "told"), [([[0, 9], [0, 4]], True), ([[5, 4], [0, 4]], False), ([[0, 0], [0, 9]], False), ([], False)]
+)
+def test_a_trial_that_gives_every_image_the_same_class_is_told(confusion: list[list[int]], told: bool) -> None:
+    events = trial(0, 0, 0.5)
+    for event in events:
+        if event["event"] == "epoch":
+            event["metrics"]["selection_confusion"] = confusion
+    text = "\n".join(why_trial(SPEC, record(session(), *events), 0))
+    assert ("it says the same class of every image" in text) == told
+
+
 def test_an_unknown_trial_is_refused() -> None:
     with pytest.raises(StudyError, match="no trial 8. Received: 8, with trials 0 to 0"):
         why_trial(SPEC, record(session(), *trial(0, 0, 0.5)), 8)
