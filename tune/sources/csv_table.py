@@ -6,15 +6,13 @@ import codecs
 import csv
 import io
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import IO, Final
 
 from tune.errors import SourceError
-from tune.sources.file_store import MAX_TABLE_BYTES, FileStore, check_sizes
+from tune.sources.file_store import DAMAGED, MAX_TABLE_BYTES, FileStore, check_sizes
 from tune.sources.split_names import SplitDecisions, split_named
 
 LABEL_COLUMNS: Final = (
@@ -34,7 +32,7 @@ _NUMBERED: Final = re.compile(r"(?:pixels?|px|p)?[ _-]?\d+(?:x\d+)?")
 _FEWEST_NUMBERED: Final = 16
 _SHOWN_COLUMNS: Final = 8
 _SHOWN_CHARACTERS: Final = 24
-_BROKEN: Final = (csv.Error, UnicodeError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+_BROKEN: Final = (csv.Error, UnicodeError, *DAMAGED)
 
 
 class CsvTable:

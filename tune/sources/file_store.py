@@ -5,7 +5,11 @@ Says what files there are and hands out their bytes; decides nothing about what 
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import tempfile
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +18,10 @@ from typing import IO, Final, Protocol
 from trainables.dataset.reader import LeftOut
 from tune.errors import SourceError
 from tune.sources.file_kinds import FileKind, file_kind
+
+DAMAGED: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError, NotImplementedError)
+"""What the standard library raises where compressed files are damaged; the last is zipfile's for a compression that
+it does not know."""
 
 MAX_IMAGE_FILE_BYTES: Final = 256 << 20
 MAX_TABLE_BYTES: Final = 8 << 30

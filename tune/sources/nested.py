@@ -8,8 +8,6 @@ import io
 import lzma
 import os
 import weakref
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import IO, Any, Final
 
 from tune.errors import SourceError
 from tune.sources.csv_table import TABLE_SUFFIXES
-from tune.sources.file_store import MAX_TABLE_BYTES, FileStore, Listing, check_sizes, copied
+from tune.sources.file_store import DAMAGED, MAX_TABLE_BYTES, FileStore, Listing, check_sizes, copied
 from tune.sources.folder_source import FileAlone, FolderStore
 from tune.sources.tar_source import MAGIC, MAGIC_AT, FilePart, TarStore
 from tune.sources.zip_source import ZipStore
@@ -31,7 +29,6 @@ _COMPRESSED: Final[dict[bytes, Callable[[Any], Any]]] = {
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
 }
-_DAMAGED: Final = (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError, zipfile.BadZipFile, NotImplementedError)
 
 
 def open_store(path: Path) -> FileStore:
@@ -68,7 +65,7 @@ def seekable(store: FileStore, path: str) -> IO[bytes]:
             return stream
         with stream:
             return copied(stream, store.packed_bytes or store.listing.others[path].size_bytes, store.where)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise SourceError(f"A file in an archive must be whole. Received: {path} in {store.where}: {error}.") from error
 
 
@@ -169,7 +166,7 @@ def _decompressed(file: IO[bytes], opened: Callable[[Any], Any], packed_bytes: i
     try:
         with file, opened(file) as stream:
             return copied(stream, packed_bytes, where)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise SourceError(f"An archive must be whole. Received: {where}: {error}; fetch it again.") from error
 
 

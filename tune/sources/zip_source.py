@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from functools import partial
 from pathlib import Path
 from stat import S_ISLNK
@@ -14,10 +13,10 @@ from trainables.dataset.reader import LeftOut
 from tune.errors import SourceError
 from tune.sources.decoding import UnreadableImage
 from tune.sources.file_kinds import BEGINNING_BYTES, folder_label, hidden_parent
-from tune.sources.file_store import Listing, folder_of, found_file
+from tune.sources.file_store import DAMAGED, Listing, folder_of, found_file
 
 _UTF8_FLAG: Final = 0x800
-_BROKEN: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError)
+_BROKEN: Final = (*DAMAGED, OSError)
 
 
 class ZipStore:
@@ -32,7 +31,7 @@ class ZipStore:
         self.name, self.where, self.packed_bytes = name, where, packed_bytes
         try:
             self._archive = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, NotImplementedError) as error:
+        except DAMAGED as error:
             raise SourceError(
                 f"A source must be a readable zip, tar, folder, CSV or parquet file. Received: {where}: {error}."
             ) from error
