@@ -6,6 +6,7 @@ import atexit
 import json
 import math
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,9 @@ from tune.export.formats import FORMATS
 
 TOLERANCE = 1e-4
 """How far a probability of a float format may be from training's."""
+
+LIMIT_S = 600.0
+"""Seconds in which all formats must have run; importing TensorFlow takes some of them."""
 
 _BATCH = 128
 _MAIN = """
@@ -81,6 +85,10 @@ def _ask(job: Mapping[str, Any]) -> str:
     try:
         process.stdin.write(json.dumps(job) + "\n")
         process.stdin.flush()
+        if not select.select([process.stdout], [], [], LIMIT_S)[0]:
+            process.kill()
+            process.wait()
+            return f"no answer in {LIMIT_S:g} s"
         answer = process.stdout.readline()
     except BrokenPipeError:
         answer = ""

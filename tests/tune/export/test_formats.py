@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from tests.support.checkpoints import write_checkpoint
 from trainables.dataset.reader import Dataset, open_dataset
 from trainables.preprocessing.methods import evaluation_pipeline
 from tune.errors import ExportError
+from tune.export import parity
 from tune.export.crop_graph import evaluation_graph
 from tune.export.export import export_checkpoint
 from tune.export.formats import FORMATS, check_formats
@@ -209,3 +211,11 @@ def test_the_card_tells_formats_limits_and_where_it_is_from(export: Path, datase
     assert dataset.info.fingerprint in card and ", ".join(dataset.info.classes) in card
     assert "| onnx | `model.onnx` |" in card and "| litert_int8 |" in card
     assert "The test split was not opened." in card and "## Limits" in card
+
+
+def test_a_format_that_never_answers_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hung = "def run(path, images):\n    import time\n    time.sleep(600)"
+    monkeypatch.setitem(parity.FORMATS, "keras", dataclasses.replace(parity.FORMATS["keras"], code=hung))
+    monkeypatch.setattr(parity, "LIMIT_S", 2.0)
+    with pytest.raises(ExportError, match="Every format must run without emotune. Received: no answer in 2 s"):
+        parity.run_formats(tmp_path, ["keras"], np.zeros((1, 8, 8, 1), np.uint8))
