@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from benchmarks.trial_training import open_training
+from benchmarks.trial_training import ONE_THREAD, open_training
 
 RESULTS = Path(__file__).parent / "results/trial-options.jsonl"
 
@@ -56,8 +56,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "learning rate 1e-3": {"learning_rate": 1e-3},
     "batch 32": {"batch_size": 32},
     "constant rate 1e-3": {"schedule": "constant", "learning_rate": 1e-3},
+    "constant rate, batch 32": {"schedule": "constant", "batch_size": 32},
+    "constant rate, dropout 0.1": {"schedule": "constant", "dropout": 0.1},
     "resnet_small": {"model": "resnet_small", "width": 1.0, "schedule": "constant", "learning_rate": 1e-3},
 }
+PLAIN = ", without oneDNN"
+"""Behind the name of a configuration that trains with the kernels that TensorFlow takes by itself without AVX-512."""
+
 KINDS = ("last", "last, mirror", "average", "average, mirror")
 
 
@@ -68,7 +73,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=840.0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=1)
-    parser.add_argument("--only", nargs="*", default=list(VARIANTS))
+    parser.add_argument("--only", nargs="*", default=["hand-set" + PLAIN, *VARIANTS])
     parser.add_argument("--sealed", action="store_true")
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--run", nargs=2, metavar=("NAME", "SEED"), help=argparse.SUPPRESS)
@@ -95,8 +100,8 @@ def start(given: argparse.Namespace, name: str, seed: int) -> None:
     command = [sys.executable, "-m", "benchmarks.trial_options", str(given.data), "--seconds", str(given.seconds)]
     if given.sealed:
         command.append("--sealed")
-    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-    subprocess.run([*command, "--run", name, str(seed)], check=True, env=environment)
+    settings = {"TF_ENABLE_ONEDNN_OPTS": "0" if name.endswith(PLAIN) else "1", **ONE_THREAD}
+    subprocess.run([*command, "--run", name, str(seed)], check=True, env={**os.environ, **settings})
 
 
 def run(data: Path, name: str, seed: int, budget_s: float, sealed: bool) -> dict[str, Any]:
@@ -104,7 +109,7 @@ def run(data: Path, name: str, seed: int, budget_s: float, sealed: bool) -> dict
     from trainables.dataset.folds import test_rows
     from trainables.training.epochs import TrialTraining
 
-    parameters = {**HAND_SET, **VARIANTS[name]}
+    parameters = {**HAND_SET, **VARIANTS[name.removesuffix(PLAIN)]}
     epoch_s = processor_s_of_an_epoch(open_training(TrialTraining(), data, parameters, seed=seed))
     epochs = max(1, round(budget_s / epoch_s))
     training = open_training(TrialTraining(), data, parameters, seed=seed, max_epochs=epochs)

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     Training = TypeVar("Training", bound=TrialTraining)
 
 
+ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+"""Environment of a process that is measured in processor time."""
+
+
 def open_training(
     training: Training,
     data: Path | str,

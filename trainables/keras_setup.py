@@ -8,6 +8,7 @@ wants may not be installed. The user's file and environment stay as they are.
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,12 +25,26 @@ SETTINGS: Mapping[str, str | float] = {
 """What every process of a study trains and evaluates with, in the words of `keras.json`."""
 
 
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+"""TensorFlow 2.21 takes oneDNN's kernels by itself only with AVX-512 or VNNI. With AVX2 alone they train AlexNet 1.5
+times as fast (`benchmarks.onednn`, docs/design.md)."""
+
+
+def onednn_setting() -> str | None:
+    """Returns what `ONEDNN` is in emotune's processes: what the user has set, 1 on x86, otherwise TensorFlow's own."""
+    x86 = platform.machine() in ("x86_64", "AMD64")
+    return os.environ.get(ONEDNN, "1" if x86 else None)
+
+
 def import_keras() -> None:
     """Imports Keras, and TensorFlow with it, with `SETTINGS` in place of `keras.json` and KERAS_BACKEND.
 
     To be called before the first `import keras`, and before `import tensorflow`, which imports Keras too. A program
     that has imported Keras before keeps the backend that it chose.
     """
+    setting = onednn_setting()
+    if setting is not None:
+        os.environ[ONEDNN] = setting
     if "keras" in sys.modules:
         import keras
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.support.checkpoints import write_checkpoint
 from trainables.config import TrialConfig, TrialContext
 from trainables.dataset.reader import TRAIN, Dataset, open_dataset
 from trainables.dataset.writer import DatasetWriter
-from trainables.keras_setup import SETTINGS
+from trainables.keras_setup import SETTINGS, onednn_setting
 from trainables.node_probe import tensorflow_gpus
 from tune.export.export import export_checkpoint
 from tune.study.provenance import differences, provenance
@@ -112,6 +113,19 @@ def test_a_keras_json_that_keras_itself_cannot_read_is_in_nobodys_way(content: s
     assert said.split() == ["tensorflow", "float32", "channels_last", "1e-07"]
 
 
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="TensorFlow's own choice is kept elsewhere")
+@pytest.mark.parametrize(("environment", "expected"), [({}, "True"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "False")])
+def test_onednn_is_used_unless_the_user_says_no(
+    environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    code = (
+        "from trainables.keras_setup import import_keras; import_keras()\n"
+        "from tensorflow.python.framework.test_util import IsMklEnabled; print(IsMklEnabled())"
+    )
+    assert python("-c", code, **environment).split() == [expected]
+
+
 def test_tensorflow_counts_gpus_beside_another_projects_settings(
     keras_json: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,7 +203,7 @@ def test_replay_names_a_setting_that_differs_and_nothing_that_was_never_noted(
     assert then["keras"] == SETTINGS
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
     now = provenance(tmp_path, {})
-    assert differences(then, now) == ["TF_ENABLE_ONEDNN_OPTS: 0 then, none now"]
+    assert differences(then, now) == [f"TF_ENABLE_ONEDNN_OPTS: 0 then, {onednn_setting() or 'none'} now"]
     other: dict[str, Any] = {**now, "keras": {**now["keras"], "floatx": "float64"}}
     assert differences(other, now) == ["Keras' floatx: float64 then, float32 now"]
     earlier = {name: value for name, value in now.items() if name not in ("keras", "environment")}

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainables.keras_setup import SETTINGS
+from trainables.keras_setup import ONEDNN, SETTINGS, onednn_setting
 from trainables.own_code import SourceFile
 
 _PACKAGES = ("emotune", "ray", "tensorflow", "keras", "optuna", "albumentations", "numpy", "opencv-python-headless")
 _ENVIRONMENT = (
-    "TF_ENABLE_ONEDNN_OPTS",
+    ONEDNN,
     "TF_DETERMINISTIC_OPS",
     "TF_CUDNN_DETERMINISTIC",
     "TF_XLA_FLAGS",
@@ -29,7 +29,7 @@ _ENVIRONMENT = (
     "OMP_NUM_THREADS",
     "ONEDNN_MAX_CPU_ISA",
 )
-"""Variables that change the order or the precision of TensorFlow's sums. A trial's process leaves them as they are."""
+"""Variables that change the order or the precision of TensorFlow's sums. A trial's process leaves alone what is set."""
 
 _CODE = Path(__file__).parents[2]
 
@@ -50,7 +50,7 @@ def provenance(
         "gpus": ", ".join(gpus),
         "own_files": {name: source.digest for name, source in (code or {}).items()},
         "keras": dict(SETTINGS),
-        "environment": {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+        "environment": {name: value for name, value in _environment().items() if value is not None},
     }
     diff = found.pop("_diff")
     if diff:
@@ -60,6 +60,10 @@ def provenance(
             temporary.write_text(diff, encoding="utf-8")
             temporary.replace(path)
     return found
+
+
+def _environment() -> dict[str, str | None]:
+    return {name: os.environ.get(name) for name in _ENVIRONMENT} | {ONEDNN: onednn_setting()}
 
 
 @functools.cache
