@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainables.checkpoint_files import AVERAGE_FILE, MODEL_FILE, STATE_FILE
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, TrialContext
+from trainables.dataset.folds import limit_rows, trial_rows
 from trainables.dataset.reader import Dataset, Rows
 from trainables.models.builtin import MODELS
 from trainables.models.compiled import Floats, mean_prediction, mirrored, new_model, release
@@ -57,6 +58,15 @@ def release_members(members: Sequence[Member]) -> None:
     """Gives back the memory of members that are not used any more; a trial's share of a GPU may hold few."""
     for member in members:
         release(member.model)
+
+
+def selection_fold(config: TrialConfig, dataset: Dataset, context: TrialContext) -> Rows:
+    """Returns the rows that scored a configuration's trials."""
+    return limit_rows(
+        trial_rows(dataset, context.selection_share, config.split_ratio, context.seed).selection,
+        context.max_images_per_fold,
+        context.seed,
+    )
 
 
 def logits_of(members: Sequence[Member], dataset: Dataset, rows: Rows) -> Floats:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from trainables.config import TrialContext
-from trainables.dataset.folds import limit_rows, trial_rows
 from trainables.dataset.reader import Dataset
 from trainables.training.metrics import evaluate
-from tune.export.checkpoints import load_checkpoints, logits_of, release_members
+from tune.export.checkpoints import load_checkpoints, logits_of, release_members, selection_fold
 
 _TIMED_IMAGES = 512
 
@@ -36,12 +35,7 @@ def judge_ensemble(checkpoints: Sequence[Path], dataset: Dataset, context: Trial
         ExportError: A checkpoint is damaged or does not fit.
     """
     members = load_checkpoints(checkpoints, dataset)
-    config = members[0].config
-    rows = limit_rows(
-        trial_rows(dataset, context.selection_share, config.split_ratio, context.seed).selection,
-        context.max_images_per_fold,
-        context.seed,
-    )
+    rows = selection_fold(members[0].config, dataset, context)
     metric = context.objective.removeprefix("selection_")
 
     def score(several: Any) -> float:

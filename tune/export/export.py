@@ -31,7 +31,7 @@ from trainables.dataset.folds import test_rows, without_twin_in_other_split
 from trainables.dataset.reader import Dataset
 from trainables.models.compiled import Floats
 from trainables.places import Place
-from trainables.training.metrics import evaluate, wilson_interval
+from trainables.training.metrics import evaluate, expected_calibration_error, wilson_interval
 from tune.errors import ExportError
 from tune.export.checkpoints import Member, load_checkpoints, logits_of, release_members
 from tune.export.code import CODE_FOLDER, write_code
@@ -39,6 +39,7 @@ from tune.export.destination import atomic_export, check_destination
 from tune.export.formats import DEFAULT_FORMATS, FORMATS, check_formats
 from tune.export.manifest import MANIFEST_FILE, write_manifest
 from tune.export.model_card import CARD_FILE, model_card
+from tune.export.temperature import kept_temperature
 from tune.export.written_models import find_evaluation_graph, write_models
 
 MODEL_FILE = FORMATS["keras"].file
@@ -95,6 +96,7 @@ def export_checkpoint(
     sealed: Mapping[str, Any] | None = None,
     confirmation: Mapping[str, Any] | None = None,
     ensemble: Mapping[str, Any] | None = None,
+    calibration: Mapping[str, Any] | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
 ) -> ExportSummary:
     """Writes the export of a checkpoint, or of the mean of several of one configuration; the folder is there whole or
@@ -110,6 +112,7 @@ def export_checkpoint(
         sealed: What `evaluate_sealed` returned for this checkpoint; None leaves the test split sealed.
         ensemble: What the selection fold said of the mean of several checkpoints; `selection` is the first one's.
         confirmation: What repeated trainings showed of this configuration, None without any.
+        calibration: What `judge_temperature` returned for these checkpoints; None leaves probabilities as trained.
         formats: Keys of `tune.export.formats.FORMATS`, `keras` among them. Each is run in a fresh process and compared.
 
     Raises:
@@ -129,7 +132,14 @@ def export_checkpoint(
         own = write_code(members, folder)
         note = _write_description(folder, dataset, config, own, in_graph=evaluation is not None)
         written = write_models(
-            members, dataset, folder, formats, evaluation, on_test=sealed is not None, own_layers=own is not None
+            members,
+            dataset,
+            folder,
+            formats,
+            evaluation,
+            on_test=sealed is not None,
+            own_layers=own is not None,
+            temperature=kept_temperature(calibration),
         )
         versions = {"python": platform.python_version()}
         versions |= {name: importlib.metadata.version(name) for name in _VERSIONS}
@@ -141,6 +151,7 @@ def export_checkpoint(
                 "ensemble": None if len(members) == 1 else {**(ensemble or {}), "members": _numbers(members)},
                 "selection": dict(selection),
                 "confirmation": confirmation,
+                "calibration": calibration,
                 "test": sealed,
                 "config": config.model_dump(exclude={"code"}),
                 "parameters": parameters,
@@ -163,13 +174,19 @@ def export_checkpoint(
     return ExportSummary(destination, state["trial"], state["epoch"], parameters, sealed, size_bytes, note)
 
 
-def evaluate_sealed(checkpoints: Path | Sequence[Path], dataset: Dataset) -> dict[str, Any]:
+def evaluate_sealed(checkpoints: Path | Sequence[Path], dataset: Dataset, temperature: float = 1.0) -> dict[str, Any]:
     """Opens the test split: scores a checkpoint on it, or the mean of several, all images and those without a twin in
     train.
 
+    Args:
+        checkpoints: As in `export_checkpoint`.
+        dataset: Their data set.
+        temperature: What is exported divides its logits by it.
+
     Returns:
-        What `trainables.training.metrics` returns, `accuracy_interval` (95 %, Wilson), and under `untwinned` the same
-        for the images without a twin; `untwinned` is None when there are none.
+        What `trainables.training.metrics` returns, `accuracy_interval` (95 %, Wilson), `expected_calibration_error`;
+        under `untwinned` the same for the images without a twin, None when there are none; the `temperature`, and
+        under `uncalibrated` loss and calibration error without it.
 
     Raises:
         ExportError: The checkpoint is damaged or does not fit, or the data set has no test split.
@@ -180,7 +197,10 @@ def evaluate_sealed(checkpoints: Path | Sequence[Path], dataset: Dataset) -> dic
         raise ExportError(f"The data set must have test images. Received: none in {dataset.directory}.")
     logits = logits_of(members, dataset, test_rows(dataset))
     release_members(members)
-    return _scores(logits, dataset)
+    plain = _scores(logits, dataset)
+    before = {name: plain[name] for name in ("loss", "expected_calibration_error")}
+    scores = plain if temperature == 1 else _scores(logits / np.float32(temperature), dataset)
+    return {**scores, "temperature": temperature, "uncalibrated": before}
 
 
 def _numbers(members: Sequence[Member]) -> list[dict[str, int]]:
@@ -192,13 +212,22 @@ def _as_list(checkpoints: Path | Sequence[Path]) -> Sequence[Path]:
 
 
 def _scores(logits: Floats, dataset: Dataset) -> dict[str, Any]:
+    from scipy.special import softmax
+
     rows = test_rows(dataset)
     alone = np.isin(rows, without_twin_in_other_split(dataset, rows))
+    with np.errstate(over="ignore", invalid="ignore"):  # of a trial that diverged
+        probabilities = softmax(logits, axis=1)
 
     def scores(chosen: Any) -> dict[str, Any]:
-        figures = evaluate(logits[chosen], dataset.labels[rows[chosen]], len(dataset.info.classes))
+        labels = dataset.labels[rows[chosen]]
+        figures = evaluate(logits[chosen], labels, len(dataset.info.classes))
         hits = int(np.trace(figures["confusion"]))
-        return {**figures, "accuracy_interval": list(wilson_interval(hits, figures["images"]))}
+        return {
+            **figures,
+            "accuracy_interval": list(wilson_interval(hits, figures["images"])),
+            "expected_calibration_error": expected_calibration_error(probabilities[chosen], labels),
+        }
 
     return {**scores(np.ones(len(rows), bool)), "untwinned": scores(alone) if alone.any() else None}
 

@@ -73,7 +73,11 @@ def write_saved_model(pixels: keras.Model, folder: Path) -> None:
 
 
 def pixel_classifier(
-    models: keras.Model | Sequence[keras.Model], *, mirror: bool = False, evaluation: keras.Model | None = None
+    models: keras.Model | Sequence[keras.Model],
+    *,
+    mirror: bool = False,
+    evaluation: keras.Model | None = None,
+    temperature: float = 1.0,
 ) -> keras.Model:
     """Returns a model of probabilities, float32, (n, classes), for one or several of logits.
 
@@ -81,25 +85,37 @@ def pixel_classifier(
         models: uint8 (n, height, width, channels) to logits; of several the mean of their probabilities is taken.
         mirror: the mean over the probabilities of image and mirror image.
         evaluation: what evaluation does to the pixels first, uint8 to uint8 of the same shape.
+        temperature: what logits are divided by, or the logarithms of a mean of probabilities; above 0.
     """
     import keras
     from keras import ops
 
+    def cooled(logits: Any) -> Any:
+        divided = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")(logits)
+        return keras.layers.Softmax(dtype="float32", name="softmax_at_temperature")(divided)
+
     members = [models] if isinstance(models, keras.Model) else list(models)
     if len(members) == 1 and not mirror and evaluation is None:
+        if temperature != 1:
+            return keras.Model(members[0].input, cooled(members[0].output), name=PIXEL_CLASSIFIER)
         softmax = keras.layers.Softmax(dtype="float32", name="softmax")
         return keras.Model(members[0].input, softmax(members[0].output), name=PIXEL_CLASSIFIER)
     image = keras.Input(members[0].input_shape[1:], dtype="uint8", name="image")
     seen = image if evaluation is None else evaluation(image)
     views = [seen, ops.flip(seen, axis=2)] if mirror else [seen]
-    probabilities = []
+    answers = []
     for index, member in enumerate(members):
         member.name = f"member{index}"  # layers of one model must not share a name
         for side, view in zip(("", "_of_mirror"), views, strict=False):
-            name = f"softmax{index}{side}"
-            probabilities.append(keras.layers.Softmax(dtype="float32", name=name)(member(view)))
-    one = len(probabilities) == 1
-    mean = probabilities[0] if one else keras.layers.Average(dtype="float32", name="mean")(probabilities)
+            if temperature != 1:
+                answers.append(ops.log_softmax(ops.cast(member(view), "float32"), axis=-1))
+            else:
+                softmax = keras.layers.Softmax(dtype="float32", name=f"softmax{index}{side}")
+                answers.append(softmax(member(view)))
+    if temperature != 1:
+        # In logarithms: a probability too small for float32 would be 0, and be raised to a power.
+        return keras.Model(image, cooled(ops.logsumexp(ops.stack(answers), axis=0)), name=PIXEL_CLASSIFIER)
+    mean = answers[0] if len(answers) == 1 else keras.layers.Average(dtype="float32", name="mean")(answers)
     return keras.Model(image, mean, name=PIXEL_CLASSIFIER)
 
 

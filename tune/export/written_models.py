@@ -40,6 +40,7 @@ def write_models(
     *,
     on_test: bool,
     own_layers: bool = False,
+    temperature: float = 1.0,
 ) -> dict[str, Any]:
     """Writes the mean of the members in every format.
 
@@ -51,6 +52,7 @@ def write_models(
         evaluation: What the models do to an image first; None: images come as evaluation made them.
         on_test: Whether the test split is open; without it an inexact format is scored on training images.
         own_layers: The Keras file needs the user's own code, so that it is run here, where that is known.
+        temperature: What logits are divided by.
 
     Returns:
         By format: `file`, `max_difference` of a probability on some training images, and for an inexact one what
@@ -65,12 +67,17 @@ def write_models(
 
     train = np.flatnonzero(dataset.splits == TRAIN)
     some, calibration = _spread(train, _COMPARED), _spread(train, _CALIBRATED)
-    expected = _probabilities(members, dataset, some)
+    expected = _probabilities(members, dataset, some, temperature)
     inexact = [name for name in formats if not FORMATS[name].exact]
     scored = test_rows(dataset) if on_test else _spread(train, _WITHOUT_TEST)
-    scored_expected = _probabilities(members, dataset, scored) if inexact else expected
+    scored_expected = _probabilities(members, dataset, scored, temperature) if inexact else expected
 
-    pixels = pixel_classifier([member.model for member in members], mirror=members[0].mirror, evaluation=evaluation)
+    pixels = pixel_classifier(
+        [member.model for member in members],
+        mirror=members[0].mirror,
+        evaluation=evaluation,
+        temperature=temperature,
+    )
     for name in formats:
         FORMATS[name].write(
             pixels, folder / FORMATS[name].file, entries(calibration) if name in inexact else entries(some)
@@ -110,7 +117,7 @@ def _evaluated(config: TrialConfig, dataset: Dataset, rows: Rows) -> Pixels:
     return np.concatenate([images for images, _ in feed.evaluation_batches(rows, 128)])
 
 
-def _probabilities(members: Sequence[Member], dataset: Dataset, rows: Rows) -> Floats:
+def _probabilities(members: Sequence[Member], dataset: Dataset, rows: Rows, temperature: float) -> Floats:
     """Returns training's own probabilities; without TensorFloat-32, in which a GPU would round to 10 bits."""
     import tensorflow as tf
     from scipy.special import softmax
@@ -119,6 +126,6 @@ def _probabilities(members: Sequence[Member], dataset: Dataset, rows: Rows) -> F
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
         with np.errstate(over="ignore"):  # of a trial that diverged
-            return np.asarray(softmax(logits_of(members, dataset, rows), axis=1), np.float32)
+            return np.asarray(softmax(logits_of(members, dataset, rows) / temperature, axis=1), np.float32)
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(rounded)

@@ -186,6 +186,13 @@ def export_lines(export: Place) -> str:
                 f"{name:<12} accuracy {written['accuracy_difference']:+.4f} (95 % interval {low:+.4f} to {high:+.4f}) "
                 f"beside the float model, on {written['images']} {written['of']} images"
             )
+    calibration = metrics.get("calibration")  # exports of 0.1 had none
+    if calibration and calibration["kept"]:
+        error = calibration["expected_calibration_error"]
+        lines.append(
+            f"calibration  temperature {calibration['temperature']:.3f}: expected error {error['before']:.4f} without, "
+            f"{error['after']:.4f} with it, on {calibration['images']} images of the selection fold"
+        )
     test: dict[str, Any] | None = metrics["test"]
     if test is None:
         lines.append("sealed test  not opened: the study has not ended, or its data set has no test split")
