@@ -15,7 +15,7 @@ from trainables.config import TrialConfig, TrialContext
 from trainables.dataset.folds import limit_rows, trial_rows
 from trainables.dataset.reader import Dataset, Rows
 from trainables.models.builtin import MODELS
-from trainables.models.compiled import Floats, mean_prediction, mirrored, new_model, release
+from trainables.models.compiled import Floats, mean_logits, mirrored, new_model, release
 from trainables.models.weight_average import load_average
 from trainables.own_code import load_function
 from trainables.preprocessing.methods import averages_mirror
@@ -46,7 +46,7 @@ class Member:
 
 
 def load_checkpoints(checkpoints: Sequence[Path], dataset: Dataset) -> list[Member]:
-    """Reads checkpoints of one configuration.
+    """Reads checkpoints.
 
     Raises:
         ExportError: One is damaged or does not fit the data set.
@@ -71,12 +71,14 @@ def selection_fold(config: TrialConfig, dataset: Dataset, context: TrialContext)
 
 def logits_of(members: Sequence[Member], dataset: Dataset, rows: Rows) -> Floats:
     """Returns the logits of the mean of the members' probabilities, float32, (n, classes); of one, its own."""
+    return mean_logits([_logits_of_member(member, dataset, rows) for member in members])
+
+
+def _logits_of_member(member: Member, dataset: Dataset, rows: Rows) -> Floats:
     from trainables.preprocessing.feed import Feed
 
-    config = members[0].config
-    predictions = [member.model.predict_on_batch for member in members]
-    predict = mean_prediction([mirrored(p) if m.mirror else p for p, m in zip(predictions, members, strict=True)])
-    feed = Feed(dataset, config.preprocessing, config.model_dump())
+    predict = mirrored(member.model.predict_on_batch) if member.mirror else member.model.predict_on_batch
+    feed = Feed(dataset, member.config.preprocessing, member.config.model_dump())
     return np.concatenate([np.asarray(predict(images)) for images, _ in feed.evaluation_batches(rows, _BATCH)])
 
 

@@ -40,7 +40,7 @@ from tune.export.formats import DEFAULT_FORMATS, FORMATS, check_formats
 from tune.export.manifest import MANIFEST_FILE, write_manifest
 from tune.export.model_card import CARD_FILE, model_card
 from tune.export.temperature import kept_temperature
-from tune.export.written_models import find_evaluation_graph, write_models
+from tune.export.written_models import takes_images_as_they_are, write_models
 
 MODEL_FILE = FORMATS["keras"].file
 PREPROCESSING_FILE, LABELS_FILE, METRICS_FILE = "preprocessing.json", "labels.json", "metrics.json"
@@ -99,8 +99,8 @@ def export_checkpoint(
     calibration: Mapping[str, Any] | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
 ) -> ExportSummary:
-    """Writes the export of a checkpoint, or of the mean of several of one configuration; the folder is there whole or
-    not at all, and an earlier export gives way last.
+    """Writes the export of a checkpoint, or of the mean of several; the folder is there whole or not at all, and an
+    earlier export gives way last.
 
     Args:
         checkpoints: Folder with `model.keras` (uint8 in, logits out), `average.npz` if its weights were averaged,
@@ -128,15 +128,13 @@ def export_checkpoint(
     parameters = sum(int(member.model.count_params()) for member in members)
     needed_bytes = 4 * parameters * len(formats) + _SPARE_BYTES
     with atomic_export(destination, needed_bytes, known_by=LABELS_FILE, parts=EXPORT_PARTS) as folder:
-        evaluation = find_evaluation_graph(config, dataset.info.shape)
         own = write_code(members, folder)
-        note = _write_description(folder, dataset, config, own, in_graph=evaluation is not None)
+        note = _write_description(folder, dataset, config, own)
         written = write_models(
             members,
             dataset,
             folder,
             formats,
-            evaluation,
             on_test=sealed is not None,
             own_layers=own is not None,
             temperature=kept_temperature(calibration),
@@ -148,7 +146,7 @@ def export_checkpoint(
                 "trial": state["trial"],
                 "epoch": state["epoch"],
                 "best": state["best"],
-                "ensemble": None if len(members) == 1 else {**(ensemble or {}), "members": _numbers(members)},
+                "ensemble": None if len(members) == 1 else {**(ensemble or {}), "members": _described(members)},
                 "selection": dict(selection),
                 "confirmation": confirmation,
                 "calibration": calibration,
@@ -203,8 +201,15 @@ def evaluate_sealed(checkpoints: Path | Sequence[Path], dataset: Dataset, temper
     return {**scores, "temperature": temperature, "uncalibrated": before}
 
 
-def _numbers(members: Sequence[Member]) -> list[dict[str, int]]:
-    return [{"trial": member.state["trial"], "epoch": member.state["epoch"]} for member in members]
+def _described(members: Sequence[Member]) -> list[dict[str, Any]]:
+    return [
+        {
+            "trial": member.state["trial"],
+            "epoch": member.state["epoch"],
+            "config": member.config.model_dump(exclude={"code"}),
+        }
+        for member in members
+    ]
 
 
 def _as_list(checkpoints: Path | Sequence[Path]) -> Sequence[Path]:
@@ -232,19 +237,16 @@ def _scores(logits: Floats, dataset: Dataset) -> dict[str, Any]:
     return {**scores(np.ones(len(rows), bool)), "untwinned": scores(alone) if alone.any() else None}
 
 
-def _write_description(
-    folder: Path, dataset: Dataset, config: TrialConfig, own_layers: str | None, *, in_graph: bool
-) -> str:
-    """Writes labels.json and preprocessing.json; returns what has to be done to an image before the model.
-
-    With `in_graph` the models do all that evaluation does.
-    """
+def _write_description(folder: Path, dataset: Dataset, config: TrialConfig, own_layers: str | None) -> str:
+    """Writes labels.json and preprocessing.json; returns what has to be done to an image before the model."""
     import albumentations as A
 
     from trainables.preprocessing.methods import evaluation_pipeline, find_method
 
     info = dataset.info
-    pipeline = None if in_graph else evaluation_pipeline(config.preprocessing, config.model_dump(), info.shape)
+    pipeline = evaluation_pipeline(config.preprocessing, config.model_dump(), info.shape)
+    if takes_images_as_they_are(config, info.shape):
+        pipeline = None
     _write_json(folder / PREPROCESSING_FILE, A.to_dict(pipeline or A.Compose([])))
     note = ""
     if pipeline is not None:

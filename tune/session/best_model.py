@@ -23,6 +23,9 @@ from tune.study.studies import StudyFiles, opened_journal
 from tune.study.study_state import StudyState
 from tune.study.trial_record import SEED_STRIDE, TrialRecord, is_final_fit
 
+_MOST_CANDIDATES = 12
+"""Each answers for the whole selection fold, as in an epoch."""
+
 
 def export_study(study: StudyFiles, dataset: Dataset, journal: Journal) -> Path | None:
     """Exports a study's best trial into the study's folder; returns that folder, None when no trial has a checkpoint.
@@ -80,7 +83,7 @@ def export_to(study: StudyFiles, destination: str, trial: int | None = None, for
         check_data(study, journal.state, dataset.info.fingerprint)
         run, checkpoint = run_to_export(study, journal.state, trial)
         checkpoints = [checkpoint] if trial is not None else journal.state.exported_checkpoints(checkpoint)
-        _check_members(study, run, checkpoints)
+        _check_members(study, journal.state, run, checkpoints)
         _judge_temperature(study, context, journal, run, checkpoints, _call_here)
         if study.settled(journal.state):
             _open_sealed_test(study, context, journal, run, checkpoints, _call_here)
@@ -99,27 +102,43 @@ def _choose_checkpoints(
     best: tuple[TrialRecord, str],
     call: Callable[..., Any],
 ) -> list[str]:
-    """Returns the checkpoint of the best run, or those of all its configuration's seeds if their mean scores better.
+    """Returns the checkpoint of the best run, or several with it if their mean scores better.
 
-    The selection fold decides, once; the journal keeps what it said.
+    Candidates are its configuration's other seeds and the best other trials. The selection fold decides, once; the
+    journal keeps what it said.
     """
     run, checkpoint = best
-    wanted = study.spec.export.ensemble
-    members = [checkpoint, *_other_seeds(study, journal.state, run)][: None if wanted == "auto" else wanted]
-    if checkpoint in journal.state.sealed:  # the test was opened for it, before there were ensembles
+    state = journal.state
+    most = study.spec.export.most_models
+    if state.sealed_scores(exported := state.exported_checkpoints(checkpoint)):
+        return exported  # the test was opened for it
+    if most == 1 or is_final_fit(run.number):  # the selection fold is among what a final fit was trained on
         return [checkpoint]
-    if len(members) == 1 or is_final_fit(run.number):  # the selection fold is among what a final fit was trained on
-        return [checkpoint]
-    found = journal.state.ensemble
-    if found is None or found["checkpoints"] != members:
-        findings = call(score_ensemble, [study.place.at(name) for name in members], context)
-        journal.append("ensemble", checkpoints=members, **findings)
+    runs = {checkpoint: run.number}
+    for other in [*_other_seeds(study, state, run), *study.ranking(state)]:
+        found = study.checkpoint(other)
+        if found is not None and len(runs) < _MOST_CANDIDATES:
+            runs.setdefault(found, other.number)
+    candidates = list(runs)
+    if len(candidates) == 1:
+        return candidates
+    if state.ensemble is None or state.ensemble.get("candidates") != candidates:
+        findings = call(score_ensemble, [study.place.at(name) for name in candidates], context, most)
+        members, unread = ([candidates[place] for place in findings.pop(name)] for name in ("members", "unread"))
+        findings |= {"runs": [runs[name] for name in members], "unread": [runs[name] for name in unread]}
+        journal.append("ensemble", candidates=candidates, checkpoints=members, **findings)
     return journal.state.exported_checkpoints(checkpoint)
 
 
-def _check_members(study: StudyFiles, run: TrialRecord, checkpoints: Sequence[str]) -> None:
-    files = study.checkpoint_files(run)
-    gone = [name for name in checkpoints if not all(study.place.exists(f"{name}/{file}") for file in files)]
+def _check_members(study: StudyFiles, state: StudyState, run: TrialRecord, checkpoints: Sequence[str]) -> None:
+    runs = {
+        study.journalled_checkpoint(other): other for other in [*state.confirmations.values(), *state.trials.values()]
+    }
+    gone = [
+        name
+        for name in checkpoints
+        if not all(study.place.exists(f"{name}/{file}") for file in study.checkpoint_files(runs.get(name, run)))
+    ]
     if gone:
         raise StudyError(
             f"all {len(checkpoints)} models of the study's ensemble are needed. Received: {study.place.at(gone[0])} is "
@@ -161,7 +180,7 @@ def _open_sealed_test(
     if journal.state.sealed_scores(checkpoints) is not None:
         return
     seeds = [] if is_final_fit(run.number) else [checkpoints[0]]
-    seeds += _other_seeds(study, journal.state, run)
+    seeds += _checkpoints(study, _other_seeds(study, journal.state, run))
     from tune.export.temperature import kept_temperature
 
     temperature = kept_temperature(journal.state.calibration(checkpoints))
@@ -172,8 +191,8 @@ def _open_sealed_test(
         journal.append("sealed", checkpoint="+".join(checkpoints), metrics={**metrics, "opening": opening})
 
 
-def _other_seeds(study: StudyFiles, state: StudyState, run: TrialRecord) -> list[str]:
-    """Returns the checkpoints of the same configuration's other confirmations."""
+def _other_seeds(study: StudyFiles, state: StudyState, run: TrialRecord) -> list[TrialRecord]:
+    """Returns the same configuration's other confirmations that ran to their end."""
     spec, seed = study.spec, run.number // SEED_STRIDE
     if not seed:
         return []
@@ -182,5 +201,8 @@ def _other_seeds(study: StudyFiles, state: StudyState, run: TrialRecord) -> list
         for number in confirmation_numbers(spec, [run.number % SEED_STRIDE])
         if number != run.number
     )
-    found = (study.checkpoint(other) for other in others if other is not None and other.state == "complete")
-    return [checkpoint for checkpoint in found if checkpoint is not None]
+    return [other for other in others if other is not None and other.state == "complete"]
+
+
+def _checkpoints(study: StudyFiles, runs: Sequence[TrialRecord]) -> list[str]:
+    return [checkpoint for run in runs if (checkpoint := study.checkpoint(run)) is not None]

@@ -49,13 +49,17 @@ def score_sealed(
     return {**scores, "by_seed": by_seed}
 
 
-def score_ensemble(checkpoints: Sequence[str], context: TrialContext) -> dict[str, Any]:
-    """Returns what the selection fold says of the mean of several checkpoints, beside the first alone."""
+def score_ensemble(checkpoints: Sequence[str], context: TrialContext, most: int) -> dict[str, Any]:
+    """Returns which of several checkpoints the selection fold chooses for a mean, and its score beside the first's."""
     _prepare(context)
     from tune.export.ensemble import judge_ensemble
 
-    with _local_folders(checkpoints) as folders:
-        return judge_ensemble(folders, open_data(context.dataset, fingerprint=context.fingerprint), context)
+    def folders() -> Iterator[Path]:  # one at a time: a large model's checkpoint has a gigabyte
+        for checkpoint in checkpoints:
+            with local_folder(checkpoint) as folder:
+                yield folder
+
+    return judge_ensemble(folders(), open_data(context.dataset, fingerprint=context.fingerprint), context, most)
 
 
 def score_temperature(checkpoints: Sequence[str], context: TrialContext) -> dict[str, Any] | None:

@@ -49,7 +49,7 @@ class StudyState:
         cost: what the machines cost, in the study's currency.
         confirmed: what `tune.search.confirmation` found, None before; more trials make it None again.
         began: when the first session began (seconds since 1970).
-        ensemble: what the mean of the winner's seeds scored beside the single model, and whether that is exported; None
+        ensemble: what the mean of several models scored beside the single one, and whether that is exported; None
             before that was asked.
         precision: what `precision: auto` stands for in this study.
         calibrations: what a temperature did on the selection fold, by checkpoint as in `sealed`.

@@ -18,7 +18,7 @@ from trainables.dataset.reader import Dataset, open_dataset
 from trainables.training.metrics import expected_calibration_error
 from tune.export.checkpoints import load_checkpoints, logits_of
 from tune.export.export import evaluate_sealed, export_checkpoint
-from tune.export.graph import pixel_classifier
+from tune.export.graph import Part, pixel_classifier
 from tune.export.parity import TOLERANCE, run_formats
 from tune.export.predict import load_export
 from tune.export.temperature import calibrate, fit_temperature, judge_temperature
@@ -109,9 +109,9 @@ def test_a_single_model_divides_its_logits(mean: list[Path], dataset: Dataset) -
     model = keras.saving.load_model(mean[0] / "model.keras", compile=False)
     images = dataset.images(rows_of_test(dataset)[:9])
     logits = np.asarray(model.predict_on_batch(images))
-    pixels = pixel_classifier(model, temperature=TEMPERATURE)
+    pixels = pixel_classifier([Part(model)], temperature=TEMPERATURE)
     np.testing.assert_allclose(pixels.predict_on_batch(images), softmax(logits / TEMPERATURE, axis=1), atol=1e-6)
-    assert abs(pixel_classifier(model).predict_on_batch(images) - pixels.predict_on_batch(images)).max() > 0.01
+    assert abs(pixel_classifier([Part(model)]).predict_on_batch(images) - pixels.predict_on_batch(images)).max() > 0.01
 
 
 @pytest.mark.slow
