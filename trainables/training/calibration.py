@@ -171,7 +171,9 @@ def _save_s(model: keras.Model) -> float:
         return time.perf_counter() - began
 
 
-def _gpu_memory_mib() -> float:
+def _gpu_memory_mib() -> float | None:
     import tensorflow as tf
 
+    if not tf.config.list_logical_devices("GPU"):  # Ray may only count them
+        return None
     return float(tf.config.experimental.get_memory_info("GPU:0")["peak"]) / 2**20

@@ -68,6 +68,7 @@ def plan_study(
 
 
 def _plan_here(files: StudyFiles, dataset: Dataset, calibrate: bool, say: Callable[[str], None]) -> StudyPlan:
+    began = monotonic()
     from tune.nodes.import_ray import import_ray
 
     import_ray()
@@ -82,7 +83,6 @@ def _plan_here(files: StudyFiles, dataset: Dataset, calibrate: bool, say: Callab
 
     with tempfile.TemporaryDirectory(prefix="emotune-plan-") as folder, redirect_output(Path(folder) / "ray.log"):
         heard("starting Ray")
-        began = monotonic()
         with joined_ray():
             machine = Machine(find_capacity(), ray_s=monotonic() - began)
             return make_study_plan(files, dataset, machine, measure=calibrate, say=heard)

@@ -46,7 +46,7 @@ def plan_rows(found: StudyPlan) -> list[tuple[str, str]]:
     rows += _speed(found)
     rows += _time(found)
     if expected.gpu_hours is not None:
-        rows.append(("GPU hours", _range(expected.gpu_hours, ".2g")))
+        rows.append(("GPU hours", _range(expected.gpu_hours, ".2f")))
     if expected.cost is not None:
         rows.append(("cost", _range(expected.cost, ".2f") + f", at {plan.hour_price:.2f} an hour for all machines"))
     elif plan.hour_price is not None:
@@ -81,8 +81,8 @@ def _speed(found: StudyPlan) -> list[tuple[str, str]]:
         rows.append(
             (
                 "",
-                f"{duration(epochs_s[0])} to {duration(epochs_s[-1])} an epoch of {len(epochs_s)} others of the space, "
-                "measured side by side",
+                f"{duration(epochs_s[0])} to {duration(epochs_s[-1])} an epoch of {len(epochs_s)} others of the space"
+                + (", measured side by side" if found.plan.at_once > 1 else ""),
             )
         )
     return rows
@@ -155,7 +155,7 @@ def plan_dict(found: StudyPlan) -> dict[str, Any]:
 
 def _limits(spec: StudySpec) -> str:
     words = [f"{spec.trials} trials of at most {spec.asha.max_epochs} epochs"]
-    units = {"gpu_hours": "GPU hours", "epochs": "epochs", "cost": "of cost"}
+    units = {"gpu_hours": "GPU hours", "epochs": "epochs", "cost": "to spend"}
     for name, limit in spec.limits.items():
         if limit is not None:
             words.append(f"at most {duration(limit) if name == 'time' else f'{limit:g} {units[name]}'}")

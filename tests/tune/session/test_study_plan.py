@@ -161,3 +161,15 @@ def test_a_plan_measures_this_machine_and_writes_nothing(
     parts = told["before_s"] + told["both_s"]["middle"] + told["export_s"]
     assert wall["middle"] == pytest.approx(parts) and wall["middle"] > search["middle"] > calibration["process_start_s"]
     assert told["disk_mib"] > told["checkpoint_mib"][0] > 0 and told["cost"] is told["gpu_hours"] is None
+
+
+@pytest.mark.slow
+def test_of_a_study_that_has_ended_nothing_is_left(finished_study: StudyFiles, faces: Path) -> None:
+    files = sorted(finished_study.directory.rglob("*"))
+    found = make_study_plan(finished_study, open_dataset(faces), Machine(capacity({"CPU": 2})), measure=True)
+    assert found.unknown == "no trial is left: emotune resume extends the study"
+    assert found.plan.trials == found.plan.forecast.epochs.high == 0
+    extended = StudyFiles(finished_study.directory, finished_study.spec.model_copy(update={"trials": 8}))
+    machine = Machine(capacity({"CPU": 2}), here=False)
+    assert make_study_plan(extended, open_dataset(faces), machine, measure=True).plan.forecast.trials.middle == 2
+    assert sorted(finished_study.directory.rglob("*")) == files
