@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         verify_data,
     )
     from tune.api.exports import evaluate_export, load_export, predict, serve_export, verify_export
+    from tune.api.plans import plan_study
     from tune.api.reports import write_report
     from tune.api.runs import ImageSpec, Interrupted, check_study, resume, run
     from tune.api.studies import Study, list_studies, load_study
@@ -48,6 +49,7 @@ __all__ = [
     "load_data",
     "load_export",
     "load_study",
+    "plan_study",
     "predict",
     "preview",
     "resume",
@@ -62,6 +64,7 @@ _MODULES = {
     "tune.api.data": "contact_sheet describe_data draw_faces fetch_data import_data inspect_source load_data "
     "preview verify_data",
     "tune.api.exports": "evaluate_export load_export predict serve_export verify_export",
+    "tune.api.plans": "plan_study",
     "tune.api.reports": "write_report",
     "tune.api.runs": "ImageSpec Interrupted check_study resume run",
     "tune.api.studies": "Study list_studies load_study",

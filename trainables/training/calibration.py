@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import keras
 
 WORTHWHILE = 1.1
 """How many times as fast bfloat16 must be to be taken: below that it is not worth its rounding."""
@@ -13,12 +18,23 @@ WORTHWHILE = 1.1
 
 @dataclass(frozen=True)
 class Speed:
-    """Images per second of one trial running alone, and the images of one of its epochs; mirrored ones count twice."""
+    """Images per second of one trial, and the images of one of its epochs; mirrored ones count twice.
+
+    Attributes:
+        first_step_s: seconds that the model, its first step and its first prediction took: what every trial pays once.
+        memory_mib: resident memory of the process after it.
+        gpu_memory_mib: most memory of the GPU that TensorFlow has held at a time, None without one.
+        save_s: seconds to write the model and its optimizer to a temporary folder; 0 where that was not measured.
+    """
 
     training_images_per_s: float
     evaluation_images_per_s: float
     training_images: int
     evaluation_images: int
+    first_step_s: float = 0.0
+    memory_mib: float = 0.0
+    gpu_memory_mib: float | None = None
+    save_s: float = 0.0
 
     @property
     def epoch_s(self) -> float:
@@ -59,12 +75,30 @@ def choose_precision(config: Mapping[str, Any], measure_s: float = 2.0) -> Preci
     return Precision("bfloat16" if bfloat16 > WORTHWHILE * float32 else "float32", float32, bfloat16)
 
 
-def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
+def try_speed(config: Mapping[str, Any], measure_s: float, save: bool) -> Speed | str:
+    """Returns what `measure_speed` does, or in one line why no trial of this configuration can train.
+
+    Raises:
+        DatasetError: this machine does not see the data set.
+    """
+    from trainables.errors import DatasetError
+    from trainables.training.fault_kinds import classify_error
+
+    try:
+        return measure_speed(config, measure_s, save=save)
+    except DatasetError:
+        raise
+    except Exception as error:  # whatever Keras raises where it cannot build or hold a model
+        return str(classify_error(error))
+
+
+def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0, *, save: bool = False) -> Speed:
     """Trains and evaluates a configuration on a few batches.
 
     Args:
         config: what the trial would be given (`trainables.training.classifier.Classifier`).
         measure_s: about how long each of the two measurements takes, after one batch to warm up.
+        save: measure too how long a checkpoint takes.
     """
     from trainables.config import TrialConfig, TrialContext
     from trainables.dataset.folds import limit_rows, trial_rows
@@ -73,7 +107,7 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
     from trainables.preprocessing.feed import Feed
     from trainables.preprocessing.methods import averages_mirror
     from trainables.training.epochs import EVALUATION_BATCH
-    from trainables.training.process import prepare_process
+    from trainables.training.process import prepare_process, process_memory_mib
     from trainables.training.targets import Targets
 
     context = TrialContext.model_validate(config["study"])
@@ -85,18 +119,22 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
         limit_rows(fold, context.max_images_per_fold, context.seed)
         for fold in (rows.fit, rows.validation, rows.selection)
     )
+    began = time.perf_counter()
     model = compiled_model(dataset, trial)
+    first_step_s = time.perf_counter() - began
     targets = Targets(trial, dataset.labels[fit], len(dataset.info.classes))
     targets.begin_epoch((context.seed, 0))
     # Augmentation in the trial's own process: workers would have to be booked, and only make it faster.
     feed = Feed(dataset, trial.preprocessing, trial.model_dump())
 
     def rate(batches: Any, work: Any) -> float:
-        images, started = 0, 0.0
+        nonlocal first_step_s
+        images, started, began = 0, 0.0, time.perf_counter()
         for pixels, labels in batches:
             work(pixels, labels)
             if not started:
                 started = time.perf_counter()
+                first_step_s += started - began
                 continue
             images += len(labels)
             if time.perf_counter() - started > measure_s:
@@ -104,17 +142,38 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0) -> Speed:
         seconds = time.perf_counter() - started
         return images / seconds if images else len(labels) / max(seconds, 1e-3)
 
+    training = rate(
+        feed.training_batches(fit, trial.batch_size, (context.seed, 0), 0),
+        lambda pixels, labels: model.train_on_batch(*targets(pixels, labels)),
+    )
+    evaluation = rate(
+        feed.evaluation_batches(selection, min(EVALUATION_BATCH, max(1, len(selection) // 2))),
+        lambda pixels, labels: model.predict_on_batch(pixels),
+    )
     speed = Speed(
-        rate(
-            feed.training_batches(fit, trial.batch_size, (context.seed, 0), 0),
-            lambda pixels, labels: model.train_on_batch(*targets(pixels, labels)),
-        ),
-        rate(
-            feed.evaluation_batches(selection, min(EVALUATION_BATCH, max(1, len(selection) // 2))),
-            lambda pixels, labels: model.predict_on_batch(pixels),
-        ),
+        training,
+        evaluation,
         len(fit),
         len(validation) + (2 if averages_mirror(trial, dataset.info.shape) else 1) * len(selection),
+        first_step_s,
+        process_memory_mib(),
+        _gpu_memory_mib() if context.gpus else None,
+        _save_s(model) if save else 0.0,
     )
     release(model)  # another precision, or a trial, may be next in this process
     return speed
+
+
+def _save_s(model: keras.Model) -> float:
+    with tempfile.TemporaryDirectory(prefix="emotune-") as folder:
+        began = time.perf_counter()
+        model.save(Path(folder) / "model.keras")
+        return time.perf_counter() - began
+
+
+def _gpu_memory_mib() -> float | None:
+    import tensorflow as tf
+
+    if not tf.config.list_logical_devices("GPU"):  # Ray may only count them
+        return None
+    return float(tf.config.experimental.get_memory_info("GPU:0")["peak"]) / 2**20

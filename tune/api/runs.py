@@ -81,8 +81,8 @@ def run(
     from tune.session.own_models import check_own_models, has_tried
     from tune.session.study_data import prepare_data
 
-    with _only_one():
-        spec = _spec(study, data, trials, time, max_cost, overrides)
+    with only_one():
+        spec = spec_with_options(study, data, trials, time, max_cost, overrides)
         dataset = prepare_data(spec, _say)
         fingerprint = dataset.info.fingerprint
         if spec.code:
@@ -125,7 +125,7 @@ def resume(
     from tune.session.own_models import check_own_models, has_tried
     from tune.session.study_data import prepare_data
 
-    with _only_one():
+    with only_one():
         found = study if isinstance(study, Study) else load_study(study, storage)
         files = found.files if data is None else found.files.with_data(data_place(data))
         dataset = prepare_data(files.spec, _say)
@@ -161,15 +161,18 @@ def check_study(
     from tune.session.create_or_resume import check_folder, locate_study
     from tune.session.own_models import check_own_models
     from tune.session.study_data import prepare_data
+    from tune.session.study_warnings import study_warnings
 
-    spec = _spec(study, data, trials, time, max_cost, overrides)
+    spec = spec_with_options(study, data, trials, time, max_cost, overrides)
     dataset = prepare_data(spec, _say, only_check=True)
     check_folder(locate_study(spec), dataset.info.fingerprint)
     check_own_models(spec, dataset, _say)
+    for line in study_warnings(spec, dataset):
+        _say(f"warning: {line}")
     return spec
 
 
-def _spec(
+def spec_with_options(
     study: StudyFile,
     data: str | PathLike[str] | Dataset | None,
     trials: int | None,
@@ -177,6 +180,7 @@ def _spec(
     max_cost: float | None,
     overrides: Mapping[str, Any] | Sequence[str] | None,
 ) -> StudySpec:
+    """Loads a study file with what options say in its place."""
     place = None if data is None else data_place(data)
     options = {"data": place, "trials": trials, "time": time, "budget.cost": max_cost}
     return load_spec(study if isinstance(study, Mapping) else Path(expand_home(study)), overrides or (), options)
@@ -210,7 +214,7 @@ def _run(study: StudyFiles, dataset: Dataset, calibrate: bool, events: EventsTar
 
 
 @contextmanager
-def _only_one() -> Iterator[None]:
+def only_one() -> Iterator[None]:
     """Ray, and where output goes, belong to the whole process."""
     if not _running.acquire(blocking=False):
         raise StudyError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import tune
+from tune.cli.text import hanging_lines
 
 Storage = Annotated[str, typer.Option(help="Folder or bucket of all studies.", show_default=True)]
 
@@ -19,3 +21,38 @@ def report(
 ) -> None:
     """Write a study's report: one HTML file that needs no network, and each chart as PNG and CSV."""
     typer.echo(f"report       {tune.write_report(study, to, storage=storage)}")
+
+
+def plan(
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a key, as in asha.max_epochs=8.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Data set folder or address, in place of the study file's.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of trials, in place of the study file's.")] = None,
+    time: Annotated[str | None, typer.Option(help="Wall time of the search, as in 90s, 30m or 2h.")] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(help="Money to spend, with budget.node_hour_price in the study file.")
+    ] = None,
+    cluster: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Reckon with the machines and prices of a file for `ray up`.")
+    ] = None,
+    calibrate: Annotated[bool, typer.Option(help="Measure a few configurations; without it no time is known.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """Tell what a study will take before it begins: trials, epochs, time, GPU hours, money, memory, disk."""
+    found = tune.plan_study(
+        study_file,
+        data=data,
+        trials=trials,
+        time=time,
+        max_cost=max_cost,
+        overrides=overrides,
+        calibrate=calibrate,
+        cluster=cluster,
+        on_progress=(lambda line: None) if as_json else None,
+    )
+    if as_json:
+        typer.echo(json.dumps(found.as_dict()))
+        return
+    typer.echo(hanging_lines(found.rows()))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from search_spaces import Value
@@ -18,10 +19,30 @@ if TYPE_CHECKING:
 
 def checked_lines(study_file: Path, spec: StudySpec) -> str:
     """Returns that a study file is in order, and what it searches."""
-    from tune.session.study_text import small_space_line
+    return f"{study_file} is in order: {spec.most_trials} trials, {len(spec.space.parameters)} parameters"
 
-    line = f"{study_file} is in order: {spec.most_trials} trials, {len(spec.space.parameters)} parameters"
-    return f"{line}\n{small_space_line(spec)}" if spec.most_trials < spec.trials else line
+
+def hanging_lines(rows: Sequence[tuple[str, str]], width: int | None = None) -> str:
+    """Returns words and what is said of them in two columns, wrapped at the terminal's width, or at COLUMNS.
+
+    Args:
+        rows: pairs of a word, "" where it is the one above, and a text.
+        width: characters of a line.
+    """
+    from rich.console import Console
+
+    first = 2 + max(len(word) for word, _ in rows)
+    lines: list[str] = []
+    for word, text in rows:
+        lines += textwrap.wrap(
+            text,
+            max(20, width or Console().width),
+            initial_indent=f"{word:{first}}",
+            subsequent_indent=" " * first,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return "\n".join(lines)
 
 
 def replay_lines(replayed: Replay) -> str:

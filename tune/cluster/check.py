@@ -19,7 +19,7 @@ from tune.cluster.instance_catalog import InstanceType, catalog
 from tune.cluster.schema import prepare, provider_keys
 from tune.cluster.types import ClusterNodeType, FileProblem, node_types, unfilled_placeholders
 from tune.cluster.versions import Versions, installs_the_lock, locked_versions, other_versions
-from tune.errors import nearest
+from tune.errors import StudyFileError, nearest
 from tune.study.yaml_source import read_yaml
 from tune.yaml_values import Yaml11Loader
 
@@ -27,6 +27,7 @@ LONGEST_IDLE_MINUTES = 60
 MOST_WORKERS = 10_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9a-fA-F:]+|FILL-IN.*")
+_JOIN = "Start the cluster, and let emotune plan join it: RAY_ADDRESS=HOST:6379"
 _CLOUDS = {"aws": cluster_aws, "gcp": cluster_gcp}
 
 
@@ -64,6 +65,25 @@ def check_cluster(path: Path) -> Report:
             f"versions: Ray {versions.ray} and emotune {versions.emotune} on every node, as in {versions.source}"
         )
     return Report(summary, notes, list(dict.fromkeys(problem.line(path) for problem in found)))
+
+
+def planned_cluster(path: Path) -> tuple[dict[str, Any], float | None]:
+    """Returns a file for `ray up` as Ray completes it, and what an hour of it costs at its largest, if that is known.
+
+    Raises:
+        StudyFileError: it is none, or does not say what its machines hold.
+    """
+    raw = read_yaml(path, "a cluster file", Yaml11Loader)
+    if "kind" in raw or "apiVersion" in raw:
+        raise StudyFileError(f"{path} must be a file for `ray up`. Received: {raw.get('kind')}. {_JOIN}")
+    config, problems = prepare(raw)
+    if problems:
+        raise StudyFileError(problems[0].line(path))
+    cloud = _CLOUDS.get(config["provider"]["type"])
+    if cloud is None:
+        raise StudyFileError(f"{path} does not say what its machines hold. {_JOIN}")
+    machines = {node.name: cloud.instance_type_of(node) for node in node_types(config)}
+    return config, (_hour_prices(config, machines) or (0.0, None))[1]
 
 
 def _launcher_problems(raw: dict[str, Any], config: dict[str, Any], versions: Versions) -> Iterator[FileProblem]:
@@ -216,10 +236,20 @@ def _summary(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _price(config: dict[str, Any], instance_types: dict[str, InstanceType | None]) -> str:
+    prices = _hour_prices(config, instance_types)
+    if prices is None:
+        return "price: not known, as one of the machine types is not"
+    listed = catalog(config["provider"]["type"]).priced
+    least, most = prices
+    return f"price: about ${least:.2f} to ${most:.2f} an hour in {listed}; spot is less, disks and traffic are extra"
+
+
+def _hour_prices(config: dict[str, Any], instance_types: dict[str, InstanceType | None]) -> tuple[float, float] | None:
+    """Returns the price of an hour of the smallest and of the largest cluster, None where a machine's is not known."""
     nodes = node_types(config)
     known = {name: machine.usd for name, machine in instance_types.items() if machine}
     if len(known) < len(nodes):
-        return "price: not known, as one of the machine types is not"
+        return None
     least = sum(known[node.name] * (1 if node.is_head else node.min_workers) for node in nodes)
     dearest = sorted(
         (
@@ -231,5 +261,4 @@ def _price(config: dict[str, Any], instance_types: dict[str, InstanceType | None
         reverse=True,
     )
     most = sum(known[node.name] for node in nodes if node.is_head) + sum(dearest[: config["max_workers"]])
-    listed = catalog(config["provider"]["type"]).priced
-    return f"price: about ${least:.2f} to ${most:.2f} an hour in {listed}; spot is less, disks and traffic are extra"
+    return least, most

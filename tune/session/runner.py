@@ -17,7 +17,7 @@ from tune.session.best_model import export_study
 from tune.session.create_or_resume import remove_unstarted_study
 from tune.session.event_stream import Events, EventStream
 from tune.session.live_display import LiveStudy
-from tune.session.plan import Plan, make_plan
+from tune.session.plan import Plan, make_plan, trials_left
 from tune.session.study_data import trial_context
 from tune.session.study_text import precision_line
 from tune.study.budget import BUDGETS, CONSUMED, exhausted_budget, exit_code
@@ -106,43 +106,42 @@ def _run(
     calibrate: bool,
     announce: Callable[[Plan], str],
 ) -> Outcome:
-    from trainables.training.calibration import choose_precision, measure_speed
     from tune.nodes.autoscaler import find_capacity
     from tune.nodes.capacity import fits_now
-    from tune.nodes.join import trial_process
     from tune.nodes.preflight import check_nodes
+    from tune.session.calibrate import calibrate as measure
     from tune.session.session import search
     from tune.session.session_context import SessionContext
 
     spec, state = study.spec, journal.state
     context = trial_context(spec, dataset, state)
-    left = _trials_left(study, state)
+    left = trials_left(study, state)
     live = LiveStudy(terminal, spec, state.trials, max(spec.most_trials, state.tried))
     capacity = find_capacity()
-    plan = make_plan(spec, capacity, left, None)
+    plan = make_plan(spec, capacity, left, state=state)
     for warning in check_nodes(study, dataset, capacity):
         live.line(warning)
     ready = fits_now(spec.resources, capacity)
     if not ready:  # measuring an epoch first would ask for one node, and for the others only after it
         live.line("no node has room for a trial yet: all are asked for at once, no epoch is measured first")
-    ended_by, speed = _ended_by(study, state), None
+    ended_by, epoch_s = _ended_by(study, state), None
     if _may_search(study, state):
         if calibrate and ready:
             live.line("measuring an epoch's time on the default configuration")
-            config = {
-                "parameters": spec.trial_config(spec.space.defaults()).model_dump(),
-                "study": context.model_dump(),
-            }
-            with trial_process(spec, live.line) as call:
-                if spec.may_choose_precision and not state.sessions:  # once: what it stands for never changes
-                    precision = call(choose_precision, config)
-                    context = context.model_copy(update={"precision": precision.chosen})
-                    if precision.bfloat16_images_per_s:
-                        live.line(precision_line(precision))
-                speed = call(measure_speed, {**config, "study": context.model_dump()})
-            plan = make_plan(spec, find_capacity(), left, speed)
+            # What auto stands for is found once: it never changes.
+            choose = spec.may_choose_precision and not state.sessions
+            found = measure(spec, context, choose=choose, say=live.line)
+            if isinstance(found, str):
+                live.line(f"no epoch could be measured: {found}")
+            else:
+                epoch_s = found.default.epoch_s
+                if found.precision is not None:
+                    context = context.model_copy(update={"precision": found.precision.chosen})
+                    if found.precision.bfloat16_images_per_s:
+                        live.line(precision_line(found.precision))
+                plan = make_plan(spec, find_capacity(), left, found, state)
         live.line(announce(plan))
-        ended_by = search(SessionContext(study, dataset, journal, live, context, plan.at_once, speed and speed.epoch_s))
+        ended_by = search(SessionContext(study, dataset, journal, live, context, plan.at_once, epoch_s))
     elif not state.finished:  # a driver died between the last trial and this
         open_s = state.search_s - state.closed_s
         journal.append("session_end", search_s=round(open_s, 3), finished=True, ended_by=ended_by)
@@ -150,9 +149,7 @@ def _run(
         return Outcome(ended_by, None)
     if state.confirmed is None and spec.confirm.top and study.best_run(state) is not None:
         confirming = LiveStudy(terminal, spec, state.confirmations, 0)
-        if not _confirm(
-            SessionContext(study, dataset, journal, confirming, context, plan.at_once, speed and speed.epoch_s)
-        ):
+        if not _confirm(SessionContext(study, dataset, journal, confirming, context, plan.at_once, epoch_s)):
             return Outcome("interrupted", None)
     live.line("exporting the best model")
     return Outcome(ended_by, export_study(study, dataset, journal))
@@ -204,17 +201,11 @@ def _exhausted_budget(study: StudyFiles, state: StudyState) -> str:
 def _ended_by(study: StudyFiles, state: StudyState) -> str:
     """Returns how the search ended, if it goes on no further: by a budget as it is now, while trials are left."""
     before = "" if state.ended_by == "interrupted" else state.ended_by
-    return (_exhausted_budget(study, state) if _trials_left(study, state) else before) or before or "finished"
+    return (_exhausted_budget(study, state) if trials_left(study, state) else before) or before or "finished"
 
 
 def _may_search(study: StudyFiles, state: StudyState) -> bool:
     """Says whether trials are left and no budget is spent; unfinished trials go on even so if none has a score."""
-    if not _trials_left(study, state):
+    if not trials_left(study, state):
         return False
     return not _exhausted_budget(study, state) or study.best_run(state) is None
-
-
-def _trials_left(study: StudyFiles, state: StudyState) -> int:
-    """Returns how many trials are still to be ended; those that a budget has cut are, should it be raised."""
-    ended = sum(trial.state in ENDED - {"cut", "repeat"} for trial in state.trials.values())
-    return max(study.spec.most_trials, state.tried) - ended

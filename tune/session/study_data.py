@@ -59,8 +59,8 @@ def prepare_data(spec: StudySpec, say: Callable[[str], None], *, only_check: boo
     from trainables.dataset.folds import trial_rows
 
     dataset = open_study_data(spec, say)
-    methods, ratios = _possible_values(spec, "preprocessing"), _possible_values(spec, "split_ratio")
-    smallest_batch = min(_possible_values(spec, "batch_size"))
+    methods, ratios = possible_values(spec, "preprocessing"), possible_values(spec, "split_ratio")
+    smallest_batch = min(possible_values(spec, "batch_size"))
     for ratio in ratios:
         rows = trial_rows(dataset, spec.folds.selection_share, ratio, spec.seed)
         if len(rows.fit) < smallest_batch:
@@ -77,7 +77,7 @@ def prepare_data(spec: StudySpec, say: Callable[[str], None], *, only_check: boo
     return dataset
 
 
-def _possible_values(spec: StudySpec, name: str) -> list[Any]:
+def possible_values(spec: StudySpec, name: str) -> list[Any]:
     """Returns the values a trial parameter can take (a range's two ends), or its one value."""
     parameter = spec.space.parameters.get(name)
     if parameter is None:

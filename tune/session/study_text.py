@@ -9,7 +9,6 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from trainables.places import Place
-from tune.session.plan import Plan
 from tune.session.trial_table import short_parameters
 from tune.study.bucket_study import EXPORT_FOLDER
 from tune.study.budget import BUDGETS
@@ -23,10 +22,13 @@ if TYPE_CHECKING:
     from trainables.dataset.reader import Dataset
     from trainables.training.calibration import Precision
     from tune.export.predict import Prediction
+    from tune.session.plan import Plan, Range
 
 
 def plan_lines(study: StudyFiles, dataset: Dataset, plan: Plan) -> str:
     """Returns what a study will do: machine, GPUs or the warning that there is none, trials at once, time."""
+    from tune.session.study_warnings import epoch_warnings, machine_warnings, study_warnings
+
     spec, resources = study.spec, study.spec.resources
     counts = dataset.info.counts
     lines = [
@@ -38,26 +40,22 @@ def plan_lines(study: StudyFiles, dataset: Dataset, plan: Plan) -> str:
         f"{plan.nodes} node{'s' * (plan.nodes > 1)}"
         + (f", may grow to {plan.max_nodes}" if plan.max_nodes > plan.nodes else ""),
     ]
-    if spec.most_trials < spec.trials:
-        lines.append(f"warning   {small_space_line(spec)}")
-    if not plan.gpus and not resources.gpus_per_trial:
-        lines.append("warning   no GPU was found: trials train on the processor, which takes much longer")
-    elif plan.gpus and not resources.gpus_per_trial:
-        lines.append(
-            f"warning   {plan.gpus:g} GPUs are there and the study uses none: --set resources.gpus_per_trial=0.25"
-        )
+    lines += [f"warning   {line}" for line in [*study_warnings(spec, dataset), *machine_warnings(spec, plan)]]
     per_trial = f"{resources.cpus_per_trial:g} CPU" + (
         f", {resources.gpus_per_trial:g} GPU" if resources.gpus_per_trial else ""
     )
     if resources.feed_workers:
         per_trial += f", {resources.feed_workers} feed workers"
     lines.append(f"at once   {plan.at_once} trials ({per_trial} each)")
-    if plan.speed is not None and plan.expected_s is not None:
+    expected = plan.forecast
+    if plan.calibration is not None and expected.search_s is not None:
+        speed = plan.calibration.default
         lines.append(
-            f"speed     {plan.speed.training_images_per_s:.0f} images/s, {duration(plan.speed.epoch_s)} an epoch "
-            f"(default configuration, one trial alone); about {plan.expected_epochs:.0f} epochs, "
-            f"{duration(plan.expected_s)} in all" + (f", at most {duration(spec.time)}" if spec.time else "")
+            f"speed     {speed.training_images_per_s:.0f} images/s, {duration(speed.epoch_s)} an epoch "
+            f"(default configuration, one trial alone); about {expected.epochs.middle:.0f} epochs, "
+            f"{range_text(expected.search_s)} of search" + (f", at most {duration(spec.time)}" if spec.time else "")
         )
+        lines += [f"warning   {line}" for line in epoch_warnings(spec, speed.epoch_s, 0.0)]
     if spec.confirm.top:
         lines.append(
             f"then      the best {spec.confirm.top} configurations and the default one, trained again with "
@@ -67,12 +65,10 @@ def plan_lines(study: StudyFiles, dataset: Dataset, plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def small_space_line(spec: StudySpec) -> str:
-    """Returns that a space has fewer configurations than the study has trials."""
-    return (
-        f"the space has {spec.most_trials} configurations: the search ends when each was tried once, before "
-        f"{spec.trials} trials"
-    )
+def range_text(seconds: Range) -> str:
+    """Returns `12 min (10 to 15 min)`."""
+    low, middle, high = (duration(value) for value in (seconds.low, seconds.middle, seconds.high))
+    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 def precision_line(found: Precision) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 
@@ -38,20 +40,24 @@ def exhausted_budget(spec: StudySpec, state: StudyState, now: float, searched_s:
         searched_s: wall time of the search, all sessions together.
     """
     spent, budget = state.spent(now), spec.budget
-    used = {
-        "time": (searched_s, spec.time),
-        "gpu_hours": (spent.gpu_hours, budget.gpu_hours),
-        "epochs": (spent.epochs, budget.epochs),
-        "cost": (spent.cost, budget.cost),
-    }
-    for name, (value, limit) in used.items():
-        if limit is not None and value >= limit:
-            return name
+    used = {"time": searched_s, "gpu_hours": spent.gpu_hours, "epochs": spent.epochs, "cost": spent.cost}
+    if name := first_spent(spec, used):
+        return name
     if budget.target is not None and target_is_met(spec, state):
         return "target"
     if budget.stagnation is not None and stagnant_trials(spec, state) >= budget.stagnation:
         return "stagnation"
     return ""
+
+
+def first_spent(spec: StudySpec, used: Mapping[str, float]) -> str:
+    """Returns the first of the budgets with a limit that is spent, or "" while there is none.
+
+    Args:
+        spec: the study.
+        used: what is used of each, by the names of `StudySpec.limits`.
+    """
+    return next((name for name, limit in spec.limits.items() if limit is not None and used[name] >= limit), "")
 
 
 def target_is_met(spec: StudySpec, state: StudyState) -> bool:

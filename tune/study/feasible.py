@@ -53,7 +53,7 @@ def check_constraints(constraints: Sequence[str], space: SearchSpace, fixed: Map
             raise LocatedError(("constraints", place), f"constraints: {error}") from None
     if not constraints:
         return
-    draws = [space.suggest(_Random(seed)) for seed in range(_DRAWS)]
+    draws = [space.suggest(RandomSuggester(seed)) for seed in range(_DRAWS)]
     try:
         allowed = sum(not broken_constraint(constraints, space, fixed, values) for values in draws)
     except ValueError as error:
@@ -78,10 +78,11 @@ def _shown(space: SearchSpace) -> str:
     return ", ".join(f"{name}={value}" for name, value in space.defaults().items())
 
 
-class _Random:
+class RandomSuggester:
     """Draws uniformly, as an `optuna.trial.Trial` proposes."""
 
     def __init__(self, seed: int) -> None:
+        """Takes the seed."""
         self._random = random.Random(seed)
 
     def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:

@@ -85,6 +85,12 @@ class StudySpec(Section, frozen=True):
         return "min" if self.objective == "selection_loss" else "max"
 
     @property
+    def limits(self) -> dict[str, float | None]:
+        """What may be used at most, by the names of `tune/study/budget.py`; None has no limit."""
+        budget = self.budget
+        return {"time": self.time, "gpu_hours": budget.gpu_hours, "epochs": budget.epochs, "cost": budget.cost}
+
+    @property
     def most_trials(self) -> int:
         """How many trials the search can have: `trials`, or all configurations of a small space that has no more."""
         every = self.every_configuration()

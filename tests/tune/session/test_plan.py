@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from trainables.training.calibration import Speed
 from tune.errors import ClusterError, StudyError
 from tune.nodes.autoscaler import node_types
 from tune.nodes.capacity import AutoscaledNodeType, ClusterCapacity, NodeCapacity
-from tune.session.plan import expected_epochs, make_plan
+from tune.search.simulated_search import Beginning, Costs, TrialCost
+from tune.session.plan import Range, forecast, make_plan
 from tune.study.spec import StudySpec
 
 SPACE = {"dropout": {"type": "float", "low": 0, "high": 0.5, "default": 0.1}}
@@ -61,19 +61,37 @@ def test_a_trial_that_can_never_be_placed_is_refused(
         make_plan(spec(resources=resources), capacity(cluster), 10, None)
 
 
+def expected_epochs(study: StudySpec, trials: int) -> Range:
+    return forecast(study, Beginning(trials), 1, None).epochs
+
+
 def test_the_expected_epochs_lie_between_all_stopped_at_once_and_none_stopped() -> None:
-    assert expected_epochs(spec(asha={"max_epochs": 7, "grace_epochs": 7}), 5) == 35
+    assert expected_epochs(spec(asha={"max_epochs": 7, "grace_epochs": 7}), 5) == Range(35, 35, 35)
     study = spec(asha={"max_epochs": 9, "grace_epochs": 1, "reduction_factor": 3})
-    assert 9 + 29 < expected_epochs(study, 30) < 0.6 * 9 * 30
-    assert expected_epochs(study, 200) == 2 * expected_epochs(study, 100)
-    assert expected_epochs(study, 0) == 0
+    assert 9 + 29 < expected_epochs(study, 30).middle < 0.6 * 9 * 30
+    assert expected_epochs(study, 800).middle == pytest.approx(10 * expected_epochs(study, 80).middle)
+    assert expected_epochs(study, 0) == Range(0, 0, 0)
 
 
 def test_the_expected_time_is_epochs_times_epoch_time_over_trials_at_once() -> None:
-    speed = Speed(training_images_per_s=100, evaluation_images_per_s=1000, training_images=900, evaluation_images=1000)
-    plan = make_plan(spec(asha={"max_epochs": 2, "grace_epochs": 2}), capacity({"CPU": 2}), 10, speed)
-    assert speed.epoch_s == 10
-    assert plan.expected_s == pytest.approx(10 * 2 * 10 / 2)
+    study = spec(asha={"max_epochs": 2, "grace_epochs": 2}, confirm={"top": 0}, budget={"node_hour_price": 3})
+    costs = Costs(TrialCost(5, 10), lambda rng: TrialCost(5, 10), process_start_s=20)
+    found = forecast(study, Beginning(10, node_price=6), 2, costs)
+    assert found.search_s is not None and found.both_s is not None and found.cost is not None
+    assert found.search_s.middle == pytest.approx(20 + 5 * (5 + 2 * 10), rel=0.1)
+    assert found.search_s.low < found.search_s.middle < found.search_s.high
+    assert found.cost.middle == pytest.approx(6 * found.both_s.middle / 3600)
+    assert found.gpu_hours is None
+
+
+def test_gpu_hours_are_what_trials_and_confirmations_hold() -> None:
+    study = spec(asha={"max_epochs": 2, "grace_epochs": 2}, resources={"gpus_per_trial": 0.5})
+    costs = Costs(TrialCost(0, 360), lambda rng: TrialCost(0, 360))
+    found = forecast(study, Beginning(10), 4, costs)
+    assert found.gpu_hours is not None
+    # Ten trials of two epochs; the best three and the default, or three, three times more.
+    assert found.gpu_hours.low > 0.5 * 0.1 * (20 + 18) * 0.8
+    assert found.gpu_hours.high < 0.5 * 0.1 * (20 + 24) * 1.25
 
 
 def test_a_cluster_that_grows_is_asked_for_all_its_nodes_at_once() -> None:
