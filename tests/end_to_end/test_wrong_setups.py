@@ -7,12 +7,15 @@ import re
 import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.support.fixtures_study import write_study_file
+from tests.support.fixtures_study import run_here, write_study_file
 from tests.support.two_nodes import TwoNodes, two_nodes
+from tune.errors import ExportError
+from tune.export.formats import FORMATS
 
 pytestmark = pytest.mark.slow
 
@@ -144,3 +147,13 @@ def test_a_node_that_does_not_answer_is_told_and_nothing_hangs(cluster: TwoNodes
         cluster.raylet.send_signal(signal.SIGCONT)
     assert lost["silent"] == ["", "it did not answer"] and lost["took_s"] < 10
     assert re.search("is part of the cluster and it did not answer. Restart it", lost["problems"][0])
+
+
+def test_a_format_whose_package_a_trials_process_lacks_is_refused_before_anything_is_trained(
+    ray_cluster: str, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], packages=("numpy", "no_such_package")))
+    file = write_study_file(tmp_path, faces, export={"formats": ["keras", "onnx"]})
+    with pytest.raises(ExportError, match=r"onnx needs the package no_such_package.*pip install 'emotune\[onnx\]'"):
+        run_here(file)
+    assert not (tmp_path / "runs/tiny").exists()

@@ -43,8 +43,17 @@ class Format:
     exact: bool = True
 
 
-def check_formats(names: Sequence[str]) -> None:
-    """Refuses formats that there are not, and those whose packages are not installed here.
+def missing_packages(packages: Sequence[str]) -> list[str]:
+    """Returns those that cannot be imported in this process."""
+    return [package for package in packages if importlib.util.find_spec(package) is None]
+
+
+def check_formats(names: Sequence[str], find_missing: Callable[[Sequence[str]], list[str]] = missing_packages) -> None:
+    """Refuses formats that there are not, and those whose packages are not installed.
+
+    Args:
+        names: The formats.
+        find_missing: `missing_packages`, called where the formats will be written.
 
     Raises:
         ExportError: naming the format, and what installs it.
@@ -52,11 +61,11 @@ def check_formats(names: Sequence[str]) -> None:
     for name in names:
         if name not in FORMATS:
             raise ExportError(f"Unknown export format {name!r}.{nearest(name, FORMATS)}")
-        missing = [package for package in FORMATS[name].packages if importlib.util.find_spec(package) is None]
-        if missing:
+        packages = FORMATS[name].packages
+        if missing := find_missing(packages) if packages else []:
             extra = FORMATS[name].extra
             raise ExportError(
-                f"The export format {name} needs the package {missing[0]}. Received: none here. "
+                f"The export format {name} needs the package {missing[0]}. Received: none. "
                 f"Install it: pip install 'emotune[{extra}]'; or leave {name} out of export.formats."
             )
 

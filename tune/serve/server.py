@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import socket
 import tempfile
 import threading
@@ -107,5 +108,10 @@ def _application(folder: Path) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+    """Returns what the model's process said at its end; Serve's own error names only the deployment."""
+    from ray.serve import status
+
+    application = status().applications[_NAME]
+    said = "\n".join(deployment.message for deployment in application.deployments.values())
+    raised = re.findall(r"^\S*?(\w+(?:Error|Exception): \S.*)$", said, re.MULTILINE)
+    return (raised[-1] if raised else str(error)).strip().rstrip(".")

@@ -106,8 +106,10 @@ def _run(
     calibrate: bool,
     announce: Callable[[Plan], str],
 ) -> Outcome:
+    from tune.export.formats import FORMATS, check_formats, missing_packages
     from tune.nodes.autoscaler import find_capacity
     from tune.nodes.capacity import fits_now
+    from tune.nodes.join import trial_process
     from tune.nodes.preflight import check_nodes
     from tune.session.calibrate import calibrate as measure
     from tune.session.session import search
@@ -122,6 +124,9 @@ def _run(
     for warning in check_nodes(study, dataset, capacity):
         live.line(warning)
     ready = fits_now(spec.resources, capacity)
+    if ready and any(FORMATS[name].packages for name in spec.export.formats):  # now, not after the search
+        with trial_process(spec, live.line) as call:
+            check_formats(spec.export.formats, lambda packages: call(missing_packages, packages))
     if not ready:  # measuring an epoch first would ask for one node, and for the others only after it
         live.line("no node has room for a trial yet: all are asked for at once, no epoch is measured first")
     ended_by, epoch_s = _ended_by(study, state), None
