@@ -28,7 +28,7 @@ class PreprocessingError(EmotuneError):
 
 
 class OwnCodeError(EmotuneError):
-    """A model of the user's own cannot be imported, or breaks its contract."""
+    """A model or a pipeline of the user's own cannot be imported, or breaks its contract."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

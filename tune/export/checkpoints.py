@@ -17,7 +17,7 @@ from trainables.models.builtin import MODELS
 from trainables.models.compiled import Floats, mean_prediction, mirrored, new_model, release
 from trainables.models.weight_average import load_average
 from trainables.own_code import load_function
-from trainables.preprocessing.methods import averages_mirror
+from trainables.preprocessing.methods import averages_mirror, strengths_of
 from tune.errors import ExportError
 from tune.export.import_tensorflow import import_tensorflow
 
@@ -66,7 +66,7 @@ def logits_of(members: Sequence[Member], dataset: Dataset, rows: Rows) -> Floats
     config = members[0].config
     predictions = [member.model.predict_on_batch for member in members]
     predict = mean_prediction([mirrored(p) if m.mirror else p for p, m in zip(predictions, members, strict=True)])
-    feed = Feed(dataset, config.preprocessing, config.model_dump())
+    feed = Feed(dataset, config.preprocessing, strengths_of(config), config.code)
     return np.concatenate([np.asarray(predict(images)) for images, _ in feed.evaluation_batches(rows, _BATCH)])
 
 

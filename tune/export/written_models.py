@@ -26,9 +26,9 @@ _COMPARED, _CALIBRATED, _WITHOUT_TEST = 32, 256, 1000
 
 def find_evaluation_graph(config: TrialConfig, shape: tuple[int, int, int]) -> keras.Model | None:
     """Returns what a trial's evaluation does to pixels as a model; None if nothing, or if no model can do it."""
-    from trainables.preprocessing.methods import evaluation_pipeline
+    from trainables.preprocessing.methods import evaluation_pipeline, strengths_of
 
-    return evaluation_graph(evaluation_pipeline(config.preprocessing, config.model_dump(), shape), shape)
+    return evaluation_graph(evaluation_pipeline(config.preprocessing, strengths_of(config), shape, config.code), shape)
 
 
 def write_models(
@@ -105,8 +105,9 @@ def _spread(rows: Rows, n: int) -> Rows:
 def _evaluated(config: TrialConfig, dataset: Dataset, rows: Rows) -> Pixels:
     """Returns images as evaluation feeds them to a model."""
     from trainables.preprocessing.feed import Feed
+    from trainables.preprocessing.methods import strengths_of
 
-    feed = Feed(dataset, config.preprocessing, config.model_dump())
+    feed = Feed(dataset, config.preprocessing, strengths_of(config), config.code)
     return np.concatenate([images for images, _ in feed.evaluation_batches(rows, 128)])
 
 

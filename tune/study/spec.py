@@ -77,7 +77,7 @@ class StudySpec(Section, frozen=True):
         300, gt=0, allow_inf_nan=False, description="a checkpoint too when the last one is so old at an epoch's end"
     )
     preemption: Literal["none", "spot"] = Field("none", description="spot: a checkpoint after every epoch")
-    code: dict[str, SourceFile] = Field({}, description="the user's own files that `model` names")
+    code: dict[str, SourceFile] = Field({}, description="the user's own files that `model` and `preprocessing` name")
 
     @property
     def mode(self) -> Literal["min", "max"]:
@@ -110,7 +110,7 @@ class StudySpec(Section, frozen=True):
         """
         try:
             chosen = {**self.fixed, **values}
-            return TrialConfig.model_validate({**chosen, "code": code_of(chosen.get("model"), self.code)})
+            return TrialConfig.model_validate({**chosen, "code": code_of(chosen, self.code)})
         except ValidationError as error:
             first = error.errors()[0]
             raise StudyError(
