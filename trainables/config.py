@@ -12,6 +12,7 @@ from trainables.own_code import SourceFile, find_pipeline, find_reference
 
 OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "nadam", "lion"]
 ModelName = Literal["alexnet", "resnet_small", "vgg_small"]
+Sampling = Literal["natural", "balanced"]
 MethodName = Literal["none", "shifts", "crop", "noise", "equalize", "augment", "face"]
 
 
@@ -75,6 +76,7 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     class_weights: Literal["none", "sqrt", "balanced"] = Field(
         "none", description="rare classes weigh more in the loss"
     )
+    sampling: Sampling = Field("natural", description="balanced: an epoch draws as many images of each class")
     early_stop_patience: int = Field(0, ge=0, le=1000, description="epochs without a new best; 0 never stops by itself")
 
     # what is scored and exported

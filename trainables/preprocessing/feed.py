@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.config import Sampling
 from trainables.dataset.face_boxes import load_faces
 from trainables.dataset.node_cache import open_data
 from trainables.dataset.reader import Dataset, Pixels, Rows
@@ -33,6 +34,7 @@ from trainables.preprocessing.methods import (
     training_pipeline,
 )
 from trainables.preprocessing.own_pipelines import process
+from trainables.preprocessing.sampling import epoch_rows
 
 Batch: TypeAlias = tuple[Pixels, NDArray[np.int32]]
 Job = TypeVar("Job")
@@ -103,7 +105,9 @@ class Feed:
             _Preparer(self._dataset, recipe._replace(training=training))
         self._recipe = recipe
 
-    def training_batches(self, rows: Rows, batch_size: int, seed: tuple[int, ...], epoch: int) -> Iterator[Batch]:
+    def training_batches(
+        self, rows: Rows, batch_size: int, seed: tuple[int, ...], epoch: int, sampling: Sampling = "natural"
+    ) -> Iterator[Batch]:
         """Returns one epoch of augmented batches in random order.
 
         The last, smaller batch is dropped when there is at least one full batch.
@@ -113,12 +117,13 @@ class Feed:
             batch_size: images in a batch.
             seed: non-negative integers, for instance (study seed, trial); seed and epoch together fix the stream.
             epoch: 0 or above.
+            sampling: which rows an epoch has, as in `epoch_rows`.
 
         Returns:
             Pairs of images, uint8, (batch, height, width, channels), 0-255, C-contiguous, possibly read-only, and
             labels, int32, (batch,).
         """
-        shuffled = np.random.default_rng((*seed, epoch)).permutation(rows)
+        shuffled = epoch_rows(rows, self._dataset.labels[rows], sampling, (*seed, epoch))
         if len(rows) > batch_size:
             shuffled = shuffled[: len(rows) // batch_size * batch_size]
         return self._batches(shuffled, batch_size, self._recipe, (*seed, epoch))

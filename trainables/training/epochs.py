@@ -163,7 +163,8 @@ class TrialTraining:
         self._targets.begin_epoch((*seed, self._epoch))
         images, loss, hits = 0, 0.0, 0.0
         started = time.perf_counter()
-        for pixels, labels in self._feed.training_batches(rows, config.batch_size, seed, self._epoch):
+        batches = self._feed.training_batches(rows, config.batch_size, seed, self._epoch, config.sampling)
+        for pixels, labels in batches:
             if self._epoch < config.warmup_epochs:  # the batch's own rate: the middle of its share of the epoch
                 done = self._epoch + (images + len(labels) / 2) / len(rows)
                 model.optimizer.learning_rate = rate * warmup_share(config, done)
