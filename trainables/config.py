@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
+from trainables.application_names import APPLICATIONS, PREFIX, find_application
 from trainables.errors import nearest
 from trainables.own_code import SourceFile, find_pipeline, find_reference
 
@@ -18,8 +19,11 @@ MethodName = Literal["none", "shifts", "crop", "noise", "equalize", "augment", "
 
 def _check_model(name: str) -> str:
     names = get_args(ModelName)
-    if name in names or find_reference(name):
+    if name in names or find_reference(name) or find_application(name):
         return name
+    if name.startswith(PREFIX):
+        hint = nearest(name.removeprefix(PREFIX), APPLICATIONS)
+        raise ValueError(f"must be one of Keras' applications after {PREFIX}{hint}")
     raise ValueError(f"must be a name, or a function of your own, as in my_models.py:build.{nearest(name, names)}")
 
 
@@ -85,6 +89,7 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
 
     # model
     model: Annotated[str, AfterValidator(_check_model)] = "alexnet"
+    weights: Literal["none", "imagenet"] = Field("none", description="applications: what training begins with")
     stem: Literal["published", "fine"] = Field(
         "published", description="alexnet below 128 px: 7x7 stride 2, or 3x3 stride 1"
     )

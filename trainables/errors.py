@@ -31,6 +31,10 @@ class OwnCodeError(EmotuneError):
     """A model or a pipeline of the user's own cannot be imported, or breaks its contract."""
 
 
+class ApplicationError(EmotuneError):
+    """One of Keras' applications cannot be built, or its weights cannot be had."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns ` Did you mean 'x'? Known: ...` for an unknown name, to end an error message."""
     names = sorted(known)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from trainables.application_names import PREFIX
 from trainables.errors import OwnCodeError
 
 MAX_BYTES = 256 * 1024
@@ -61,6 +62,8 @@ class Reference(NamedTuple):
 
 def find_reference(name: str) -> Reference | None:
     """Returns what a name refers to, None if it is no function of the user's."""
+    if name.startswith(PREFIX):  # one of Keras' applications, not a module of that name
+        return None
     found = _FILE.fullmatch(name) or _MODULE.fullmatch(name)
     return Reference(found["file"], found["function"]) if found else None
 

@@ -80,12 +80,13 @@ def run(
     from tune.session.create_or_resume import check_folder, locate_study, open_or_create
     from tune.session.own_models import has_tried
     from tune.session.study_data import prepare_data
+    from tune.study.own_files import application_models
 
     with _only_one():
         spec = _spec(study, data, trials, time, max_cost, overrides)
         dataset = prepare_data(spec, _say)
         fingerprint = dataset.info.fingerprint
-        if spec.code:
+        if spec.code or application_models(spec.space, spec.fixed):
             there = locate_study(spec)
             check_folder(there, fingerprint, accept_code_change=accept_code_change)
             if not has_tried(there, spec):
@@ -169,12 +170,14 @@ def check_study(
 
 
 def _check_own(spec: StudySpec, dataset: Dataset) -> None:
-    """Tries the models and the pipelines of the user's own."""
+    """Tries the models and the pipelines of the user's own, and builds Keras' applications."""
+    from tune.session.applications import check_applications
     from tune.session.own_models import check_own_models
     from tune.session.own_pipelines import check_own_pipelines
 
     check_own_pipelines(spec, dataset, _say)  # seconds; a model takes longer
     check_own_models(spec, dataset, _say)
+    check_applications(spec, dataset, _say)
 
 
 def _spec(

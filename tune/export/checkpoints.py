@@ -13,10 +13,9 @@ import numpy as np
 from trainables.checkpoint_files import AVERAGE_FILE, MODEL_FILE, STATE_FILE
 from trainables.config import TrialConfig
 from trainables.dataset.reader import Dataset, Rows
-from trainables.models.builtin import MODELS
 from trainables.models.compiled import Floats, mean_prediction, mirrored, new_model, release
 from trainables.models.weight_average import load_average
-from trainables.own_code import load_function
+from trainables.own_code import find_reference, load_function
 from trainables.preprocessing.methods import averages_mirror, strengths_of
 from tune.errors import ExportError
 from tune.export.import_tensorflow import import_tensorflow
@@ -100,14 +99,15 @@ def _load_model(checkpoint: Path, dataset: Dataset, config: TrialConfig) -> kera
             f"{keras.config.backend()}. Export in a process of its own: emotune export."
         )
     path = checkpoint / MODEL_FILE
-    if config.model not in MODELS:
+    if find_reference(config.model):
         load_function(config.model, config.code)  # makes its layers known to Keras
     try:
         model = keras.saving.load_model(path, compile=False)
         if config.weight_average:
             load_average(model, checkpoint / AVERAGE_FILE)
         if config.precision == "bfloat16":
-            trained, model = model, new_model(dataset, config.model_copy(update={"precision": "float32"}))
+            plain = config.model_copy(update={"precision": "float32", "weights": "none"})
+            trained, model = model, new_model(dataset, plain)
             model.set_weights(trained.get_weights())
             release(trained)
     except Exception as error:  # Keras raises whatever its zip, HDF5 and layer readers raise

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables import own_check_process
-from tune.errors import OwnCodeError
+from tune.errors import EmotuneError, OwnCodeError
 
 LIMIT_S = 60.0
 """For importing the file and building what it builds; layers alone take less than a second."""
@@ -27,7 +27,13 @@ _WHOLE_LIMIT_S = 900.0
 _ROOT = Path(own_check_process.__file__).parents[1]
 
 
-def run_check(module: str, request: Mapping[str, Any], name: str, limit_s: float) -> dict[str, Any]:
+def run_check(
+    module: str,
+    request: Mapping[str, Any],
+    name: str,
+    limit_s: float,
+    error: type[EmotuneError] = OwnCodeError,
+) -> dict[str, Any]:
     """Returns what a check answered.
 
     Args:
@@ -36,8 +42,10 @@ def run_check(module: str, request: Mapping[str, Any], name: str, limit_s: float
         name: what it looks at, for messages.
         limit_s: for importing the file and building what it builds.
 
+        error: what is raised where it found something wrong.
+
     Raises:
-        OwnCodeError: it found something wrong, died or took too long.
+        EmotuneError: `error`, or `OwnCodeError` where it died or took too long.
     """
     with tempfile.TemporaryDirectory(prefix="emotune-check-") as folder:
         file = Path(folder) / "request.json"
@@ -65,7 +73,7 @@ def run_check(module: str, request: Mapping[str, Any], name: str, limit_s: float
             _end(process)
         answered = json.loads(file.read_text(encoding="utf-8"))
     if "error" in answered:
-        raise OwnCodeError(answered["error"])
+        raise error(answered["error"])
     if process.returncode or "answer" not in answered:
         last = (said.strip().splitlines() or ["it said nothing"])[-1][:300]
         raise OwnCodeError(

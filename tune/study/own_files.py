@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from search_spaces import CategoricalParameter, SearchSpace, Value
 from search_spaces.parameters import AnyParameter
+from trainables.application_names import find_application
 from trainables.config import MethodName
 from trainables.own_code import MAX_BYTES, Reference, SourceFile, find_pipeline, find_reference
 from trainables.own_signature import OwnParameter, own_parameters, pipeline_parameters
@@ -22,6 +23,9 @@ from tune.study.trial_parameters import LocatedError
 
 BUILTIN_MODELS_ONLY = ("dropout", "normalization", "image_size_px", "width", "stem", "batch_norm")
 """Parameters of a trial that a model of the user's own does not see."""
+
+_NOT_FOR_APPLICATIONS = ("normalization", "width", "stem", "batch_norm")
+_FOR_APPLICATIONS = "weights"
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,11 @@ def own_models(space: SearchSpace, fixed: Mapping[str, Value]) -> list[str]:
     return _own_names(_MODELS, space, fixed)
 
 
+def application_models(space: SearchSpace, fixed: Mapping[str, Value]) -> list[str]:
+    """Returns those of a study's models that are Keras' applications."""
+    return [name for name in _names("model", space, fixed) if find_application(name)]
+
+
 def own_pipelines(space: SearchSpace, fixed: Mapping[str, Value]) -> list[str]:
     """Returns those of a study's preprocessing methods that are the user's own."""
     return _own_names(_PIPELINES, space, fixed)
@@ -189,6 +198,16 @@ def check_own(space: SearchSpace, fixed: Mapping[str, Value], code: Mapping[str,
                     f"{section}.{name} counts for emotune's own models only. Received: {', '.join(models)}. Give its "
                     f"function a keyword-only argument and name it model.{name}, or remove it",
                 )
+    applications = application_models(space, fixed)
+    ignored = _NOT_FOR_APPLICATIONS if applications and models == applications else ()
+    for name in ignored if applications else (_FOR_APPLICATIONS,):
+        section = "fixed" if name in fixed else "space"
+        if name in fixed or name in space.parameters:
+            whose = "emotune's own models" if applications else "Keras' applications"
+            raise LocatedError(
+                (section, name),
+                f"{section}.{name} counts for {whose} only. Received: {', '.join(models) or 'none'}. Remove it",
+            )
     for kind in _KINDS:
         _check_parameters(kind, space, fixed, code)
 

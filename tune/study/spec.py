@@ -98,9 +98,12 @@ class StudySpec(Section, frozen=True):
     @property
     def may_choose_precision(self) -> bool:
         """Whether a trial may have `precision: auto`."""
-        parameter = self.space.parameters.get("precision")
-        choices = parameter.choices if isinstance(parameter, CategoricalParameter) else [self.fixed.get("precision")]
-        return "auto" in choices
+        return "auto" in self.possible_names("precision")
+
+    def possible_names(self, parameter: str) -> list[Value | None]:
+        """Returns the names that a trial's parameter may have; None for the default."""
+        varied = self.space.parameters.get(parameter)
+        return list(varied.choices) if isinstance(varied, CategoricalParameter) else [self.fixed.get(parameter)]
 
     def trial_config(self, values: Mapping[str, Value]) -> TrialConfig:
         """Returns the complete configuration of a trial: defaults, then `fixed`, then the proposed values.

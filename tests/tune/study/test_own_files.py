@@ -15,6 +15,7 @@ from tests.support.own_pipelines import OWN_PIPELINE, saved_pipeline
 from tune.errors import EmotuneError, StudyError
 from tune.session.create_or_resume import open_or_create, reopen
 from tune.study.journal import Journal
+from tune.study.own_files import application_models
 from tune.study.spec import StudySpec, load_spec
 from tune.study.studies import read_spec
 
@@ -159,6 +160,45 @@ def test_a_pipeline_that_does_not_fit_is_told_in_one_line(
     with pytest.raises(EmotuneError, match=message) as raised:
         load_spec(write(fixed))
     assert "\n" not in str(raised.value) and raised.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        ({"model": "applications:MobilNetV2"}, r"fixed\.model: must be one of Keras' applications.*'MobileNetV2'\?"),
+        (
+            {"model": "applications:VGG16", "width": 0.5},
+            r"fixed\.width counts for emotune's own models only\. Received: appl",
+        ),
+        (
+            {"model": "vgg_small", "weights": "imagenet"},
+            r"fixed\.weights counts for Keras' applications only\. Received: vgg",
+        ),
+        ({"weights": "none"}, r"fixed\.weights counts for Keras' applications only\. Received: none"),
+        ({"model": OWN, "weights": "none"}, r"fixed\.weights counts for Keras' applications only"),
+    ],
+)
+def test_what_does_not_count_for_an_application_is_told(write: Any, fixed: dict[str, Any], message: str) -> None:
+    with pytest.raises(EmotuneError, match=message) as raised:
+        load_spec(write(fixed))
+    assert "\n" not in str(raised.value) and raised.value.exit_code == 2
+
+
+def test_an_application_may_be_one_of_several_models(write: Any) -> None:
+    choices = ["vgg_small", "applications:VGG16"]
+    space = {
+        "model": {"type": "categorical", "choices": choices, "default": "vgg_small"},
+        "width": {"type": "float", "low": 0.5, "high": 1, "default": 1, "when": {"model": "vgg_small"}},
+        "weights": {
+            "type": "categorical",
+            "choices": ["none", "imagenet"],
+            "default": "none",
+            "when": {"model": choices[1]},
+        },
+    }
+    spec = load_spec(write({}, space))
+    assert not spec.code and application_models(spec.space, spec.fixed) == ["applications:VGG16"]
+    assert spec.trial_config({"model": choices[1], "weights": "imagenet"}).weights == "imagenet"
 
 
 def begun(spec: StudySpec) -> Any:
