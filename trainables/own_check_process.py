@@ -1,8 +1,8 @@
-"""What the process of a check of the user's own code and whoever started it say to each other, in a folder of theirs.
+"""What the process of a check and whoever started it say to each other, in a folder of theirs.
 
 The file that is named on its command line holds the request (JSON), and in its place lies the answer afterwards:
-`{"answer": ...}` with what the check returned, or `{"error": ...}`. It runs the user's code, so it may print, hang or
-die: whoever started it looks at that (`tune/session/check_process.py`).
+`{"answer": ...}` with what the check returned, or `{"error": ...}`. It may run the user's code, so it may print, hang
+or die: whoever started it looks at that (`tune/session/check_process.py`).
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import albumentations as A
 
 Shape = tuple[int, int, int]
-_DEEPEST = 20
-"""Compositions within one another: a file whose aliases go in a circle has no end."""
+_MOST = 1000
+"""Transforms in a file: one whose aliases go in a circle has no end."""
 
 _MIRRORING = ("HorizontalFlip", "D4", "SquareSymmetry")
 """Albumentations' transforms that may show an image's mirror image."""
@@ -181,7 +181,7 @@ def _saved(name: str, text: str) -> object:
             f"{name} must be as albumentations.save writes it. Received: no `transform` in it. Save it anew: "
             f'A.save(pipeline, "{name}"{"" if name.endswith(".json") else ", data_format=" + repr("yaml")})'
         )
-    _check_classes(name, content["transform"], 0)
+    _check_classes(name, content["transform"])
     with warnings.catch_warnings():
         # Albumentations 2.0.8 warns of arguments that it leaves out, some of which it has saved itself (RGBShift).
         warnings.simplefilter("ignore", UserWarning)
@@ -201,22 +201,29 @@ def _check_arguments(name: str, given: Mapping[str, Any], saved: Mapping[str, An
         _check_arguments(name, one, other)
 
 
-def _check_classes(name: str, node: Any, depth: int) -> None:
-    if not isinstance(node, dict) or not isinstance(node.get("__class_fullname__"), str):
-        raise OwnCodeError(f"{name}: each transform must have a __class_fullname__. Received: {str(node)[:80]}. Add it")
-    known, full_name = _known_classes(), node["__class_fullname__"]
-    short = full_name.rpartition(".")[2] if full_name.startswith("albumentations.") else full_name
-    if short not in known:
-        close = difflib.get_close_matches(short, known, n=1)
-        remedy = f"Did you mean {close[0]!r}?" if close else "Put it into a Python file: my_aug.py:training"
-        raise OwnCodeError(f"{name} may name transforms of Albumentations only. Received: {full_name[:80]!r}. {remedy}")
-    inner = node.get("transforms", [])
-    if not isinstance(inner, list) or (inner and depth == _DEEPEST):
-        raise OwnCodeError(
-            f"{name}: transforms must be a list, at most {_DEEPEST} deep. Received: {short} with another. Correct it"
-        )
-    for one in inner:
-        _check_classes(name, one, depth + 1)
+def _check_classes(name: str, pipeline: Any) -> None:
+    """Refuses a pipeline that has another class than Albumentations' own anywhere in it."""
+    known, waiting, seen = _known_classes(), [pipeline], 0
+    while waiting:
+        node, seen = waiting.pop(), seen + 1
+        if seen > _MOST:
+            raise OwnCodeError(f"{name} must have at most {_MOST:,} transforms. Received: more, or one within itself")
+        if not isinstance(node, dict) or not isinstance(node.get("__class_fullname__"), str):
+            raise OwnCodeError(
+                f"{name}: a transform must have a __class_fullname__. Received: {str(node)[:80]}. Add it"
+            )
+        full_name = node["__class_fullname__"]
+        short = full_name.rpartition(".")[2] if full_name.startswith("albumentations.") else full_name
+        if short not in known:
+            close = difflib.get_close_matches(short, known, n=1)
+            remedy = f"Did you mean {close[0]!r}?" if close else "Put it into a Python file: my_aug.py:training"
+            raise OwnCodeError(
+                f"{name} may name transforms of Albumentations only. Received: {full_name[:80]!r}. {remedy}"
+            )
+        inner = node.get("transforms", [])
+        if not isinstance(inner, list):
+            raise OwnCodeError(f"{name}: transforms must be a list. Received: {str(inner)[:80]}. Make it one")
+        waiting += inner
 
 
 def _known_classes() -> dict[str, type]:

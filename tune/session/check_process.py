@@ -1,4 +1,4 @@
-"""Runs a check of the user's own code in a process of its own, which may print, hang or die.
+"""Runs a check in a process of its own: the user's code in it may print, hang or die.
 
 What the two say to each other is in `trainables/own_check_process.py`.
 """

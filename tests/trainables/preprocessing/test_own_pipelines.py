@@ -64,8 +64,12 @@ BROKEN = {
         r"^m\.yaml: HorizontalFlip must have the arguments that albumentations\.save writes\. Received: strength\. K",
     ),
     "a file without an end": (
-        ("m.yaml", "transform: &a {__class_fullname__: Compose, transforms: [*a]}"),
-        r"at most 20 deep",
+        ("m.yaml", "transform: &a {__class_fullname__: Compose, transforms: [*a, *a, *a]}"),
+        r"^m\.yaml must have at most 1,000 transforms\. Received: more, or one within itself",
+    ),
+    "transforms that are no list": (
+        ("m.yaml", "transform: {__class_fullname__: Compose, transforms: {}}"),
+        r"^m\.yaml: transforms must be a list\. Received: {}",
     ),
     "a file that is no pipeline": (("m.json", '{"p": 1}'), r"Received: no `transform` in it\. Save it anew"),
     "a file that is no JSON": (("m.json", "{"), r"^m\.json must be as albumentations\.save writes it"),
