@@ -25,7 +25,7 @@ BUILTIN_MODELS_ONLY = ("dropout", "normalization", "image_size_px", "width", "st
 """Parameters of a trial that a model of the user's own does not see."""
 
 _NOT_FOR_APPLICATIONS = ("normalization", "width", "stem", "batch_norm")
-_FOR_APPLICATIONS = "weights"
+_FOR_APPLICATIONS: tuple[str, ...] = ("weights",)
 
 
 @dataclass(frozen=True)
@@ -199,11 +199,12 @@ def check_own(space: SearchSpace, fixed: Mapping[str, Value], code: Mapping[str,
                     f"function a keyword-only argument and name it model.{name}, or remove it",
                 )
     applications = application_models(space, fixed)
-    ignored = _NOT_FOR_APPLICATIONS if applications and models == applications else ()
-    for name in ignored if applications else (_FOR_APPLICATIONS,):
+    ignored, whose = _FOR_APPLICATIONS, "Keras' applications"
+    if applications:
+        ignored, whose = _NOT_FOR_APPLICATIONS if models == applications else (), "emotune's own models"
+    for name in ignored:
         section = "fixed" if name in fixed else "space"
         if name in fixed or name in space.parameters:
-            whose = "emotune's own models" if applications else "Keras' applications"
             raise LocatedError(
                 (section, name),
                 f"{section}.{name} counts for {whose} only. Received: {', '.join(models) or 'none'}. Remove it",
