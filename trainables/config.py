@@ -7,23 +7,37 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
+from trainables.application_names import APPLICATIONS, PREFIX, find_application
 from trainables.errors import nearest
-from trainables.own_code import SourceFile, find_reference
+from trainables.own_code import SourceFile, find_pipeline, find_reference
 
 OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "nadam", "lion"]
 ModelName = Literal["alexnet", "resnet_small", "vgg_small"]
+Sampling = Literal["natural", "balanced"]
 MethodName = Literal["none", "shifts", "crop", "noise", "equalize", "augment", "face"]
 
 
 def _check_model(name: str) -> str:
     names = get_args(ModelName)
-    if name in names or find_reference(name):
+    if name in names or find_reference(name) or find_application(name):
         return name
+    if name.startswith(PREFIX):
+        hint = nearest(name.removeprefix(PREFIX), APPLICATIONS)
+        raise ValueError(f"must be one of Keras' applications after {PREFIX}{hint}")
     raise ValueError(f"must be a name, or a function of your own, as in my_models.py:build.{nearest(name, names)}")
 
 
-OWN_PREFIX = "model."
-"""With which studies name the parameters of a model of the user's own."""
+def _check_preprocessing(name: str) -> str:
+    names = get_args(MethodName)
+    if name in names or find_pipeline(name):
+        return name
+    raise ValueError(
+        f"must be a name, or a pipeline of your own, as in mine.yaml or my_aug.py:training.{nearest(name, names)}"
+    )
+
+
+OWN_PREFIXES = ("model.", "preprocessing.")
+"""With which studies name the parameters of a model and of a pipeline of the user's own."""
 
 
 class TrialConfig(BaseModel, frozen=True, extra="forbid"):
@@ -38,7 +52,7 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     dropout: float = Field(0.5, ge=0, lt=1)
     split_ratio: float = Field(0.8, gt=0, lt=1, description="share of the pool that trains; the rest validates")
     optimizer: OptimizerName = "adam"
-    preprocessing: MethodName = "none"
+    preprocessing: Annotated[str, AfterValidator(_check_preprocessing)] = "none"
 
     # strengths of preprocessing methods
     shift_limit: float = Field(0.1, ge=0, le=0.5, description="shifts: largest shift, share of the side")
@@ -66,6 +80,7 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     class_weights: Literal["none", "sqrt", "balanced"] = Field(
         "none", description="rare classes weigh more in the loss"
     )
+    sampling: Sampling = Field("natural", description="balanced: an epoch draws as many images of each class")
     early_stop_patience: int = Field(0, ge=0, le=1000, description="epochs without a new best; 0 never stops by itself")
 
     # what is scored and exported
@@ -74,6 +89,7 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
 
     # model
     model: Annotated[str, AfterValidator(_check_model)] = "alexnet"
+    weights: Literal["none", "imagenet"] = Field("none", description="applications: what training begins with")
     stem: Literal["published", "fine"] = Field(
         "published", description="alexnet below 128 px: 7x7 stride 2, or 3x3 stride 1"
     )
@@ -85,24 +101,27 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     )
     batch_norm: bool = Field(False, description="alexnet: batch normalisation, not local response normalisation")
 
-    # models of the user's own
+    # models and pipelines of the user's own
     model_parameters: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr] = Field(
         {}, description="`model.depth` is `depth` here"
     )
-    code: dict[str, SourceFile] = Field({}, description="the file that model names")
+    preprocessing_parameters: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr] = Field(
+        {}, description="`preprocessing.strength` is `strength` here"
+    )
+    code: dict[str, SourceFile] = Field({}, description="the files that model and preprocessing name")
 
     @model_validator(mode="before")
     @classmethod
     def _gather_own(cls, raw: Any) -> Any:
-        """Gathers `model.depth` and its like in their field."""
+        """Gathers `model.depth` and its like in `model_parameters`, and those of `preprocessing.` likewise."""
         if not isinstance(raw, Mapping):
             return raw
-        own = {name: value for name, value in raw.items() if str(name).startswith(OWN_PREFIX)}
-        if not own:
-            return raw
-        rest = {name: value for name, value in raw.items() if name not in own}
-        gathered = {name.removeprefix(OWN_PREFIX): value for name, value in own.items()}
-        return {**rest, "model_parameters": {**rest.get("model_parameters", {}), **gathered}}
+        gathered = {name: value for name, value in raw.items() if not str(name).startswith(OWN_PREFIXES)}
+        for name in raw.keys() - gathered.keys():
+            owner, _, own = name.partition(".")
+            field = f"{owner}_parameters"
+            gathered[field] = {**gathered.get(field, {}), own: raw[name]}
+        return gathered
 
     def resolved(self, context: TrialContext) -> TrialConfig:
         """Returns the configuration with what `auto` stands for in a study."""
@@ -118,8 +137,10 @@ def parameter_kind(name: str) -> ParameterKind:
     return kinds.get(TrialConfig.model_fields[name].annotation, "text")
 
 
-TRIAL_PARAMETERS = tuple(name for name in TrialConfig.model_fields if name not in ("model_parameters", "code"))
-"""The names that a study may fix or vary, beside those of the user's own models."""
+_NOT_BY_NAME = ("model_parameters", "preprocessing_parameters", "code")
+
+TRIAL_PARAMETERS = tuple(name for name in TrialConfig.model_fields if name not in _NOT_BY_NAME)
+"""The names that a study may fix or vary, beside those of the user's own models and pipelines."""
 
 
 def validation_metric_of(objective: str) -> str:

@@ -28,7 +28,11 @@ class PreprocessingError(EmotuneError):
 
 
 class OwnCodeError(EmotuneError):
-    """A model of the user's own cannot be imported, or breaks its contract."""
+    """A model or a pipeline of the user's own cannot be imported, or breaks its contract."""
+
+
+class ApplicationError(EmotuneError):
+    """One of Keras' applications cannot be built, or its weights cannot be had."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""The user's own Python functions: how they are named, carried along as text, and imported.
+"""The user's own Python functions and saved pipelines: how they are named, carried along as text, and imported.
 
 A file is never imported from where it lies: its text travels in a trial's configuration, and every process makes the
 module of that text. Another file of the same name, wherever it lies, is never looked at. Knows nothing of Keras.
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from trainables.application_names import PREFIX
 from trainables.errors import OwnCodeError
 
 MAX_BYTES = 256 * 1024
@@ -25,6 +26,7 @@ MAX_BYTES = 256 * 1024
 
 _FILE = re.compile(r"(?P<file>[A-Za-z0-9_][A-Za-z0-9_.-]*\.py):(?P<function>[A-Za-z_]\w*)")
 _MODULE = re.compile(r"(?P<file>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<function>[A-Za-z_]\w*)")
+_SAVED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.(yaml|yml|json)")
 
 
 class SourceFile(BaseModel, frozen=True, extra="forbid"):
@@ -47,7 +49,7 @@ class SourceFile(BaseModel, frozen=True, extra="forbid"):
 
 
 class Reference(NamedTuple):
-    """`my_models.py:build` or `package.module:build`."""
+    """`my_models.py:build` or `package.module:build`; `mine.yaml`, a saved pipeline, has no function."""
 
     file: str
     function: str
@@ -55,13 +57,20 @@ class Reference(NamedTuple):
     @property
     def is_file(self) -> bool:
         """Whether it lies beside the study file; else it is a module of an installed package."""
-        return self.file.endswith(".py")
+        return not self.function or self.file.endswith(".py")
 
 
 def find_reference(name: str) -> Reference | None:
     """Returns what a name refers to, None if it is no function of the user's."""
+    if name.startswith(PREFIX):  # one of Keras' applications, not a module of that name
+        return None
     found = _FILE.fullmatch(name) or _MODULE.fullmatch(name)
     return Reference(found["file"], found["function"]) if found else None
+
+
+def find_pipeline(name: str) -> Reference | None:
+    """Returns what the name of a preprocessing method refers to, None if it is no function or file of the user's."""
+    return Reference(name, "") if _SAVED.fullmatch(name) else find_reference(name)
 
 
 def source_of(name: str, code: Mapping[str, SourceFile]) -> tuple[Reference, SourceFile]:
@@ -70,7 +79,7 @@ def source_of(name: str, code: Mapping[str, SourceFile]) -> tuple[Reference, Sou
     Raises:
         OwnCodeError: the configuration does not carry it.
     """
-    reference = find_reference(name)
+    reference = find_pipeline(name)
     if reference is None or reference.file not in code:
         raise OwnCodeError(f"{name} must come with its code. Received: {', '.join(code) or 'none'}. Run the study anew")
     return reference, code[reference.file]
@@ -109,14 +118,18 @@ def _module_of(file: str, source: SourceFile) -> ModuleType:
     return module
 
 
-def import_error(file: str, error: Exception) -> OwnCodeError:
-    """Returns what is wrong with a file that cannot be imported, in one line with the line of the file."""
+def line_of(file: str, error: Exception) -> int | None:
+    """Returns the last line of a file that an error came through, None if it came through none."""
     line, trace = None, error.__traceback__
     while trace is not None:
         line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == file else line
         trace = trace.tb_next
-    if isinstance(error, SyntaxError):
-        line = error.lineno
+    return line
+
+
+def import_error(file: str, error: Exception) -> OwnCodeError:
+    """Returns what is wrong with a file that cannot be imported, in one line with the line of the file."""
+    line = error.lineno if isinstance(error, SyntaxError) else line_of(file, error)
     words = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
     where = f", line {line}" if line else ""
     remedy = " Install it, or put all of the code into this one file" if isinstance(error, ImportError) else " Fix it"

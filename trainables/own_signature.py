@@ -1,6 +1,7 @@
 """The parameters of a function of the user's, read from its text without running it.
 
-Its keyword-only arguments are its parameters: `*, depth: int = 3, act: Literal["relu", "gelu"] = "relu"`.
+A model's are its keyword-only arguments: `*, depth: int = 3, act: Literal["relu", "gelu"] = "relu"`; a pipeline's are
+all its arguments but `shape`: `strength: float = 0.5`.
 """
 
 from __future__ import annotations
@@ -8,12 +9,17 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from trainables.errors import OwnCodeError, nearest
 
 Value = bool | int | float | str
 
+EVALUATION = "evaluation"
+"""The function that builds evaluation's pipeline, in the file of the one that builds training's."""
+
 _POSITIONAL = ("image", "classes")
+_SHAPE = "shape"
 _KINDS: Mapping[str, str] = {"int": "integer", "float": "number", "bool": "boolean", "str": "text"}
 
 
@@ -52,17 +58,7 @@ def own_parameters(text: str, file: str, function: str) -> dict[str, OwnParamete
     Raises:
         OwnCodeError: the text is no Python, it has no such function, or an argument breaks the contract.
     """
-    try:
-        tree = ast.parse(text, file)
-    except (SyntaxError, ValueError) as error:
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise OwnCodeError(f"{file}{line}: must be Python. Received: {error.args[0]}. Fix that line") from None
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    if function not in functions:
-        if not functions:
-            raise OwnCodeError(f"{file} must define {function}. Received: no function at all. Add it")
-        raise OwnCodeError(f"{file} must define {function}. Received: none.{nearest(function, functions)}")
-    node = functions[function]
+    node = _function(text, file, function)
     place = f"{file}, line {node.lineno}: {function}"
     arguments = node.args
     by_position = [*arguments.posonlyargs, *arguments.args]
@@ -78,6 +74,83 @@ def own_parameters(text: str, file: str, function: str) -> dict[str, OwnParamete
         argument.arg: _parameter(place, argument, default)
         for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     }
+
+
+class PipelineSignature(NamedTuple):
+    """What a function that builds a pipeline is called with: the images' shape, or only its parameters."""
+
+    takes_shape: bool
+    parameters: dict[str, OwnParameter]
+
+
+def pipeline_signature(text: str, file: str, function: str) -> PipelineSignature:
+    """Returns what a function that builds a pipeline takes; arguments and errors as in `own_parameters`."""
+    node = _function(text, file, function)
+    place, arguments = f"{file}, line {node.lineno}: {function}", node.args
+    required = [one.arg for one in arguments.args[: len(arguments.args) - len(arguments.defaults)]]
+    if arguments.vararg or arguments.kwarg or arguments.posonlyargs or required not in ([], [_SHAPE]):
+        more = [f"*{one.arg}" for one in (arguments.vararg, arguments.kwarg) if one]
+        names = ", ".join([*(one.arg for one in arguments.posonlyargs), *required, *more])
+        raise OwnCodeError(
+            f"{place} must take parameters with a default, and before them nothing or {_SHAPE}. Received: {names}. "
+            f"Write def {function}(strength: float = 0.5)"
+        )
+    given = [
+        *zip(arguments.args[len(required) :], arguments.defaults, strict=True),
+        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+    ]
+    return PipelineSignature(bool(required), {one.arg: _parameter(place, one, default) for one, default in given})
+
+
+def evaluation_signature(text: str, file: str, function: str) -> PipelineSignature | None:
+    """Returns what the file's `evaluation` takes, None if it has none.
+
+    Args:
+        text: the file's content.
+        file: its name, for messages.
+        function: the one that builds training's pipeline, whose parameters evaluation may take.
+
+    Raises:
+        OwnCodeError: it breaks the contract, or takes a parameter that the other has not.
+    """
+    if EVALUATION not in _functions(text, file):
+        return None
+    signature = pipeline_signature(text, file, EVALUATION)
+    known = pipeline_signature(text, file, function).parameters
+    for name in signature.parameters:
+        if name not in known:
+            hint = nearest(name, known) if known else f" Give {function} that parameter too"
+            raise OwnCodeError(f"{file}: {EVALUATION} must take parameters of {function}. Received: {name}.{hint}")
+    return signature
+
+
+def pipeline_parameters(text: str, file: str, function: str) -> dict[str, OwnParameter]:
+    """Returns the parameters of a pipeline by name; a saved one, whose function is empty, has none.
+
+    Arguments and errors as in `own_parameters`.
+    """
+    if not function:
+        return {}
+    evaluation_signature(text, file, function)
+    return pipeline_signature(text, file, function).parameters
+
+
+def _functions(text: str, file: str) -> dict[str, ast.FunctionDef]:
+    try:
+        tree = ast.parse(text, file)
+    except (SyntaxError, ValueError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise OwnCodeError(f"{file}{line}: must be Python. Received: {error.args[0]}. Fix that line") from None
+    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def _function(text: str, file: str, function: str) -> ast.FunctionDef:
+    functions = _functions(text, file)
+    if function not in functions:
+        if not functions:
+            raise OwnCodeError(f"{file} must define {function}. Received: no function at all. Add it")
+        raise OwnCodeError(f"{file} must define {function}. Received: none.{nearest(function, functions)}")
+    return functions[function]
 
 
 def _parameter(place: str, argument: ast.arg, default: ast.expr | None) -> OwnParameter:

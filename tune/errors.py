@@ -6,6 +6,7 @@ EmotuneError                 exit code 2
 ├── PlaceError               a bucket cannot be reached or is misnamed               (trainables)
 ├── PreprocessingError       an unknown method or a strength out of range           (trainables)
 ├── OwnCodeError             a model of the user's own breaks its contract           (trainables)
+├── ApplicationError         one of Keras' applications cannot be built, or has no weights   (trainables)
 ├── StudyFileError           a study file or search space breaks a rule
 ├── StudyError               a study on disk is missing, damaged or not the one meant
 │   └── ClusterError         a Ray cluster cannot be reached, or is unfit for the study
@@ -21,9 +22,18 @@ from __future__ import annotations
 
 import shlex
 
-from trainables.errors import DatasetError, EmotuneError, OwnCodeError, PlaceError, PreprocessingError, nearest
+from trainables.errors import (
+    ApplicationError,
+    DatasetError,
+    EmotuneError,
+    OwnCodeError,
+    PlaceError,
+    PreprocessingError,
+    nearest,
+)
 
 __all__ = [
+    "ApplicationError",
     "ClusterError",
     "DatasetError",
     "DiskFull",

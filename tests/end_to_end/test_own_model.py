@@ -1,4 +1,4 @@
-"""A study of a user's own model: tried, searched, confirmed, gone on with, replayed, exported, opened by Keras."""
+"""A study of a user's own model and pipeline: tried, searched, confirmed, gone on with, replayed, exported, opened."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from tests.support.fixtures_study import emotune, lines, write_study_file
 from tests.support.own_models import OWN_MODEL
+from tests.support.own_pipelines import OWN_PIPELINE
 
 SPACE = {
     "learning_rate": {"type": "float", "low": 1e-3, "high": 1e-2, "log": True, "default": 3e-3},
@@ -20,7 +22,12 @@ SPACE = {
 STUDY = {
     "name": "own",
     "space": SPACE,
-    "fixed": {"model": "my_models.py:build", "model.act": "gelu"},
+    "fixed": {
+        "model": "my_models.py:build",
+        "model.act": "gelu",
+        "preprocessing": "my_aug.py:training",
+        "preprocessing.strength": 0.3,
+    },
     "constraints": ["model.depth == 1 or learning_rate < 0.002"],
     "trials": 2,
     "asha": {"max_epochs": 2},
@@ -47,6 +54,7 @@ def test_a_study_of_ones_own_model_from_end_to_end(
     ray_cluster: str, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_models.py").write_text(OWN_MODEL)
+    (tmp_path / "my_aug.py").write_text(OWN_PIPELINE)
     home = tmp_path / "home"
     home.mkdir()
     (home / "my_models.py").write_text("raise SystemExit('not this file')\n")
@@ -55,6 +63,7 @@ def test_a_study_of_ones_own_model_from_end_to_end(
     assert emotune("run", file, "--no-calibrate") == 0
     said = capsys.readouterr().out
     assert "my_models.py:build is in order: " in said and "model.depth 1" in said
+    assert "my_aug.py:training is in order: it mirrors images, and evaluation takes a pipeline of its own" in said
 
     # depth 6 leaves nothing of 48 pixels
     assert emotune("enqueue", tmp_path / "runs/own", "model.depth=6", "learning_rate=1e-3") == 0
@@ -68,6 +77,12 @@ def test_a_study_of_ones_own_model_from_end_to_end(
     export = tmp_path / "runs/own/export"
     assert json.loads((export / "labels.json").read_text())["own_layers"] == "my_models.py:build"
     assert (export / "code/my_models.py").read_text() == OWN_MODEL
+    assert (export / "code/my_aug.py").read_text() == OWN_PIPELINE
+    evaluation = json.loads((export / "preprocessing.json").read_text())["transform"]["transforms"]
+    assert [(step["__class_fullname__"], step["clip_limit"]) for step in evaluation] == [("CLAHE", [1.3, 1.3])]
+    pictures = [export.parent / "image.png"]
+    cv2.imwrite(str(pictures[0]), np.random.default_rng(0).integers(0, 256, (48, 48)).astype(np.uint8))
+    assert emotune("predict", export, *pictures) == 0
     np.save(export.parent / "images.npy", np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1)).astype(np.uint8))
     done = subprocess.run(
         [sys.executable, "-I", "-c", ALONE], cwd=export.parent, capture_output=True, text=True, check=False
@@ -85,6 +100,6 @@ def test_a_broken_model_starts_nothing(faces: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(own_models.check_own_models, "__kwdefaults__", {"limit_s": 1.0})
     study = {**STUDY, "space": {"batch_size": {"type": "int", "low": 8, "high": 9, "default": 8}}, "constraints": []}
     file = write_study_file(tmp_path, faces, **{**study, "fixed": {"model": "my_models.py:build"}})
-    with pytest.raises(OwnCodeError, match=r"^my_models\.py:build must build its model in 1 s\. Received: none after"):
+    with pytest.raises(OwnCodeError, match=r"^my_models\.py:build must be built in 1 s\. Received: none after"):
         emotune("run", file)
     assert not (tmp_path / "runs").exists()

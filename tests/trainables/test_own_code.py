@@ -8,8 +8,8 @@ import pytest
 
 from trainables.config import TrialConfig
 from trainables.errors import OwnCodeError
-from trainables.own_code import SourceFile, find_reference, load_function
-from trainables.own_signature import OwnParameter, own_parameters
+from trainables.own_code import SourceFile, find_pipeline, find_reference, load_function
+from trainables.own_signature import OwnParameter, own_parameters, pipeline_parameters, pipeline_signature
 
 
 def test_keyword_only_arguments_are_the_parameters() -> None:
@@ -49,6 +49,48 @@ def test_a_function_that_breaks_the_contract_is_told_in_one_line(text: str, mess
     with pytest.raises(OwnCodeError, match=message) as raised:
         own_parameters(text, "m.py", "build")
     assert "\n" not in str(raised.value)
+
+
+def test_all_arguments_of_a_pipeline_but_its_shape_are_parameters() -> None:
+    text = (
+        "def training(shape, strength: float = 0.5, *, flip: bool = True): ...\ndef evaluation(flip: bool = False): ..."
+    )
+    parameters = {"strength": OwnParameter("strength", "number", 0.5), "flip": OwnParameter("flip", "boolean", True)}
+    assert pipeline_signature(text, "a.py", "training") == (True, parameters)
+    assert pipeline_parameters(text, "a.py", "training") == parameters
+    assert pipeline_signature("def training(): ...", "a.py", "training") == (False, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "def training(image): ...\n",
+            r"training must take parameters with a default, and before them nothing or shape",
+        ),
+        ("def training(shape, strength): ...\n", r"Received: shape, strength\. Write def training\(strength: float"),
+        ("def training(**more): ...\n", r"Received: \*more"),
+        ("def training(strength=0.5): ...\n", r"strength must have a type"),
+        ("def train(): ...\n", r"must define training\. Received: none\. Did you mean 'train'\?"),
+        (
+            "def training(strength: float = 1): ...\ndef evaluation(strngth: float = 1): ...\n",
+            r"evaluation must take parameters of training\. Received: strngth\. Did you mean 'strength'\?",
+        ),
+        ("def training(): ...\ndef evaluation(a: int = 1): ...\n", r"Received: a\. Give training that parameter too"),
+    ],
+)
+def test_a_pipeline_that_breaks_the_contract_is_told_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(OwnCodeError, match=message) as raised:
+        pipeline_parameters(text, "a.py", "training")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_saved_pipeline_is_a_file_without_a_function() -> None:
+    assert find_pipeline("mine.yaml") == ("mine.yaml", "") and find_pipeline("a.json") == ("a.json", "")
+    assert find_pipeline("my_aug.py:training") == ("my_aug.py", "training")
+    assert find_reference("mine.yaml") is None
+    for name in ("augment", "../mine.yaml", "my_aug.py", "mine.txt", "mine.yaml:training"):
+        assert find_pipeline(name) is None or not find_pipeline(name).is_file  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("value", [True, 2.5, "2"])

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.application_names import find_application
 from trainables.config import TrialConfig
 from trainables.dataset.reader import Dataset, Pixels
+from trainables.models.applications import build_application
 from trainables.models.builtin import MODELS
 from trainables.models.optimizers import build_optimizer
 from trainables.models.own_model import build_own_model
@@ -38,8 +40,7 @@ def new_model(dataset: Dataset, config: TrialConfig) -> keras.Model:
     """Returns the configuration's model for the data set, not compiled."""
     info = dataset.info
     with layer_precision(config.precision):
-        build = MODELS[config.model].build if config.model in MODELS else build_own_model
-        return build(
+        return _builder(config.model)(
             height_px=info.height_px,
             width_px=info.width_px,
             channels=info.channels,
@@ -48,6 +49,12 @@ def new_model(dataset: Dataset, config: TrialConfig) -> keras.Model:
             mean=info.train_mean,
             std=info.train_std,
         )
+
+
+def _builder(model: str) -> Callable[..., keras.Model]:
+    if model in MODELS:
+        return MODELS[model].build
+    return build_application if find_application(model) else build_own_model
 
 
 def compiled_model(dataset: Dataset, config: TrialConfig, micro_batches: int = 1) -> keras.Model:

@@ -1,7 +1,6 @@
 """Tries a model of the user's own before a study starts. Run in a process of its own: `python -m` with a file's path.
 
-The file holds the request (JSON), and in its place lies the answer afterwards: `{"parameters": n}` or `{"error": ...}`.
-It runs the user's code, so it may print, hang or die: whoever started it looks at that (`tune/session/own_models.py`).
+What it returns is `{"parameters": n}` (`trainables/own_check_process.py`).
 """
 
 from __future__ import annotations
@@ -23,13 +22,11 @@ from trainables.config import TrialConfig
 from trainables.errors import OwnCodeError
 from trainables.keras_setup import import_keras
 from trainables.models.own_model import ImageSpec, own_build, with_float32_logits
-from trainables.own_code import load_function
+from trainables.own_check_process import BUILT, READY, answer
+from trainables.own_code import line_of, load_function
 
 if TYPE_CHECKING:
     import keras
-
-READY, BUILT = "ready", "built"
-"""Files that appear beside the request when Keras is imported, and when a first model is there."""
 
 _IMAGES = 8
 _SEED = 7
@@ -38,12 +35,9 @@ _SAVED, _EXPECTED = "model.keras", "expected.npz"
 
 def main(request_file: Path) -> None:
     """Answers one request."""
-    request = json.loads(request_file.read_text(encoding="utf-8"))
-    try:
-        answer = _reopen(request) if "folder" in request else check_model(request, request_file.parent)
-    except OwnCodeError as error:
-        answer = {"error": str(error)}
-    request_file.write_text(json.dumps(answer), encoding="utf-8")
+    answer(
+        request_file, lambda request, folder: _reopen(request) if "folder" in request else check_model(request, folder)
+    )
 
 
 def check_model(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -117,10 +111,7 @@ def _built(config: TrialConfig, image: ImageSpec, classes: int, seed: int) -> tu
 
 def build_error(name: str, error: Exception) -> OwnCodeError:
     """Returns what a function of the user's raised, in one line with the line of its file."""
-    file, line, trace = name.partition(":")[0], None, error.__traceback__
-    while trace is not None:
-        line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == file else line
-        trace = trace.tb_next
+    line = line_of(name.partition(":")[0], error)
     where = f" (line {line})" if line else ""
     words = " ".join(str(error).split())[:300]
     return OwnCodeError(f"{name}{where} cannot build a model: {type(error).__name__}: {words}. Fix it")

@@ -16,11 +16,25 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.config import Sampling
 from trainables.dataset.face_boxes import load_faces
 from trainables.dataset.node_cache import open_data
 from trainables.dataset.reader import Dataset, Pixels, Rows
 from trainables.errors import DatasetError
-from trainables.preprocessing.methods import evaluation_pipeline, find_method, reseed, training_pipeline
+from trainables.own_code import SourceFile, find_pipeline
+from trainables.preprocessing.methods import (
+    NO_CODE,
+    Code,
+    Strength,
+    evaluation_pipeline,
+    find_method,
+    is_own,
+    needs_faces,
+    reseed,
+    training_pipeline,
+)
+from trainables.preprocessing.own_pipelines import process
+from trainables.preprocessing.sampling import epoch_rows
 
 Batch: TypeAlias = tuple[Pixels, NDArray[np.int32]]
 Job = TypeVar("Job")
@@ -34,7 +48,8 @@ class _Recipe(NamedTuple):
     """What turns rows into pixels, but for the seed; small enough to travel with every chunk."""
 
     method: str
-    strengths: dict[str, float]
+    strengths: dict[str, Strength]
+    code: dict[str, SourceFile]
     training: bool
 
 
@@ -43,8 +58,9 @@ class Feed:
 
     Args:
         dataset: the opened data set.
-        method: a key of `trainables.preprocessing.methods.METHODS`.
+        method: a key of `trainables.preprocessing.methods.METHODS`, or a pipeline of the user's own.
         strengths: the method's strengths; more keys are fine.
+        code: the files of the user's own; that of the method is among them, if it is one.
         workers: 0 prepares in one thread of this process; N > 0 in N Ray actors of one CPU each, which start with the
             first augmented batch, inside the caller's placement group, and live until `close`.
         chunk_images: images prepared in one go.
@@ -55,6 +71,7 @@ class Feed:
 
     Raises:
         PreprocessingError: unknown method, or a strength out of range.
+        OwnCodeError: a pipeline of the user's own cannot be built.
         DatasetError: the method needs face boxes and the data set has none.
     """
 
@@ -62,7 +79,8 @@ class Feed:
         self,
         dataset: Dataset,
         method: str,
-        strengths: Mapping[str, float],
+        strengths: Mapping[str, Any],
+        code: Code = NO_CODE,
         *,
         workers: int = 0,
         chunk_images: int = 512,
@@ -74,16 +92,22 @@ class Feed:
         self._workers = workers
         self._chunk_images = chunk_images
         self._actors: list[Any] = []
-        self.reconfigure(method, strengths)
+        self.reconfigure(method, strengths, code)
 
-    def reconfigure(self, method: str, strengths: Mapping[str, float]) -> None:
+    def reconfigure(self, method: str, strengths: Mapping[str, Any], code: Code = NO_CODE) -> None:
         """Changes the method for the batches to come; actors stay. Arguments and errors as in the constructor."""
-        needed = {name: strengths[name] for name in find_method(method).strengths if name in strengths}
-        recipe = _Recipe(method, needed, training=True)
-        _Preparer(self._dataset, recipe)  # errors belong here, not to the first batch
+        own = find_pipeline(method) if is_own(method) else None
+        known = strengths if own else find_method(method).strengths
+        needed = {name: strengths[name] for name in known if name in strengths}
+        file = {own.file: code[own.file]} if own and own.file in code else {}
+        recipe = _Recipe(method, needed, file, training=True)
+        for training in (True, False):  # errors belong here, not to the first batch
+            _Preparer(self._dataset, recipe._replace(training=training))
         self._recipe = recipe
 
-    def training_batches(self, rows: Rows, batch_size: int, seed: tuple[int, ...], epoch: int) -> Iterator[Batch]:
+    def training_batches(
+        self, rows: Rows, batch_size: int, seed: tuple[int, ...], epoch: int, sampling: Sampling = "natural"
+    ) -> Iterator[Batch]:
         """Returns one epoch of augmented batches in random order.
 
         The last, smaller batch is dropped when there is at least one full batch.
@@ -93,12 +117,13 @@ class Feed:
             batch_size: images in a batch.
             seed: non-negative integers, for instance (study seed, trial); seed and epoch together fix the stream.
             epoch: 0 or above.
+            sampling: which rows an epoch has, as in `epoch_rows`.
 
         Returns:
             Pairs of images, uint8, (batch, height, width, channels), 0-255, C-contiguous, possibly read-only, and
             labels, int32, (batch,).
         """
-        shuffled = np.random.default_rng((*seed, epoch)).permutation(rows)
+        shuffled = epoch_rows(rows, self._dataset.labels[rows], sampling, (*seed, epoch))
         if len(rows) > batch_size:
             shuffled = shuffled[: len(rows) // batch_size * batch_size]
         return self._batches(shuffled, batch_size, self._recipe, (*seed, epoch))
@@ -161,9 +186,10 @@ class _Preparer:
         self._dataset = dataset
         self._training = recipe.training
         build = training_pipeline if recipe.training else evaluation_pipeline
-        self._pipeline = build(recipe.method, recipe.strengths, dataset.info.shape)
-        self._boxes = load_faces(dataset) if find_method(recipe.method).needs_faces else None
-        if self._boxes is None and find_method(recipe.method).needs_faces:
+        self._pipeline = build(recipe.method, recipe.strengths, dataset.info.shape, recipe.code)
+        self._own = recipe.method if is_own(recipe.method) else ""
+        self._boxes = load_faces(dataset) if needs_faces(recipe.method) else None
+        if self._boxes is None and needs_faces(recipe.method):
             raise DatasetError(
                 f"Preprocessing method {recipe.method!r} needs face boxes. Received: none in {dataset.directory}. "
                 "Let trainables.dataset.face_boxes.find_faces find them first."
@@ -183,10 +209,10 @@ class _Preparer:
             reseed(pipeline, seed)
         if self._boxes is None:
             for place, image in enumerate(images):
-                images[place] = pipeline(image=image)["image"]
+                images[place] = process(pipeline, image, self._own)
         else:
             for place, (image, box) in enumerate(zip(images, self._boxes[rows], strict=True)):
-                images[place] = pipeline(image=image, face_box=box)["image"]
+                images[place] = process(pipeline, image, face_box=box)
         return images
 
 

@@ -4,7 +4,8 @@ Every pipeline maps uint8 (height, width, channels) to uint8 of the same shape, 
 or 3. Pixels from beyond the border repeat the edge: a mirrored border would show a second mouth.
 
 A method named in `METHODS` has a training pipeline (random) and an evaluation pipeline (deterministic, exported with
-the model); its strengths are fields of `TrialConfig` with the same default.
+the model); its strengths are fields of `TrialConfig` with the same default. Any other name is a pipeline of the user's
+own (`own_pipelines.py`), whose file comes as `code` and whose parameters stand for strengths.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import cv2
@@ -21,6 +23,8 @@ from numpy.typing import NDArray
 
 from trainables.config import TrialConfig
 from trainables.errors import PreprocessingError, nearest
+from trainables.own_code import SourceFile, find_pipeline
+from trainables.preprocessing.own_pipelines import may_mirror, own_evaluation, own_training
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import would ask the network for a newer version
 import albumentations as A  # noqa: E402
@@ -28,6 +32,9 @@ import albumentations as A  # noqa: E402
 cv2.setNumThreads(0)  # one image is too small for threads: processes share the cores
 
 Shape: TypeAlias = tuple[int, int, int]
+Strength: TypeAlias = bool | int | float | str
+Code: TypeAlias = Mapping[str, SourceFile]
+NO_CODE: Code = MappingProxyType({})
 Steps: TypeAlias = Callable[[Mapping[str, float], Shape], list[A.BasicTransform]]
 
 
@@ -199,39 +206,65 @@ def find_method(name: str) -> Method:
     return METHODS[name]
 
 
-def training_pipeline(name: str, strengths: Mapping[str, float], shape: Shape) -> A.Compose:
+def is_own(name: str) -> bool:
+    """Says whether a name is that of a pipeline of the user's own."""
+    return name not in METHODS and find_pipeline(name) is not None
+
+
+def needs_faces(name: str) -> bool:
+    """Says whether a method crops to faces, so that their boxes must have been found; errors as in `find_method`."""
+    return not is_own(name) and find_method(name).needs_faces
+
+
+def strengths_of(config: TrialConfig) -> dict[str, Strength]:
+    """Returns the strengths of a trial's method, or the parameters of its own pipeline."""
+    if is_own(config.preprocessing):
+        return dict(config.preprocessing_parameters)
+    return {name: getattr(config, name) for name in find_method(config.preprocessing).strengths}
+
+
+def training_pipeline(name: str, strengths: Mapping[str, Any], shape: Shape, code: Code = NO_CODE) -> A.Compose:
     """Returns the random pipeline of a method; give it a stream of its own with `reseed`.
 
     Args:
-        name: a key of `METHODS`.
+        name: a key of `METHODS`, or a pipeline of the user's own.
         strengths: values by strength; what the method does not know is ignored, what is missing takes its default.
         shape: height and width in px, channels (1 or 3).
+        code: the files of the user's own.
 
     Raises:
         PreprocessingError: unknown method, strength out of range, or neither 1 nor 3 channels.
+        OwnCodeError: a pipeline of the user's own cannot be built.
     """
+    if is_own(name):
+        return own_training(name, strengths, shape, code)
     method = find_method(name)
     return _compose(method.training, method, strengths, shape)
 
 
-def evaluation_pipeline(name: str, strengths: Mapping[str, float], shape: Shape) -> A.Compose | None:
+def evaluation_pipeline(
+    name: str, strengths: Mapping[str, Any], shape: Shape, code: Code = NO_CODE
+) -> A.Compose | None:
     """Returns the deterministic pipeline of a method, or None where evaluation takes the image as it is.
 
     `A.to_dict` and `A.from_dict` carry it into an export and back. Arguments and errors as in `training_pipeline`.
     """
+    if is_own(name):
+        pipeline = own_evaluation(name, strengths, shape, code)
+        return pipeline if pipeline is not None and pipeline.transforms else None
     method = find_method(name)
     pipeline = _compose(method.evaluation, method, strengths, shape)
     return pipeline if pipeline.transforms else None
 
 
-def mirrors(name: str, strengths: Mapping[str, float], shape: Shape) -> bool:
+def mirrors(name: str, strengths: Mapping[str, Any], shape: Shape, code: Code = NO_CODE) -> bool:
     """Says whether a method mirrors images in training; arguments and errors as in `training_pipeline`."""
-    return any(isinstance(step, A.HorizontalFlip) for step in training_pipeline(name, strengths, shape).transforms)
+    return may_mirror(training_pipeline(name, strengths, shape, code))
 
 
 def averages_mirror(config: TrialConfig, shape: Shape) -> bool:
     """Says whether a trial's predictions are the mean over image and mirror: where it has been trained on both."""
-    return config.mirror and mirrors(config.preprocessing, config.model_dump(), shape)
+    return config.mirror and mirrors(config.preprocessing, strengths_of(config), shape, config.code)
 
 
 def reseed(pipeline: A.Compose, seed: tuple[int, ...]) -> None:

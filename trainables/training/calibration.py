@@ -105,7 +105,7 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0, *, save: bo
     from trainables.dataset.node_cache import open_data
     from trainables.models.compiled import compiled_model, release
     from trainables.preprocessing.feed import Feed
-    from trainables.preprocessing.methods import averages_mirror
+    from trainables.preprocessing.methods import averages_mirror, strengths_of
     from trainables.training.epochs import EVALUATION_BATCH
     from trainables.training.process import prepare_process, process_memory_mib
     from trainables.training.targets import Targets
@@ -125,7 +125,7 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0, *, save: bo
     targets = Targets(trial, dataset.labels[fit], len(dataset.info.classes))
     targets.begin_epoch((context.seed, 0))
     # Augmentation in the trial's own process: workers would have to be booked, and only make it faster.
-    feed = Feed(dataset, trial.preprocessing, trial.model_dump())
+    feed = Feed(dataset, trial.preprocessing, strengths_of(trial), trial.code)
 
     def rate(batches: Any, work: Any) -> float:
         nonlocal first_step_s

@@ -71,7 +71,7 @@ class TrialTraining:
     def _start(self, config: dict[str, Any]) -> None:
         import keras
 
-        from trainables.preprocessing.methods import averages_mirror
+        from trainables.preprocessing.methods import averages_mirror, strengths_of
 
         self._trial = int(config["trial"])
         self._config = TrialConfig.model_validate(config["parameters"]).resolved(self._context)
@@ -88,8 +88,11 @@ class TrialTraining:
         self._refit_epochs: int | None = config.get("refit_epochs")
         if self._refit_epochs:  # what is scored has been trained on: nobody may read anything into these scores
             self._fit = np.sort(np.concatenate([self._fit, self._validation, self._selection]))
-        self._feed.reconfigure(self._config.preprocessing, self._config.model_dump())
-        self._mirror = averages_mirror(self._config, self._dataset.info.shape)
+        try:
+            self._feed.reconfigure(self._config.preprocessing, strengths_of(self._config), self._config.code)
+            self._mirror = averages_mirror(self._config, self._dataset.info.shape)
+        except OwnCodeError as error:  # a combination of parameters that gives no pipeline
+            raise TrialFault("infeasible", str(error)) from None
         n_classes = len(self._dataset.info.classes)
         self._targets = Targets(self._config, self._dataset.labels[self._fit], n_classes)
         keras.utils.set_random_seed(combine_seeds((self._context.seed, self._trial, _WEIGHTS_STREAM)))
@@ -160,7 +163,8 @@ class TrialTraining:
         self._targets.begin_epoch((*seed, self._epoch))
         images, loss, hits = 0, 0.0, 0.0
         started = time.perf_counter()
-        for pixels, labels in self._feed.training_batches(rows, config.batch_size, seed, self._epoch):
+        batches = self._feed.training_batches(rows, config.batch_size, seed, self._epoch, config.sampling)
+        for pixels, labels in batches:
             if self._epoch < config.warmup_epochs:  # the batch's own rate: the middle of its share of the epoch
                 done = self._epoch + (images + len(labels) / 2) / len(rows)
                 model.optimizer.learning_rate = rate * warmup_share(config, done)

@@ -20,19 +20,20 @@ class Targets:
     """Makes the targets of a trial's batches.
 
     Args:
-        config: Reads `label_smoothing`, `class_weights`, `mixup`.
+        config: Reads `label_smoothing`, `class_weights`, `mixup`, and `sampling`: classes drawn evenly weigh the same.
         labels: int32, (n,), of all images that are trained on: what is rare is weighed by them.
         n_classes: Number of classes.
     """
 
     def __init__(self, config: TrialConfig, labels: NDArray[np.int32], n_classes: int) -> None:
         self._mixup = config.mixup
-        self._weights = class_weights(config.class_weights, labels, n_classes)
+        rule = "none" if config.sampling == "balanced" else config.class_weights
+        self._weights = class_weights(rule, labels, n_classes)
         smooth = np.float32(config.label_smoothing)
         # In Keras' order and precision: emotune 0.1 left it to Keras, and its trials are replayed to the last digit.
         self._rows = np.eye(n_classes, dtype=np.float32) * np.float32(1 - config.label_smoothing)
         self._rows += smooth / np.float32(n_classes)
-        self._weighted = config.class_weights != "none"
+        self._weighted = rule != "none"
 
     def begin_epoch(self, seed: tuple[int, ...]) -> None:
         """Starts the random stream of an epoch; the same seed gives the same mixtures."""

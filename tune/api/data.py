@@ -216,7 +216,8 @@ def preview(
 
     Args:
         directory: a data set's folder.
-        method: a preprocessing method, such as `augment`.
+        method: a preprocessing method, such as `augment`, or a pipeline of your own: `mine.yaml`, `my_aug.py:training`;
+            a path before it says where the file lies.
         strengths: `{"augment_strength": 0.8}`, or `["augment_strength=0.8"]`.
         to: PNG to write; None for `preview-METHOD.png` in the folder.
         seed: other seeds show other images and variants.
@@ -224,15 +225,19 @@ def preview(
     Raises:
         DatasetError: there is no data set, or the file cannot be written.
         PreprocessingError: unknown method or strength, or one out of range.
+        OwnCodeError: a pipeline of your own breaks its contract.
     """
     from trainables.dataset.reader import PREVIEW_FILE, open_dataset
     from tune.dataset.preview import parse_strengths
     from tune.dataset.preview import preview as write_preview
+    from tune.study.own_files import pipeline_source
 
     dataset = open_dataset(Path(expand_home(directory)))
     settings = [f"{name}={value}" for name, value in strengths.items()] if isinstance(strengths, Mapping) else strengths
-    output = Path(expand_home(directory)) / PREVIEW_FILE.format(method=method) if to is None else Path(expand_home(to))
-    return write_preview(dataset, method, parse_strengths(method, settings), output, seed=seed)
+    name, code = pipeline_source(expand_home(method))
+    file = PREVIEW_FILE.format(method=name.replace(":", "-"))
+    output = Path(expand_home(directory)) / file if to is None else Path(expand_home(to))
+    return write_preview(dataset, name, parse_strengths(name, settings, code), output, seed=seed, code=code)
 
 
 def _decisions(

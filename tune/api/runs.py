@@ -78,18 +78,19 @@ def run(
         Interrupted: a KeyboardInterrupt, after running trials have saved what they had; the study can be resumed.
     """
     from tune.session.create_or_resume import check_folder, locate_study, open_or_create
-    from tune.session.own_models import check_own_models, has_tried
+    from tune.session.own_models import has_tried
     from tune.session.study_data import prepare_data
+    from tune.study.own_files import application_models
 
     with only_one():
         spec = spec_with_options(study, data, trials, time, max_cost, overrides)
         dataset = prepare_data(spec, _say)
         fingerprint = dataset.info.fingerprint
-        if spec.code:
+        if spec.code or application_models(spec.space, spec.fixed):
             there = locate_study(spec)
             check_folder(there, fingerprint, accept_code_change=accept_code_change)
             if not has_tried(there, spec):
-                check_own_models(spec, dataset, _say)
+                _check_own(spec, dataset)
         files = open_or_create(spec, fingerprint, accept_code_change=accept_code_change)
         return _run(files, dataset, calibrate, events)
 
@@ -122,7 +123,7 @@ def resume(
         Interrupted: as in `run`.
     """
     from tune.session.create_or_resume import reopen
-    from tune.session.own_models import check_own_models, has_tried
+    from tune.session.own_models import has_tried
     from tune.session.study_data import prepare_data
 
     with only_one():
@@ -136,7 +137,7 @@ def resume(
             trials=trials,
             time=time_s,
             accept_code_change=accept_code_change,
-            before_written=lambda spec: None if has_tried(files, spec) else check_own_models(spec, dataset, _say),
+            before_written=lambda spec: None if has_tried(files, spec) else _check_own(spec, dataset),
         )
         return _run(files, dataset, calibrate, events)
 
@@ -159,17 +160,27 @@ def check_study(
         EmotuneError: something is wrong.
     """
     from tune.session.create_or_resume import check_folder, locate_study
-    from tune.session.own_models import check_own_models
     from tune.session.study_data import prepare_data
     from tune.session.study_warnings import study_warnings
 
     spec = spec_with_options(study, data, trials, time, max_cost, overrides)
     dataset = prepare_data(spec, _say, only_check=True)
     check_folder(locate_study(spec), dataset.info.fingerprint)
-    check_own_models(spec, dataset, _say)
+    _check_own(spec, dataset)
     for line in study_warnings(spec, dataset):
         _say(f"warning: {line}")
     return spec
+
+
+def _check_own(spec: StudySpec, dataset: Dataset) -> None:
+    """Tries the models and the pipelines of the user's own, and builds Keras' applications."""
+    from tune.session.applications import check_applications
+    from tune.session.own_models import check_own_models
+    from tune.session.own_pipelines import check_own_pipelines
+
+    check_own_pipelines(spec, dataset, _say)  # seconds; a model takes longer
+    check_own_models(spec, dataset, _say)
+    check_applications(spec, dataset, _say)
 
 
 def spec_with_options(

@@ -188,7 +188,12 @@ def verify(
 @app.command("preview")
 def preview_command(
     directory: Annotated[Path, typer.Argument(help="A data set.", metavar="DIR")],
-    method: Annotated[str, typer.Option(help="A preprocessing method, e.g. augment.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="A preprocessing method, e.g. augment, or a pipeline of your own: mine.yaml, my_aug.py:training."
+        ),
+    ],
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="STRENGTH=VALUE", help="e.g. augment_strength=0.8; repeatable.")
     ] = None,

@@ -14,11 +14,10 @@ from trainables.checkpoint_files import AVERAGE_FILE, MODEL_FILE, STATE_FILE
 from trainables.config import TrialConfig, TrialContext
 from trainables.dataset.folds import limit_rows, trial_rows
 from trainables.dataset.reader import Dataset, Rows
-from trainables.models.builtin import MODELS
 from trainables.models.compiled import Floats, mean_logits, mirrored, new_model, release
 from trainables.models.weight_average import load_average
-from trainables.own_code import load_function
-from trainables.preprocessing.methods import averages_mirror
+from trainables.own_code import find_reference, load_function
+from trainables.preprocessing.methods import averages_mirror, strengths_of
 from tune.errors import ExportError
 from tune.export.import_tensorflow import import_tensorflow
 
@@ -78,7 +77,8 @@ def _logits_of_member(member: Member, dataset: Dataset, rows: Rows) -> Floats:
     from trainables.preprocessing.feed import Feed
 
     predict = mirrored(member.model.predict_on_batch) if member.mirror else member.model.predict_on_batch
-    feed = Feed(dataset, member.config.preprocessing, member.config.model_dump())
+    config = member.config
+    feed = Feed(dataset, config.preprocessing, strengths_of(config), config.code)
     return np.concatenate([np.asarray(predict(images)) for images, _ in feed.evaluation_batches(rows, _BATCH)])
 
 
@@ -112,14 +112,15 @@ def _load_model(checkpoint: Path, dataset: Dataset, config: TrialConfig) -> kera
             f"{keras.config.backend()}. Export in a process of its own: emotune export."
         )
     path = checkpoint / MODEL_FILE
-    if config.model not in MODELS:
+    if find_reference(config.model):
         load_function(config.model, config.code)  # makes its layers known to Keras
     try:
         model = keras.saving.load_model(path, compile=False)
         if config.weight_average:
             load_average(model, checkpoint / AVERAGE_FILE)
         if config.precision == "bfloat16":
-            trained, model = model, new_model(dataset, config.model_copy(update={"precision": "float32"}))
+            plain = config.model_copy(update={"precision": "float32", "weights": "none"})
+            trained, model = model, new_model(dataset, plain)
             model.set_weights(trained.get_weights())
             release(trained)
     except Exception as error:  # Keras raises whatever its zip, HDF5 and layer readers raise

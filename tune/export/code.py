@@ -24,14 +24,14 @@ def write_code(members: Sequence[Member], folder: Path) -> str | None:
     """
     import keras
 
-    config = members[0].config
-    for name, source in config.code.items():
-        if not source.installed:
-            (folder / CODE_FOLDER).mkdir(exist_ok=True)
-            (folder / CODE_FOLDER / name).write_text(source.text, encoding="utf-8")
+    for member in members:
+        for name, source in member.config.code.items():
+            if not source.installed:
+                (folder / CODE_FOLDER).mkdir(exist_ok=True)
+                (folder / CODE_FOLDER / name).write_text(source.text, encoding="utf-8")
     kinds = {type(layer) for member in members for layer in member.model._flatten_layers()}
     own = any(">" in keras.saving.get_registered_name(kind) for kind in kinds)
-    return config.model if own else None
+    return members[0].config.model if own else None
 
 
 def import_layers(name: str, folder: Path) -> None:

@@ -26,10 +26,14 @@ def evaluation_graph(pipeline: A.Compose | None, shape: tuple[int, int, int]) ->
     import albumentations as A
     import cv2
 
-    steps = [] if pipeline is None else list(pipeline.transforms)
+    if pipeline is None or pipeline.p < 1:
+        return None
+    steps = list(pipeline.transforms)
     if [type(step) for step in steps] != [A.CenterCrop, A.Resize]:
         return None
     crop, resize = steps
+    if crop.p < 1 or resize.p < 1 or crop.pad_if_needed:
+        return None
     if (resize.height, resize.width) != shape[:2] or resize.interpolation != cv2.INTER_LINEAR:
         return None
     return _centre_crop((crop.height, crop.width), shape)

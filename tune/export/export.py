@@ -8,7 +8,7 @@ EXPORT/labels.json            class names in the order of the probabilities, and
 EXPORT/metrics.json           selection fold, sealed test split, configuration, versions
 EXPORT/confusion_matrix.png   of the test split
 EXPORT/study.yaml             the study that found it
-EXPORT/code/                  the file of the user's own that built the model
+EXPORT/code/                  the files of the user's own: what built the model, what augmented its images
 EXPORT/model_card.md          all of that for a reader
 EXPORT/manifest.json          SHA-256 of each file, and where they are from
 """
@@ -241,16 +241,16 @@ def _write_description(folder: Path, dataset: Dataset, config: TrialConfig, own_
     """Writes labels.json and preprocessing.json; returns what has to be done to an image before the model."""
     import albumentations as A
 
-    from trainables.preprocessing.methods import evaluation_pipeline, find_method
+    from trainables.preprocessing.methods import evaluation_pipeline, needs_faces, strengths_of
 
     info = dataset.info
-    pipeline = evaluation_pipeline(config.preprocessing, config.model_dump(), info.shape)
+    pipeline = evaluation_pipeline(config.preprocessing, strengths_of(config), info.shape, config.code)
     if takes_images_as_they_are(config, info.shape):
         pipeline = None
     _write_json(folder / PREPROCESSING_FILE, A.to_dict(pipeline or A.Compose([])))
     note = ""
     if pipeline is not None:
-        face = "the face box found and the image " if find_method(config.preprocessing).needs_faces else ""
+        face = "the face box found and the image " if needs_faces(config.preprocessing) else ""
         note = (
             f"The models expect images that went through preprocessing.json first: {face}put through the method "
             f"{config.preprocessing!r} at {info.height_px} x {info.width_px} px. `emotune predict` does it."
@@ -262,7 +262,7 @@ def _write_description(folder: Path, dataset: Dataset, config: TrialConfig, own_
         "channels": info.channels,
         "pixels": "uint8, 0-255, " + ("gray" if info.channels == 1 else "RGB"),
         "preprocessing": config.preprocessing,
-        "needs_faces": find_method(config.preprocessing).needs_faces,
+        "needs_faces": needs_faces(config.preprocessing),
         "expects_preprocessed_images": pipeline is not None,
         "input": note or "images as they are",
         "own_layers": own_layers,

@@ -12,6 +12,7 @@ from trainables.config import TrialConfig
 from trainables.dataset.folds import test_rows
 from trainables.dataset.reader import TRAIN, Dataset, Pixels, Rows
 from trainables.models.compiled import Floats
+from trainables.own_code import find_reference
 from tune.export.checkpoints import Member, logits_of
 from tune.export.crop_graph import evaluation_graph
 from tune.export.formats import FORMATS
@@ -31,7 +32,12 @@ def takes_images_as_they_are(config: TrialConfig, shape: tuple[int, int, int]) -
 
 
 def fit_together(one: TrialConfig, other: TrialConfig, shape: tuple[int, int, int]) -> bool:
-    """Says whether trials of two configurations can be parts of one export: each gets the images that it needs."""
+    """Says whether trials of two configurations can be parts of one export.
+
+    Each must get the images that it needs, and the file of one function at most be needed to open the Keras model.
+    """
+    if one.model != other.model and (find_reference(one.model) or find_reference(other.model)):
+        return False
     if all(takes_images_as_they_are(config, shape) for config in (one, other)):
         return True
     steps = [pipeline and pipeline.to_dict() for pipeline in (_evaluation(config, shape) for config in (one, other))]
@@ -102,9 +108,9 @@ def write_models(
 
 
 def _evaluation(config: TrialConfig, shape: tuple[int, int, int]) -> A.Compose | None:
-    from trainables.preprocessing.methods import evaluation_pipeline
+    from trainables.preprocessing.methods import evaluation_pipeline, strengths_of
 
-    return evaluation_pipeline(config.preprocessing, config.model_dump(), shape)
+    return evaluation_pipeline(config.preprocessing, strengths_of(config), shape, config.code)
 
 
 def _part(member: Member, shape: tuple[int, int, int]) -> Part:
@@ -125,8 +131,9 @@ def _spread(rows: Rows, n: int) -> Rows:
 def _evaluated(config: TrialConfig, dataset: Dataset, rows: Rows) -> Pixels:
     """Returns images as evaluation feeds them to a model."""
     from trainables.preprocessing.feed import Feed
+    from trainables.preprocessing.methods import strengths_of
 
-    feed = Feed(dataset, config.preprocessing, config.model_dump())
+    feed = Feed(dataset, config.preprocessing, strengths_of(config), config.code)
     return np.concatenate([images for images, _ in feed.evaluation_batches(rows, 128)])
 
 

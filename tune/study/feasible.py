@@ -9,7 +9,7 @@ from typing import Any
 
 from search_spaces import SearchSpace, Value
 from search_spaces.constraints import Constraint, parse_constraint
-from trainables.config import OWN_PREFIX, TRIAL_PARAMETERS, TrialConfig
+from trainables.config import OWN_PREFIXES, TRIAL_PARAMETERS, TrialConfig
 from tune.errors import nearest
 from tune.study.trial_parameters import LocatedError
 
@@ -69,7 +69,7 @@ def check_constraints(constraints: Sequence[str], space: SearchSpace, fixed: Map
 def _check_names(constraint: Constraint, space: SearchSpace, fixed: Mapping[str, Value]) -> None:
     known = {*TRIAL_PARAMETERS, *space.parameters, *fixed}
     for name in sorted(constraint.names - known):
-        own = name.startswith(OWN_PREFIX)
+        own = name.startswith(OWN_PREFIXES)
         hint = " Name it in fixed or in space" if own else nearest(name, known)
         raise ValueError(f"{constraint.text!r}: {name} is no parameter of the study.{hint}")
 

@@ -7,20 +7,45 @@ job of a cluster, an export.
 from __future__ import annotations
 
 import importlib.machinery
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from search_spaces import CategoricalParameter, SearchSpace, Value
 from search_spaces.parameters import AnyParameter
-from trainables.config import OWN_PREFIX
-from trainables.own_code import MAX_BYTES, Reference, SourceFile, find_reference
-from trainables.own_signature import OwnParameter, own_parameters
+from trainables.application_names import find_application
+from trainables.config import MethodName
+from trainables.own_code import MAX_BYTES, Reference, SourceFile, find_pipeline, find_reference
+from trainables.own_signature import OwnParameter, own_parameters, pipeline_parameters
 from tune.errors import OwnCodeError, nearest
 from tune.study.trial_parameters import LocatedError
 
 BUILTIN_MODELS_ONLY = ("dropout", "normalization", "image_size_px", "width", "stem", "batch_norm")
 """Parameters of a trial that a model of the user's own does not see."""
+
+_NOT_FOR_APPLICATIONS = ("normalization", "width", "stem", "batch_norm")
+_FOR_APPLICATIONS: tuple[str, ...] = ("weights",)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What of a trial may be the user's own: `parameter` names it, `find` and `parameters_of` read it."""
+
+    parameter: str
+    what: str
+    find: Callable[[str], Reference | None]
+    parameters_of: Callable[[str, str, str], dict[str, OwnParameter]]
+
+    @property
+    def prefix(self) -> str:
+        """With which a study names its parameters."""
+        return f"{self.parameter}."
+
+
+_MODELS = _Kind("model", "a model of your own", find_reference, own_parameters)
+_PIPELINES = _Kind("preprocessing", "a pipeline of your own", find_pipeline, pipeline_parameters)
+_KINDS = (_MODELS, _PIPELINES)
 
 
 def with_code(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -35,27 +60,41 @@ def with_code(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     given = raw.get("code")
     code = dict(given) if isinstance(given, Mapping) else {}
-    for name in _raw_names(raw):
-        reference = find_reference(name)
-        if reference is not None and reference.file not in code:
-            code[reference.file] = _read(reference, name, folder).model_dump()
+    for kind in _KINDS:
+        for name in _raw_names(raw, kind.parameter):
+            reference = kind.find(name)
+            if reference is not None and reference.file not in code:
+                code[reference.file] = _read(name, reference, folder).model_dump()
     return {**raw, "code": code} if code else dict(raw)
 
 
-def _raw_names(raw: Mapping[str, Any]) -> Iterator[str]:
+def _raw_names(raw: Mapping[str, Any], parameter: str) -> Iterator[str]:
     fixed, space = raw.get("fixed"), raw.get("space")
-    varied = space.get("model") if isinstance(space, Mapping) else None
+    varied = space.get(parameter) if isinstance(space, Mapping) else None
     choices = varied.get("choices") if isinstance(varied, Mapping) else None
-    names = [fixed.get("model")] if isinstance(fixed, Mapping) else []
+    names = [fixed.get(parameter)] if isinstance(fixed, Mapping) else []
     yield from (name for name in [*names, *(choices if isinstance(choices, list) else [])] if isinstance(name, str))
 
 
-def _read(reference: Reference, name: str, folder: Path) -> SourceFile:
+def pipeline_source(method: str) -> tuple[str, dict[str, SourceFile]]:
+    """Returns a preprocessing method's name without a path, and its file if it is a pipeline of the user's own.
+
+    Raises:
+        OwnCodeError: as in `with_code`.
+    """
+    path = Path(method)
+    reference = None if method in get_args(MethodName) else find_pipeline(path.name)
+    if reference is None:
+        return method, {}
+    return path.name, {reference.file: _read(path.name, reference, path.parent, f"in {path.parent.resolve()}")}
+
+
+def _read(name: str, reference: Reference, folder: Path, where: str = "beside the study file") -> SourceFile:
     path = folder / reference.file if reference.is_file else _module_file(reference.file)
     if path is None:
         raise OwnCodeError(
-            f"{name} must name a function of an installed module, or of a file beside the study file, as in "
-            f"my_models.py:build. Received: {reference.file}, which is not installed. Install it, or correct the name"
+            f"{name} must name a function of an installed module, or of a file {where}, as in "
+            f"my_code.py:build. Received: {reference.file}, which is not installed. Install it, or correct the name"
         )
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -68,7 +107,7 @@ def _read(reference: Reference, name: str, folder: Path) -> SourceFile:
         raise OwnCodeError(f"{reference.file} must be UTF-8 text. Received: {path}. Save it as that") from None
     except OSError as error:
         raise OwnCodeError(
-            f"{name} must name a file beside the study file. Received: {path}: {error.strerror}. Put it there"
+            f"{name} must name a file {where}. Received: {path}: {error.strerror}. Put it there"
         ) from None
     return SourceFile(text=text, origin=str(path.resolve()), installed=not reference.is_file)
 
@@ -84,22 +123,41 @@ def _module_file(name: str) -> Path | None:
     return Path(found.origin) if found and found.origin and found.origin.endswith(".py") else None
 
 
-def model_names(space: SearchSpace, fixed: Mapping[str, Value]) -> list[str]:
-    """Returns the models that a study names; none where it leaves that to the default."""
-    varied = space.parameters.get("model")
-    names = varied.choices if isinstance(varied, CategoricalParameter) else [fixed.get("model")]
+def _names(parameter: str, space: SearchSpace, fixed: Mapping[str, Value]) -> list[str]:
+    """Returns the names that a study gives a parameter; none where it leaves that to the default."""
+    varied = space.parameters.get(parameter)
+    names = varied.choices if isinstance(varied, CategoricalParameter) else [fixed.get(parameter)]
     return [name for name in names if isinstance(name, str)]
 
 
 def own_models(space: SearchSpace, fixed: Mapping[str, Value]) -> list[str]:
-    """Returns those among them that are the user's own."""
-    return [name for name in model_names(space, fixed) if find_reference(name)]
+    """Returns those of a study's models that are the user's own."""
+    return _own_names(_MODELS, space, fixed)
 
 
-def code_of(model: object, code: Mapping[str, SourceFile]) -> dict[str, SourceFile]:
-    """Returns the file that a trial of this model needs, by its name; nothing for emotune's own models."""
-    reference = find_reference(str(model))
-    return {reference.file: code[reference.file]} if reference is not None and reference.file in code else {}
+def application_models(space: SearchSpace, fixed: Mapping[str, Value]) -> list[str]:
+    """Returns those of a study's models that are Keras' applications."""
+    return [name for name in _names("model", space, fixed) if find_application(name)]
+
+
+def own_pipelines(space: SearchSpace, fixed: Mapping[str, Value]) -> list[str]:
+    """Returns those of a study's preprocessing methods that are the user's own."""
+    return _own_names(_PIPELINES, space, fixed)
+
+
+def _own_names(kind: _Kind, space: SearchSpace, fixed: Mapping[str, Value]) -> list[str]:
+    return [name for name in _names(kind.parameter, space, fixed) if kind.find(name)]
+
+
+def code_of(values: Mapping[str, Value], code: Mapping[str, SourceFile]) -> dict[str, SourceFile]:
+    """Returns the files that a trial needs, by name; nothing for emotune's own models and methods.
+
+    Args:
+        values: its parameters.
+        code: the files of the study.
+    """
+    references = [kind.find(str(values.get(kind.parameter))) for kind in _KINDS]
+    return {one.file: code[one.file] for one in references if one is not None and one.file in code}
 
 
 def changed_files(old: Mapping[str, SourceFile], new: Mapping[str, SourceFile]) -> list[str]:
@@ -130,7 +188,7 @@ def check_own(space: SearchSpace, fixed: Mapping[str, Value], code: Mapping[str,
     Raises:
         LocatedError: a rule is broken.
     """
-    models, own = model_names(space, fixed), own_models(space, fixed)
+    models, own = _names("model", space, fixed), own_models(space, fixed)
     if own and models == own:
         for name in BUILTIN_MODELS_ONLY:
             section = "fixed" if name in fixed else "space"
@@ -140,38 +198,56 @@ def check_own(space: SearchSpace, fixed: Mapping[str, Value], code: Mapping[str,
                     f"{section}.{name} counts for emotune's own models only. Received: {', '.join(models)}. Give its "
                     f"function a keyword-only argument and name it model.{name}, or remove it",
                 )
-    known = {name: _parameters_of(name, code) for name in own}
+    applications = application_models(space, fixed)
+    ignored, whose = _FOR_APPLICATIONS, "Keras' applications"
+    if applications:
+        ignored, whose = _NOT_FOR_APPLICATIONS if models == applications else (), "emotune's own models"
+    for name in ignored:
+        section = "fixed" if name in fixed else "space"
+        if name in fixed or name in space.parameters:
+            raise LocatedError(
+                (section, name),
+                f"{section}.{name} counts for {whose} only. Received: {', '.join(models) or 'none'}. Remove it",
+            )
+    for kind in _KINDS:
+        _check_parameters(kind, space, fixed, code)
+
+
+def _check_parameters(
+    kind: _Kind, space: SearchSpace, fixed: Mapping[str, Value], code: Mapping[str, SourceFile]
+) -> None:
+    known = {name: _parameters_of(name, kind, code) for name in _own_names(kind, space, fixed)}
     for section, names in (("fixed", fixed), ("space", space.parameters)):
         for name in names:
-            if not name.startswith(OWN_PREFIX):
+            if not name.startswith(kind.prefix):
                 continue
             owners = {model: parameters[name] for model, parameters in known.items() if name in parameters}
             if not owners:
                 every = {one for parameters in known.values() for one in parameters}
-                whose = " or ".join(known) or "a model of your own, and the study has none"
+                whose = " or ".join(known) or f"{kind.what}, and the study has none"
                 hint = nearest(name, every) if every else " Remove it"
                 raise LocatedError((section, name), f"{section}.{name} is no parameter of {whose}.{hint}")
             if section == "fixed":
                 _check_value(("fixed", name), fixed[name], owners)
             else:
-                _check_parameter(name, space.parameters[name], owners)
+                _check_parameter(name, space.parameters[name], owners, kind)
 
 
-def _parameters_of(name: str, code: Mapping[str, SourceFile]) -> dict[str, OwnParameter]:
-    reference = find_reference(name)
+def _parameters_of(name: str, kind: _Kind, code: Mapping[str, SourceFile]) -> dict[str, OwnParameter]:
+    reference = kind.find(name)
     if reference is None or reference.file not in code:
         raise LocatedError(
             ("code",), f"code must hold {name.partition(':')[0]}. Received: {', '.join(code) or 'none'}. Remove code"
         )
     try:
-        own = own_parameters(code[reference.file].text, reference.file, reference.function)
+        own = kind.parameters_of(code[reference.file].text, reference.file, reference.function)
     except OwnCodeError as error:
         raise LocatedError(("code",), str(error)) from None
-    return {OWN_PREFIX + one: value for one, value in own.items()}
+    return {kind.prefix + one: value for one, value in own.items()}
 
 
-def _check_parameter(name: str, parameter: AnyParameter, owners: Mapping[str, OwnParameter]) -> None:
-    wanted = parameter.conditions().get("model")
+def _check_parameter(name: str, parameter: AnyParameter, owners: Mapping[str, OwnParameter], kind: _Kind) -> None:
+    wanted = parameter.conditions().get(kind.parameter)
     owners = {own: known for own, known in owners.items() if wanted is None or own in wanted} or owners
     for own, known in owners.items():
         fits = {"integer": ("int", "categorical"), "number": ("float", "int", "categorical")}

@@ -77,7 +77,7 @@ class StudySpec(Section, frozen=True):
         300, gt=0, allow_inf_nan=False, description="a checkpoint too when the last one is so old at an epoch's end"
     )
     preemption: Literal["none", "spot"] = Field("none", description="spot: a checkpoint after every epoch")
-    code: dict[str, SourceFile] = Field({}, description="the user's own files that `model` names")
+    code: dict[str, SourceFile] = Field({}, description="the user's own files that `model` and `preprocessing` name")
 
     @property
     def mode(self) -> Literal["min", "max"]:
@@ -104,9 +104,12 @@ class StudySpec(Section, frozen=True):
     @property
     def may_choose_precision(self) -> bool:
         """Whether a trial may have `precision: auto`."""
-        parameter = self.space.parameters.get("precision")
-        choices = parameter.choices if isinstance(parameter, CategoricalParameter) else [self.fixed.get("precision")]
-        return "auto" in choices
+        return "auto" in self.possible_names("precision")
+
+    def possible_names(self, parameter: str) -> list[Value | None]:
+        """Returns the names that a trial's parameter may have; None for the default."""
+        varied = self.space.parameters.get(parameter)
+        return list(varied.choices) if isinstance(varied, CategoricalParameter) else [self.fixed.get(parameter)]
 
     def trial_config(self, values: Mapping[str, Value]) -> TrialConfig:
         """Returns the complete configuration of a trial: defaults, then `fixed`, then the proposed values.
@@ -116,7 +119,7 @@ class StudySpec(Section, frozen=True):
         """
         try:
             chosen = {**self.fixed, **values}
-            return TrialConfig.model_validate({**chosen, "code": code_of(chosen.get("model"), self.code)})
+            return TrialConfig.model_validate({**chosen, "code": code_of(chosen, self.code)})
         except ValidationError as error:
             first = error.errors()[0]
             raise StudyError(

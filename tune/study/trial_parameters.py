@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from search_spaces import CategoricalParameter, SearchSpace, Value
 from search_spaces.parameters import AnyParameter
-from trainables.config import OWN_PREFIX, TRIAL_PARAMETERS, TrialConfig, parameter_kind
+from trainables.config import OWN_PREFIXES, TRIAL_PARAMETERS, TrialConfig, parameter_kind
 from tune.errors import nearest
 from tune.yaml_values import parse_number
 
@@ -126,12 +126,12 @@ def check_parameters(space: SearchSpace, fixed: Mapping[str, Value], *, written:
     """
     known = TRIAL_PARAMETERS
     for name in fixed:
-        if name not in known and not name.startswith(OWN_PREFIX):
+        if name not in known and not name.startswith(OWN_PREFIXES):
             raise LocatedError(("fixed", name), f"fixed.{name} is no parameter of a trial.{nearest(name, known)}")
         if name in space.parameters:
             raise LocatedError(("fixed", name), f"{name} stands in both fixed and space. Remove one of them")
     for name, parameter in space.parameters.items():
-        if name.startswith(OWN_PREFIX):
+        if name.startswith(OWN_PREFIXES):
             continue  # `own_files.py` knows what it takes
         if name not in known:
             raise LocatedError(("space", name), f"space.{name} is no parameter of a trial.{nearest(name, known)}")
@@ -143,7 +143,7 @@ def check_parameters(space: SearchSpace, fixed: Mapping[str, Value], *, written:
         if not written:
             _check_value(("space", name, "default"), name, parameter.default, written=False)
     for name, value in fixed.items():
-        if not name.startswith(OWN_PREFIX):
+        if not name.startswith(OWN_PREFIXES):
             _check_value(("fixed", name), name, value, written=written)
 
 

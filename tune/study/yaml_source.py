@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from search_spaces import builtin_spaces
+from trainables.config import OWN_PREFIXES
 from tune.errors import StudyFileError, nearest
 from tune.yaml_values import UnclearValue, Yaml11Loader, Yaml12Loader, dump, parse
 
@@ -205,7 +206,8 @@ def _with_own_names(keys: Sequence[str]) -> list[str]:
     """Returns keys in which the name of a parameter of the user's own is one: `space.model.depth.high`."""
     keys = list(keys)
     of_itself = {"type", "choices", "default", "when"}
-    if keys[0] in ("fixed", "space") and keys[1:2] == ["model"] and keys[2:] and keys[2] not in of_itself:
+    own = ".".join(keys[1:3]).startswith(OWN_PREFIXES)
+    if keys[0] in ("fixed", "space") and own and keys[2] not in of_itself:
         return [keys[0], ".".join(keys[1:3]), *keys[3:]]
     return keys
 

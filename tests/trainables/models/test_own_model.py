@@ -161,3 +161,11 @@ def test_parameters_that_give_no_model_end_the_trial_with_the_shape(faces: Path)
     with pytest.raises(TrialFault, match=r"no model can be built: .*shape=\(None, 1, 1, ") as raised:
         open_training(TrialTraining(), faces, own_parameters(depth=6))
     assert raised.value.kind == "infeasible" and "\n" not in raised.value.message
+
+
+def test_parameters_that_give_no_pipeline_end_the_trial_too(faces: Path) -> None:
+    text = "def training(size: int = 1):\n    raise ValueError('size is too large')\n"
+    own = {"preprocessing": "my_aug.py:training", "code": {"my_aug.py": {"text": text}}}
+    with pytest.raises(TrialFault, match=r"my_aug\.py:training \(line 2\) cannot be built.*size is too") as raised:
+        open_training(TrialTraining(), faces, own)
+    assert raised.value.kind == "infeasible"

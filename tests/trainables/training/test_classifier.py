@@ -58,7 +58,14 @@ def config(faces: Path, trial: int = 0, *, context: dict[str, Any] | None = None
             "class_weights": "sqrt",
             "warmup_epochs": 2.5,
         },
-        {"optimizer": "sgd", "nesterov": True, "learning_rate": 0.01, "label_smoothing": 0.1, "batch_norm": False},
+        {
+            "optimizer": "sgd",
+            "nesterov": True,
+            "learning_rate": 0.01,
+            "label_smoothing": 0.1,
+            "batch_norm": False,
+            "sampling": "balanced",
+        },
     ],
     ids=lambda p: str(p["optimizer"]),
 )
@@ -141,6 +148,20 @@ def test_mirrored_images_are_averaged_only_where_training_mirrors_them(faces: Pa
     one, both = scores(preprocessing="shifts"), scores(preprocessing="shifts", mirror=True)
     assert one[0] == both[0] and one[1] != both[1]
     assert scores(preprocessing="none") == scores(preprocessing="none", mirror=True)
+
+
+@pytest.mark.parametrize(("sampling", "even"), [("natural", False), ("balanced", True)])
+def test_a_trial_draws_its_classes_as_its_sampling_says_in_micro_batches_too(
+    faces: Path, sampling: str, even: bool
+) -> None:
+    given = config(faces, sampling=sampling, preprocessing="none", context={"max_images_per_fold": 64})
+    trial = Classifier({**given, "micro_batches": 2})
+    batches = []
+    trial._train_batch = lambda pixels, labels, weights: (batches.append(labels), (1.0, 1.0))[1]  # type: ignore
+    trial.train()
+    assert [len(labels) for labels in batches] == [32, 32]
+    counts = np.concatenate(batches).sum(axis=0)
+    assert (sorted(counts) == [9, 9, 9, 9, 9, 9, 10]) is even
 
 
 def test_the_rate_rises_step_by_step_and_epochs_end_at_the_schedules_own(faces: Path) -> None:

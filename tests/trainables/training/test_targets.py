@@ -36,6 +36,11 @@ def test_smoothing_takes_from_the_true_class_what_all_get() -> None:
     assert batch(label_smoothing=0.2)[1][0].tolist() == pytest.approx([0.9, 0.1])
 
 
+def test_classes_that_are_drawn_evenly_weigh_the_same() -> None:
+    assert weighted_batch(class_weights="balanced")[2] is not None
+    assert weighted_batch(class_weights="balanced", sampling="balanced")[2] is None
+
+
 def test_rare_classes_weigh_more_and_the_mean_over_all_images_stays_1() -> None:
     assert class_weights("none", LABELS, 2).tolist() == [1, 1]
     assert class_weights("balanced", LABELS, 2).tolist() == pytest.approx([0.625, 2.5])

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import albumentations as A
 import numpy as np
 import pytest
 
@@ -118,6 +119,8 @@ def test_the_crop_of_the_graph_is_opencvs_to_the_last_pixel(keep: float, shape: 
 
 def test_what_keras_cannot_do_stays_beside_the_graph() -> None:
     assert evaluation_graph(evaluation_pipeline("equalize", {}, (48, 48, 1)), (48, 48, 1)) is None
+    never = A.Compose([A.CenterCrop(40, 40, p=0), A.Resize(48, 48, p=1)])  # a pipeline of a user's own may be anything
+    assert evaluation_graph(never, (48, 48, 1)) is None
     assert evaluation_graph(None, (48, 48, 1)) is None
 
 

@@ -6,17 +6,20 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import albumentations as A
 import pytest
 import yaml
 
 from tests.support.own_models import OWN_MODEL
+from tests.support.own_pipelines import OWN_PIPELINE, saved_pipeline
 from tune.errors import EmotuneError, StudyError
 from tune.session.create_or_resume import open_or_create, reopen
 from tune.study.journal import Journal
+from tune.study.own_files import application_models
 from tune.study.spec import StudySpec, load_spec
 from tune.study.studies import read_spec
 
-OWN = "my_models.py:build"
+OWN, AUG = "my_models.py:build", "my_aug.py:training"
 
 
 @pytest.fixture
@@ -109,6 +112,93 @@ def test_what_does_not_fit_is_told_in_one_line(
     with pytest.raises(EmotuneError, match=message) as raised:
         load_spec(write(fixed, space))
     assert "\n" not in str(raised.value) and raised.value.exit_code == 2
+
+
+def test_a_trial_gets_the_pipeline_and_its_parameters(write: Any, tmp_path: Path) -> None:
+    (tmp_path / "my_aug.py").write_text(OWN_PIPELINE)
+    (tmp_path / "mine.json").write_text(saved_pipeline())
+    space = {
+        "preprocessing": {"type": "categorical", "choices": ["shifts", "mine.json", AUG], "default": "shifts"},
+        "preprocessing.strength": {
+            "type": "float",
+            "low": 0,
+            "high": 1,
+            "default": 0.5,
+            "when": {"preprocessing": AUG},
+        },
+    }
+    file = write({"model": OWN}, space, constraints=["preprocessing.strength < 0.9"])
+    spec = load_spec(file, ["space.preprocessing.strength.low=0.1"])
+    assert spec.space.parameters["preprocessing.strength"].bounds() == (0.1, 1)
+    config = spec.trial_config({"preprocessing": AUG, "preprocessing.strength": 0.3})
+    assert config.preprocessing_parameters == {"strength": 0.3}
+    assert config.code.keys() == {"my_models.py", "my_aug.py"}
+    assert spec.trial_config({"preprocessing": "mine.json"}).code.keys() == {"my_models.py", "mine.json"}
+    assert spec.trial_config({"preprocessing": "shifts"}).code.keys() == {"my_models.py"}
+    study = begun(spec)
+    assert read_spec(study.study_file).code == spec.code
+    (tmp_path / "mine.json").write_text(saved_pipeline(A.VerticalFlip()))
+    with pytest.raises(StudyError, match=r"other code: mine\.json \(\w{12} then, \w{12} now\).*--accept-code"):
+        reopen(study, "abc", trials=None, time=None)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        ({"preprocessing": "nothere.yaml"}, r"must name a file beside the study file.*nothere\.yaml: No such file"),
+        ({"preprocessing": "augmnt"}, r"fixed\.preprocessing: must be a name, or a pipeline of your own.*'augment'\?"),
+        ({"preprocessing": AUG, "preprocessing.strngth": 1}, r"no parameter of my_aug\.py:training\. Did you mean"),
+        ({"preprocessing": AUG, "preprocessing.flip": 1}, r"fixed\.preprocessing\.flip: must be true or false"),
+        ({"preprocessing.strength": 1}, r"no parameter of a pipeline of your own, and the study has none\. Remove it"),
+        ({"model": "mine.yaml"}, r"fixed\.model: must be a name, or a function of your own"),
+    ],
+)
+def test_a_pipeline_that_does_not_fit_is_told_in_one_line(
+    write: Any, tmp_path: Path, fixed: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "my_aug.py").write_text(OWN_PIPELINE)
+    with pytest.raises(EmotuneError, match=message) as raised:
+        load_spec(write(fixed))
+    assert "\n" not in str(raised.value) and raised.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        ({"model": "applications:MobilNetV2"}, r"fixed\.model: must be one of Keras' applications.*'MobileNetV2'\?"),
+        (
+            {"model": "applications:VGG16", "width": 0.5},
+            r"fixed\.width counts for emotune's own models only\. Received: appl",
+        ),
+        (
+            {"model": "vgg_small", "weights": "imagenet"},
+            r"fixed\.weights counts for Keras' applications only\. Received: vgg",
+        ),
+        ({"weights": "none"}, r"fixed\.weights counts for Keras' applications only\. Received: none"),
+        ({"model": OWN, "weights": "none"}, r"fixed\.weights counts for Keras' applications only"),
+    ],
+)
+def test_what_does_not_count_for_an_application_is_told(write: Any, fixed: dict[str, Any], message: str) -> None:
+    with pytest.raises(EmotuneError, match=message) as raised:
+        load_spec(write(fixed))
+    assert "\n" not in str(raised.value) and raised.value.exit_code == 2
+
+
+def test_an_application_may_be_one_of_several_models(write: Any) -> None:
+    choices = ["vgg_small", "applications:VGG16"]
+    space = {
+        "model": {"type": "categorical", "choices": choices, "default": "vgg_small"},
+        "width": {"type": "float", "low": 0.5, "high": 1, "default": 1, "when": {"model": "vgg_small"}},
+        "weights": {
+            "type": "categorical",
+            "choices": ["none", "imagenet"],
+            "default": "none",
+            "when": {"model": choices[1]},
+        },
+    }
+    spec = load_spec(write({}, space))
+    assert not spec.code and application_models(spec.space, spec.fixed) == ["applications:VGG16"]
+    assert spec.trial_config({"model": choices[1], "weights": "imagenet"}).weights == "imagenet"
 
 
 def begun(spec: StudySpec) -> Any:
