@@ -164,6 +164,7 @@ class TrialContext(BaseModel, frozen=True, extra="forbid"):
         save_every_epoch: write a checkpoint after every epoch, for machines that may be taken away.
         precision: what `precision: auto` stands for.
         checkpoint_every_s: write one after the first epoch that ends so many seconds after the last one; None does not.
+        onednn: TensorFlow's kernels that the study was begun with, as `trainables.keras_setup.onednn_setting` returns.
     """
 
     dataset: str
@@ -182,3 +183,4 @@ class TrialContext(BaseModel, frozen=True, extra="forbid"):
     save_every_epoch: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
     checkpoint_every_s: float | None = None
+    onednn: str | None = None

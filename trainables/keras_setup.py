@@ -30,21 +30,24 @@ ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 times as fast (`benchmarks.onednn`, docs/design.md)."""
 
 
-def onednn_setting() -> str | None:
-    """Returns what `ONEDNN` is in emotune's processes: what the user has set, 1 on x86, otherwise TensorFlow's own."""
+def onednn_setting() -> str:
+    """Returns what `ONEDNN` is in new studies: what the user has set, 1 on x86; empty: TensorFlow's own choice."""
     x86 = platform.machine() in ("x86_64", "AMD64")
-    return os.environ.get(ONEDNN, "1" if x86 else None)
+    return os.environ.get(ONEDNN, "1" if x86 else "")
 
 
-def import_keras() -> None:
+def import_keras(onednn: str | None = None) -> None:
     """Imports Keras, and TensorFlow with it, with `SETTINGS` in place of `keras.json` and KERAS_BACKEND.
 
     To be called before the first `import keras`, and before `import tensorflow`, which imports Keras too. A program
     that has imported Keras before keeps the backend that it chose.
+
+    Args:
+        onednn: What a study was begun with (`onednn_setting`); None for no study. What the user has set is kept.
     """
-    setting = onednn_setting()
-    if setting is not None:
-        os.environ[ONEDNN] = setting
+    setting = onednn_setting() if onednn is None else onednn
+    if setting:
+        os.environ.setdefault(ONEDNN, setting)
     if "keras" in sys.modules:
         import keras
     else:

@@ -25,7 +25,7 @@ def prepare_process(context: TrialContext) -> None:
         "NO_ALBUMENTATIONS_UPDATE": "1",
     }.items():
         os.environ.setdefault(name, value)
-    import_keras()
+    import_keras(context.onednn)
     limit_gpu_memory(context.gpus)
 
 

@@ -71,10 +71,11 @@ def replay_trial(
     trial = _find(state, number)
     known = sorted(trial.epochs)
     wanted = len(known) if epochs is None else min(epochs, len(known))
+    context = trial_context(study.spec, dataset, state)
     config = {
         "trial": number,
         "parameters": study.spec.trial_config(trial.values).model_dump(),
-        "study": trial_context(study.spec, dataset, state).model_dump(),
+        "study": context.model_dump(),
         "resume_from": [],
         "micro_batches": micro_batches(trial, study.spec.trial_config(trial.values)),
         "refit_epochs": len(known) if is_final_fit(number) else None,
@@ -83,7 +84,7 @@ def replay_trial(
     taken = opened_journal(study) if lost else nullcontext()  # nobody else writes there meanwhile
     with taken, redirect_output(study.ray_log), joined_ray(), trial_process(study.spec) as call:
         found = call(train_again, config, wanted, lost and lost[0])
-        now = provenance(study.directory, ray.cluster_resources(), study.spec.code)
+        now = provenance(study.directory, ray.cluster_resources(), study.spec.code, onednn=context.onednn or "")
         different = {
             epoch: changed for epoch, new in enumerate(found, 1) if (changed := _compare(trial.epochs[epoch], new))
         }

@@ -87,7 +87,7 @@ def confirm(session: SessionContext, numbers: Sequence[int], refit_epochs: int |
 
 
 def _open_session(session: SessionContext, phase: str) -> float:
-    spec = session.study.spec
+    spec, context = session.study.spec, session.trial_context
     workers = spec.confirm.workers if phase == "confirm" else 1
     session.journal.append(
         "session",
@@ -99,8 +99,8 @@ def _open_session(session: SessionContext, phase: str) -> float:
         nodes=sum(node["Alive"] for node in ray.nodes()),
         gpus_per_trial=workers * spec.resources.gpus_per_trial,
         node_hour_price=spec.budget.node_hour_price or 0.0,
-        precision=session.trial_context.precision,
-        provenance=provenance(session.study.directory, ray.cluster_resources(), spec.code),
+        precision=context.precision,
+        provenance=provenance(session.study.directory, ray.cluster_resources(), spec.code, onednn=context.onednn or ""),
     )
     return time.monotonic()
 

@@ -10,6 +10,7 @@ from trainables.config import TrialContext
 from trainables.dataset.node_cache import open_data, store_faces
 from trainables.dataset.reader import Dataset
 from trainables.errors import DatasetError
+from trainables.keras_setup import onednn_setting
 from trainables.places import is_bucket
 from tune.errors import StudyError
 from tune.study.spec import StudySpec
@@ -104,4 +105,5 @@ def trial_context(spec: StudySpec, dataset: Dataset, state: StudyState) -> Trial
         save_every_epoch=spec.preemption == "spot",
         precision=state.precision,
         checkpoint_every_s=spec.checkpoint_every,
+        onednn=state.onednn if state.provenance else onednn_setting(),
     )

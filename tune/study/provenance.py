@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainables.keras_setup import ONEDNN, SETTINGS, onednn_setting
+from trainables.keras_setup import ONEDNN, SETTINGS
 from trainables.own_code import SourceFile
 
 _PACKAGES = ("emotune", "ray", "tensorflow", "keras", "optuna", "albumentations", "numpy", "opencv-python-headless")
@@ -35,7 +35,7 @@ _CODE = Path(__file__).parents[2]
 
 
 def provenance(
-    study: Path, resources: Mapping[str, float], code: Mapping[str, SourceFile] | None = None
+    study: Path, resources: Mapping[str, float], code: Mapping[str, SourceFile] | None = None, *, onednn: str
 ) -> dict[str, Any]:
     """Returns Python, packages, settings, git revision, machine; keeps uncommitted changes as `code-<hash>.diff`.
 
@@ -43,14 +43,16 @@ def provenance(
         study: the study's folder.
         resources: the cluster's, as Ray counts them; GPU types are among them.
         code: the study's files of the user's own.
+        onednn: what its trials take of TensorFlow's kernels (`TrialContext`).
     """
+    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     gpus = sorted(name.partition(":")[2] for name in resources if name.startswith("accelerator_type:"))
     found = {
         **_describe(),
         "gpus": ", ".join(gpus),
         "own_files": {name: source.digest for name, source in (code or {}).items()},
         "keras": dict(SETTINGS),
-        "environment": {name: value for name, value in _environment().items() if value is not None},
+        "environment": {name: value for name, value in ({ONEDNN: onednn} | environment).items() if value},
     }
     diff = found.pop("_diff")
     if diff:
@@ -60,10 +62,6 @@ def provenance(
             temporary.write_text(diff, encoding="utf-8")
             temporary.replace(path)
     return found
-
-
-def _environment() -> dict[str, str | None]:
-    return {name: os.environ.get(name) for name in _ENVIRONMENT} | {ONEDNN: onednn_setting()}
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from search_spaces import Value
+from trainables.keras_setup import ONEDNN
 from tune.study.trial_record import (
     SEED_STRIDE,
     TrialRecord,
@@ -95,6 +96,11 @@ class StudyState:
     def tried(self) -> int:
         """How many of the search's trials were begun and are no repeats of others."""
         return sum(trial.repeats is None for trial in self.trials.values())
+
+    @property
+    def onednn(self) -> str:
+        """What its first session's trials took of TensorFlow's kernels; empty: TensorFlow's own choice."""
+        return str(self.provenance[min(self.provenance)].get("environment", {}).get(ONEDNN, ""))
 
     @property
     def search_s(self) -> float:
