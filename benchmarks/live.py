@@ -4,8 +4,9 @@
 
 `emotune` runs the study file as it is, with the command line; its wall time is from the command's start to its end,
 confirmation and export included. Stock Ray Tune (`benchmarks.stock_ray`) then searches for as long, once with the trial
-as emotune leaves it (`our trial`: averaged weights, mirror) and once without (`plain trial`), so that what the search
-and what the training contribute can be told apart. The sealed test is opened once for each, at the end. What is in the
+as emotune leaves it (`our trial`: averaged weights, mirror, oneDNN's kernels) and once without (`plain trial`: the last
+weights, the kernels that TensorFlow takes by itself), so that what the search and what the training contribute can be
+told apart. The sealed test is opened once for each, at the end. What is in the
 output file is not run again.
 """
 
@@ -27,6 +28,7 @@ from typing import Any
 import yaml
 
 from benchmarks.stock_ray import Settings, search
+from trainables.keras_setup import ONEDNN
 from tune.study.spec import StudySpec, load_spec
 from tune.study.studies import load_study_folder
 
@@ -64,6 +66,14 @@ def run_emotune(file: Path, data: Path, seed: int, folder: Path) -> dict[str, An
     }
 
 
+def tensorflows_own_kernels() -> dict[str, str]:
+    """Returns the setting of oneDNN that TensorFlow takes on this processor where nobody sets it."""
+    code = "from tensorflow.python.framework.test_util import IsMklEnabled as on; print(int(on()))"
+    unset = {name: value for name, value in os.environ.items() if name != ONEDNN}
+    done = subprocess.run([sys.executable, "-c", code], env=unset, check=True, stdout=subprocess.PIPE, text=True)
+    return {ONEDNN: done.stdout.split()[-1]}
+
+
 def run_stock(spec: StudySpec, data: Path, seed: int, folder: Path, wall_s: float, plain: bool) -> dict[str, Any]:
     """Lets stock Ray Tune search the study's space for as long."""
     space = folder / "space.yaml"
@@ -80,7 +90,8 @@ def run_stock(spec: StudySpec, data: Path, seed: int, folder: Path, wall_s: floa
             time_s=wall_s,
             from_default=True,
             sealed=True,
-        )
+        ),
+        tensorflows_own_kernels() if plain else {},
     )
     return found.model_dump() | {"wall_s": round(found.wall_s)}
 

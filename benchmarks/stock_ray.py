@@ -9,11 +9,14 @@ epoch; space, model, feed and folds are ours. Runs in a process of its own:
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
@@ -64,8 +67,8 @@ class Found(BaseModel, frozen=True):
     sealed: float | None
 
 
-def search(settings: Settings) -> Found:
-    """Searches in a process of its own.
+def search(settings: Settings, environment: Mapping[str, str] = MappingProxyType({})) -> Found:
+    """Searches in a process of its own, with these variables beside those of this process.
 
     Raises:
         subprocess.CalledProcessError: it ended with an error.
@@ -74,7 +77,7 @@ def search(settings: Settings) -> Found:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(settings.model_dump_json())
     command = [sys.executable, "-m", "benchmarks.stock_ray", str(file)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
     return Found.model_validate_json(done.stdout.splitlines()[-1])
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         preview,
         verify_data,
     )
-    from tune.api.exports import evaluate_export, load_export, predict, verify_export
+    from tune.api.exports import evaluate_export, load_export, predict, serve_export, verify_export
     from tune.api.reports import write_report
     from tune.api.runs import ImageSpec, Interrupted, check_study, resume, run
     from tune.api.studies import Study, list_studies, load_study
@@ -52,6 +52,7 @@ __all__ = [
     "preview",
     "resume",
     "run",
+    "serve_export",
     "verify_data",
     "verify_export",
     "write_report",
@@ -60,7 +61,7 @@ __all__ = [
 _MODULES = {
     "tune.api.data": "contact_sheet describe_data draw_faces fetch_data import_data inspect_source load_data "
     "preview verify_data",
-    "tune.api.exports": "evaluate_export load_export predict verify_export",
+    "tune.api.exports": "evaluate_export load_export predict serve_export verify_export",
     "tune.api.reports": "write_report",
     "tune.api.runs": "ImageSpec Interrupted check_study resume run",
     "tune.api.studies": "Study list_studies load_study",

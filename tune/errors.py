@@ -14,6 +14,7 @@ EmotuneError                 exit code 2
 ├── JobError                 a cluster's jobs server does not answer, or a job is not as it has to be
 ├── ExportError              an export cannot be written or read
 ├── ImageError               an image to classify cannot be read
+├── ServeError               an export cannot be served here
 └── EveryTrialFailed         exit code 5
 """
 
@@ -44,6 +45,7 @@ __all__ = [
     "OwnCodeError",
     "PlaceError",
     "PreprocessingError",
+    "ServeError",
     "SourceError",
     "StudyError",
     "StudyFileError",
@@ -90,6 +92,10 @@ class ExportError(EmotuneError):
 
 class ImageError(EmotuneError):
     """An image to classify cannot be read."""
+
+
+class ServeError(EmotuneError):
+    """An export cannot be served here."""
 
 
 class EveryTrialFailed(EmotuneError):

@@ -129,24 +129,27 @@ def test_the_mean_of_the_winners_seeds_is_exported_if_it_gains_and_the_sealed_te
     study = run_here(write_study_file(tmp_path, faces, **changes))
     state, metrics = study.state(), json.loads((study.export / "metrics.json").read_text())
     found = state.ensemble
-    assert found is not None and len(found["checkpoints"]) == 2 and found["kept"] == (found["mean"] > found["single"])
+    assert found is not None and len(found["candidates"]) == 3  # both seeds and the search's trial
+    assert found["checkpoints"][0] == found["candidates"][0] and len(found["runs"]) == len(found["checkpoints"])
+    assert found["kept"] == (found["mean"] > found["single"])
     exported = found["checkpoints"] if found["kept"] else found["checkpoints"][:1]
     assert list(state.sealed) == ["+".join(exported)]
     assert (metrics["ensemble"] is not None) is found["kept"] and len(metrics["test"]["by_seed"]) == 2
     if found["kept"]:
-        assert len(metrics["ensemble"]["members"]) == 2 and metrics["ensemble"]["mean"] == found["mean"]
+        assert len(metrics["ensemble"]["members"]) == len(exported) and metrics["ensemble"]["mean"] == found["mean"]
     assert emotune("show", study.directory) == 0
-    assert "of the single model" in capsys.readouterr().out
+    assert "ensemble     " in capsys.readouterr().out
 
     assert emotune("export", study.directory, "--to", tmp_path / "again") == 0
     assert json.loads((tmp_path / "again/metrics.json").read_text())["test"] == metrics["test"]
     assert len(study.state().sealed) == 1
     # the mean is only told, and lost with one of its models: the journal says that it was kept
     events = lines(study.journal)
-    kept = [{**event, "kept": True} if event["event"] == "ensemble" else event for event in events]
+    told = {"kept": True, "checkpoints": found["candidates"]}
+    kept = [{**event, **told} if event["event"] == "ensemble" else event for event in events]
     study.journal.write_text("".join(f"{json.dumps(event)}\n" for event in kept))
-    shutil.rmtree(study.directory / found["checkpoints"][1])
-    with pytest.raises(StudyError, match="all 2 models of the study's ensemble are needed.*--trial"):
+    shutil.rmtree(study.directory / found["candidates"][1])
+    with pytest.raises(StudyError, match="all 3 models of the study's ensemble are needed.*--trial"):
         emotune("export", study.directory, "--to", tmp_path / "lost")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from tests.support.fixtures_study import optuna_study, run_here, write_study_file
+from tests.support.fixtures_study import lines, optuna_study, run_here, write_study_file
 from trainables.dataset.reader import open_dataset
 from tune.errors import StudyError
 from tune.session.create_or_resume import reopen
@@ -82,6 +82,28 @@ def test_the_sealed_test_split_is_opened_once(finished_study: StudyFiles, tmp_pa
     assert finished_study.journal.read_bytes() == before
     first, again = (json.loads((p / "metrics.json").read_text()) for p in (finished_study.export, tmp_path / "again"))
     assert first["test"] == again["test"]
+
+
+def test_the_selection_fold_judges_a_temperature_before_the_sealed_test_is_opened(
+    finished_study: StudyFiles, tmp_path: Path
+) -> None:
+    from tune.session.best_model import export_to
+
+    events = lines(finished_study.journal)
+    names = [event["event"] for event in events]
+    assert names.count("calibration") == 1 and names.index("calibration") < names.index("sealed")
+    metrics = json.loads((finished_study.export / "metrics.json").read_text())
+    found = next(event["findings"] for event in events if event["event"] == "calibration")
+    assert metrics["calibration"] == found
+    assert metrics["test"]["temperature"] == (found["temperature"] if found["kept"] else 1)
+
+    # A study whose test was opened by a version that knew of no temperature exports what was scored.
+    earlier = StudyFiles(tmp_path / "earlier", finished_study.spec)
+    shutil.copytree(finished_study.directory, earlier.directory)
+    earlier.journal.write_text("".join(f"{json.dumps(e)}\n" for e in events if e["event"] != "calibration"))
+    export_to(earlier, str(tmp_path / "export"), formats=["keras"])
+    assert json.loads((tmp_path / "export/metrics.json").read_text())["calibration"] is None
+    assert "calibration" not in {event["event"] for event in lines(earlier.journal)}
 
 
 def test_the_export_of_an_unfinished_study_leaves_the_test_split_sealed(

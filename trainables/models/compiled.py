@@ -108,16 +108,17 @@ def mirrored(predict: Callable[[Pixels], Floats]) -> Callable[[Pixels], Floats]:
 
 def mean_prediction(predictions: Sequence[Callable[[Pixels], Floats]]) -> Callable[[Pixels], Floats]:
     """Returns a prediction whose logits are those of the mean of several predictions' probabilities."""
+    return lambda pixels: mean_logits([predict(pixels) for predict in predictions])
+
+
+def mean_logits(several: Sequence[Floats]) -> Floats:
+    """Returns the logits of the mean of several answers' probabilities, float32, (n, classes); of one, its own."""
     from scipy.special import log_softmax, logsumexp
 
-    if len(predictions) == 1:
-        return predictions[0]
-
-    def mean(pixels: Pixels) -> Floats:
-        logits = np.stack([log_softmax(predict(pixels), axis=-1) for predict in predictions])
-        return np.asarray(logsumexp(logits, axis=0) - np.log(len(predictions)), np.float32)
-
-    return mean
+    if len(several) == 1:
+        return several[0]
+    logits = np.stack([log_softmax(one, axis=-1) for one in several])
+    return np.asarray(logsumexp(logits, axis=0) - np.log(len(several)), np.float32)
 
 
 def release(model: keras.Model) -> None:

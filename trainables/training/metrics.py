@@ -1,4 +1,4 @@
-"""Scores logits against labels: loss, accuracy, macro figures, confusion matrix. No Keras.
+"""Scores logits against labels: loss, accuracy, macro figures, confusion matrix, calibration. No Keras.
 
 Macro figures come from the confusion matrix. Keras' own `Precision()` thresholds every cell of the one-hot matrix at
 0.5 and pools them, which is neither macro precision nor accuracy.
@@ -15,6 +15,7 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 
 _NO_CLASS = -1
+_BINS = 15
 
 
 def evaluate(logits: FloatArray, labels: IntArray, n_classes: int) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def evaluate(logits: FloatArray, labels: IntArray, n_classes: int) -> dict[str, 
     )
     present = support > 0
     return {
-        "loss": _cross_entropy(logits, labels),
+        "loss": float(cross_entropies(logits, labels).mean()),
         "accuracy": float((predicted == labels).mean()),
         "macro_precision": float(precision[present].mean()),
         "macro_recall": float(recall[present].mean()),
@@ -87,9 +88,26 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     return float(interval.low), float(interval.high)
 
 
-def _cross_entropy(logits: FloatArray, labels: IntArray) -> float:
+def expected_calibration_error(probabilities: FloatArray, labels: IntArray) -> float:
+    """Returns the expected calibration error, 0-1: by how much confidence and accuracy differ, over 15 equal bins of
+    confidence, weighted by their images (Guo et al., On Calibration of Modern Neural Networks, 2017, equation 3).
+
+    Args:
+        probabilities: (n, classes), n at least 1.
+        labels: (n,).
+    """
+    confidence = np.asarray(probabilities, np.float64).max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
+    gaps = np.bincount(bins, right, _BINS) - np.bincount(bins, confidence, _BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def cross_entropies(logits: FloatArray, labels: IntArray) -> npt.NDArray[np.float64]:
+    """Returns the cross-entropy of each image in nats, (n,)."""
     from scipy.special import log_softmax
 
     # An infinite logit subtracts to NaN, and a NaN loss is the answer; the warning would be noise.
     with np.errstate(invalid="ignore"):
-        return float(-log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels].mean())
+        each: npt.NDArray[np.float64] = -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels]
+        return each

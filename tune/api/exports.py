@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +73,36 @@ def evaluate_export(export: str | PathLike[str], data: str | PathLike[str]) -> d
     from tune.export.evaluation import evaluate_on
 
     return evaluate_on(load_export(export), expand_home(data))
+
+
+def serve_export(
+    export: str | PathLike[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    ready: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Serves an export over HTTP until the process gets Ctrl-C or SIGTERM; what has been taken by then is answered.
+
+    Args:
+        export: a folder, or a bucket's address; a study's stands for its export.
+        host: address to listen at; whoever reaches it may ask.
+        port: a free port of it.
+        ready: called with the server's URL when it answers.
+
+    Raises:
+        ExportError: the export is missing, is none, or is damaged.
+        ServeError: the address is taken, or a package is missing.
+        PlaceError: the bucket cannot be reached.
+        KeyboardInterrupt: after a signal, when the last answer is out.
+    """
+    from trainables.local_copies import local_folder
+    from tune.serve.server import check_address, serve_folder
+
+    check_address(host, port)
+    verify_export(export)
+    with local_folder(_export_of(export)) as folder:
+        serve_folder(folder, host, port, ready)
 
 
 def _export_of(name: str | PathLike[str]) -> str:

@@ -1,4 +1,4 @@
-"""`emotune predict`, `evaluate` and `verify`: parses, calls, prints; no logic. Heavy imports wait inside."""
+"""`emotune predict`, `evaluate`, `verify` and `serve`: parses, calls, prints; no logic. Heavy imports wait inside."""
 
 from __future__ import annotations
 
@@ -82,3 +82,16 @@ def verify(export: Export) -> None:
         typer.echo(f"{export}: all {len(files)} files are as they were written")
     else:
         typer.echo(f"{export}: of a version before manifests; its files cannot be compared")
+
+
+def serve(
+    export: Export,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0 lets every machine that reaches this one ask.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 8000,
+) -> None:
+    """Serve an export over HTTP with Ray Serve: classify images, health, Prometheus metrics, OpenAPI, a page."""
+    from tune.cli.text import serving_lines
+
+    tune.serve_export(export, host=host, port=port, ready=lambda url: typer.echo(serving_lines(export, url)))

@@ -89,3 +89,12 @@ def prediction_line(prediction: Prediction, *, as_json: bool) -> str:
         )
     ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
     return f"{prediction.path}  {prediction.label}  " + " ".join(f"{name} {p:.3f}" for name, p in ranked)
+
+
+def serving_lines(export: str, url: str) -> str:
+    """Returns where a served export answers, and how to ask it."""
+    return (
+        f"{export} is served: {url}  (Ctrl-C ends it)\n"
+        f"  ask it    curl --data-binary @face.png {url}/predict\n"
+        f"  watch it  {url}/health, {url}/metrics, {url}/openapi.json"
+    )

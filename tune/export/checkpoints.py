@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainables.checkpoint_files import AVERAGE_FILE, MODEL_FILE, STATE_FILE
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, TrialContext
+from trainables.dataset.folds import limit_rows, trial_rows
 from trainables.dataset.reader import Dataset, Rows
-from trainables.models.compiled import Floats, mean_prediction, mirrored, new_model, release
+from trainables.models.compiled import Floats, mean_logits, mirrored, new_model, release
 from trainables.models.weight_average import load_average
 from trainables.own_code import find_reference, load_function
 from trainables.preprocessing.methods import averages_mirror, strengths_of
@@ -44,7 +45,7 @@ class Member:
 
 
 def load_checkpoints(checkpoints: Sequence[Path], dataset: Dataset) -> list[Member]:
-    """Reads checkpoints of one configuration.
+    """Reads checkpoints.
 
     Raises:
         ExportError: One is damaged or does not fit the data set.
@@ -58,13 +59,25 @@ def release_members(members: Sequence[Member]) -> None:
         release(member.model)
 
 
+def selection_fold(config: TrialConfig, dataset: Dataset, context: TrialContext) -> Rows:
+    """Returns the rows that scored a configuration's trials."""
+    return limit_rows(
+        trial_rows(dataset, context.selection_share, config.split_ratio, context.seed).selection,
+        context.max_images_per_fold,
+        context.seed,
+    )
+
+
 def logits_of(members: Sequence[Member], dataset: Dataset, rows: Rows) -> Floats:
     """Returns the logits of the mean of the members' probabilities, float32, (n, classes); of one, its own."""
+    return mean_logits([_logits_of_member(member, dataset, rows) for member in members])
+
+
+def _logits_of_member(member: Member, dataset: Dataset, rows: Rows) -> Floats:
     from trainables.preprocessing.feed import Feed
 
-    config = members[0].config
-    predictions = [member.model.predict_on_batch for member in members]
-    predict = mean_prediction([mirrored(p) if m.mirror else p for p, m in zip(predictions, members, strict=True)])
+    config = member.config
+    predict = mirrored(member.model.predict_on_batch) if member.mirror else member.model.predict_on_batch
     feed = Feed(dataset, config.preprocessing, strengths_of(config), config.code)
     return np.concatenate([np.asarray(predict(images)) for images, _ in feed.evaluation_batches(rows, _BATCH)])
 

@@ -16,7 +16,7 @@ CODE_FOLDER = "code"
 
 
 def write_code(members: Sequence[Member], folder: Path) -> str | None:
-    """Copies the files that a trial was trained with into an export; those of installed packages stay where they are.
+    """Copies the files that members were trained with into an export; those of installed packages stay where they are.
 
     Returns:
         The function of the user's by which layers in `model.keras` become known to Keras; None where it has only
@@ -24,14 +24,16 @@ def write_code(members: Sequence[Member], folder: Path) -> str | None:
     """
     import keras
 
-    config = members[0].config
-    for name, source in config.code.items():
-        if not source.installed:
-            (folder / CODE_FOLDER).mkdir(exist_ok=True)
-            (folder / CODE_FOLDER / name).write_text(source.text, encoding="utf-8")
-    kinds = {type(layer) for member in members for layer in member.model._flatten_layers()}
-    own = any(">" in keras.saving.get_registered_name(kind) for kind in kinds)
-    return config.model if own else None
+    for member in members:
+        for name, source in member.config.code.items():
+            if not source.installed:
+                (folder / CODE_FOLDER).mkdir(exist_ok=True)
+                (folder / CODE_FOLDER / name).write_text(source.text, encoding="utf-8")
+    for member in members:
+        kinds = {type(layer) for layer in member.model._flatten_layers()}
+        if any(">" in keras.saving.get_registered_name(kind) for kind in kinds):
+            return member.config.model
+    return None
 
 
 def import_layers(name: str, folder: Path) -> None:

@@ -7,19 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from trainables.dataset.folds import test_rows
 from trainables.dataset.node_cache import open_data
 from trainables.dataset.reader import INFO_FILE, Pixels
 from trainables.errors import DatasetError
 from trainables.places import Place
-from trainables.training.metrics import evaluate, wilson_interval
+from trainables.training.metrics import evaluate, expected_calibration_error, wilson_interval
 from tune.export.predict import Predictor
 from tune.sources.decoding import UnreadableImage
 from tune.sources.opening import open_source
-
-_BINS = 15
 
 
 def evaluate_on(predictor: Predictor, data: str) -> dict[str, Any]:
@@ -56,21 +53,6 @@ def evaluate_on(predictor: Predictor, data: str) -> dict[str, Any]:
         "unread": unread,
         "looks_divided": divided,
     }
-
-
-def expected_calibration_error(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int32]) -> float:
-    """Returns the expected calibration error, 0-1: by how much confidence and accuracy differ, over 15 equal bins of
-    confidence, weighted by their images (Guo et al., On Calibration of Modern Neural Networks, 2017, equation 3).
-
-    Args:
-        probabilities: (n, classes), n at least 1.
-        labels: (n,).
-    """
-    confidence = np.asarray(probabilities, np.float64).max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
-    bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
-    gaps = np.bincount(bins, right, _BINS) - np.bincount(bins, confidence, _BINS)
-    return float(np.abs(gaps).sum() / len(labels))
 
 
 def _of_dataset(data: str) -> Iterator[tuple[str, Callable[[], Pixels]]]:

@@ -31,7 +31,7 @@ from trainables.dataset.folds import test_rows, without_twin_in_other_split
 from trainables.dataset.reader import Dataset
 from trainables.models.compiled import Floats
 from trainables.places import Place
-from trainables.training.metrics import evaluate, wilson_interval
+from trainables.training.metrics import evaluate, expected_calibration_error, wilson_interval
 from tune.errors import ExportError
 from tune.export.checkpoints import Member, load_checkpoints, logits_of, release_members
 from tune.export.code import CODE_FOLDER, write_code
@@ -39,7 +39,8 @@ from tune.export.destination import atomic_export, check_destination
 from tune.export.formats import DEFAULT_FORMATS, FORMATS, check_formats
 from tune.export.manifest import MANIFEST_FILE, write_manifest
 from tune.export.model_card import CARD_FILE, model_card
-from tune.export.written_models import find_evaluation_graph, write_models
+from tune.export.temperature import kept_temperature
+from tune.export.written_models import takes_images_as_they_are, write_models
 
 MODEL_FILE = FORMATS["keras"].file
 PREPROCESSING_FILE, LABELS_FILE, METRICS_FILE = "preprocessing.json", "labels.json", "metrics.json"
@@ -95,10 +96,11 @@ def export_checkpoint(
     sealed: Mapping[str, Any] | None = None,
     confirmation: Mapping[str, Any] | None = None,
     ensemble: Mapping[str, Any] | None = None,
+    calibration: Mapping[str, Any] | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
 ) -> ExportSummary:
-    """Writes the export of a checkpoint, or of the mean of several of one configuration; the folder is there whole or
-    not at all, and an earlier export gives way last.
+    """Writes the export of a checkpoint, or of the mean of several; the folder is there whole or not at all, and an
+    earlier export gives way last.
 
     Args:
         checkpoints: Folder with `model.keras` (uint8 in, logits out), `average.npz` if its weights were averaged,
@@ -110,6 +112,7 @@ def export_checkpoint(
         sealed: What `evaluate_sealed` returned for this checkpoint; None leaves the test split sealed.
         ensemble: What the selection fold said of the mean of several checkpoints; `selection` is the first one's.
         confirmation: What repeated trainings showed of this configuration, None without any.
+        calibration: What `judge_temperature` returned for these checkpoints; None leaves probabilities as trained.
         formats: Keys of `tune.export.formats.FORMATS`, `keras` among them. Each is run in a fresh process and compared.
 
     Raises:
@@ -125,11 +128,16 @@ def export_checkpoint(
     parameters = sum(int(member.model.count_params()) for member in members)
     needed_bytes = 4 * parameters * len(formats) + _SPARE_BYTES
     with atomic_export(destination, needed_bytes, known_by=LABELS_FILE, parts=EXPORT_PARTS) as folder:
-        evaluation = find_evaluation_graph(config, dataset.info.shape)
         own = write_code(members, folder)
-        note = _write_description(folder, dataset, config, own, in_graph=evaluation is not None)
+        note = _write_description(folder, dataset, config, own)
         written = write_models(
-            members, dataset, folder, formats, evaluation, on_test=sealed is not None, own_layers=own is not None
+            members,
+            dataset,
+            folder,
+            formats,
+            on_test=sealed is not None,
+            own_layers=own is not None,
+            temperature=kept_temperature(calibration),
         )
         versions = {"python": platform.python_version()}
         versions |= {name: importlib.metadata.version(name) for name in _VERSIONS}
@@ -138,9 +146,10 @@ def export_checkpoint(
                 "trial": state["trial"],
                 "epoch": state["epoch"],
                 "best": state["best"],
-                "ensemble": None if len(members) == 1 else {**(ensemble or {}), "members": _numbers(members)},
+                "ensemble": None if len(members) == 1 else {**(ensemble or {}), "members": _described(members)},
                 "selection": dict(selection),
                 "confirmation": confirmation,
+                "calibration": calibration,
                 "test": sealed,
                 "config": config.model_dump(exclude={"code"}),
                 "parameters": parameters,
@@ -163,13 +172,19 @@ def export_checkpoint(
     return ExportSummary(destination, state["trial"], state["epoch"], parameters, sealed, size_bytes, note)
 
 
-def evaluate_sealed(checkpoints: Path | Sequence[Path], dataset: Dataset) -> dict[str, Any]:
+def evaluate_sealed(checkpoints: Path | Sequence[Path], dataset: Dataset, temperature: float = 1.0) -> dict[str, Any]:
     """Opens the test split: scores a checkpoint on it, or the mean of several, all images and those without a twin in
     train.
 
+    Args:
+        checkpoints: As in `export_checkpoint`.
+        dataset: Their data set.
+        temperature: What is exported divides its logits by it.
+
     Returns:
-        What `trainables.training.metrics` returns, `accuracy_interval` (95 %, Wilson), and under `untwinned` the same
-        for the images without a twin; `untwinned` is None when there are none.
+        What `trainables.training.metrics` returns, `accuracy_interval` (95 %, Wilson), `expected_calibration_error`;
+        under `untwinned` the same for the images without a twin, None when there are none; the `temperature`, and
+        under `uncalibrated` loss and calibration error without it.
 
     Raises:
         ExportError: The checkpoint is damaged or does not fit, or the data set has no test split.
@@ -180,11 +195,21 @@ def evaluate_sealed(checkpoints: Path | Sequence[Path], dataset: Dataset) -> dic
         raise ExportError(f"The data set must have test images. Received: none in {dataset.directory}.")
     logits = logits_of(members, dataset, test_rows(dataset))
     release_members(members)
-    return _scores(logits, dataset)
+    plain = _scores(logits, dataset)
+    before = {name: plain[name] for name in ("loss", "expected_calibration_error")}
+    scores = plain if temperature == 1 else _scores(logits / np.float32(temperature), dataset)
+    return {**scores, "temperature": temperature, "uncalibrated": before}
 
 
-def _numbers(members: Sequence[Member]) -> list[dict[str, int]]:
-    return [{"trial": member.state["trial"], "epoch": member.state["epoch"]} for member in members]
+def _described(members: Sequence[Member]) -> list[dict[str, Any]]:
+    return [
+        {
+            "trial": member.state["trial"],
+            "epoch": member.state["epoch"],
+            "config": member.config.model_dump(exclude={"code"}),
+        }
+        for member in members
+    ]
 
 
 def _as_list(checkpoints: Path | Sequence[Path]) -> Sequence[Path]:
@@ -192,32 +217,36 @@ def _as_list(checkpoints: Path | Sequence[Path]) -> Sequence[Path]:
 
 
 def _scores(logits: Floats, dataset: Dataset) -> dict[str, Any]:
+    from scipy.special import softmax
+
     rows = test_rows(dataset)
     alone = np.isin(rows, without_twin_in_other_split(dataset, rows))
+    with np.errstate(over="ignore", invalid="ignore"):  # of a trial that diverged
+        probabilities = softmax(logits, axis=1)
 
     def scores(chosen: Any) -> dict[str, Any]:
-        figures = evaluate(logits[chosen], dataset.labels[rows[chosen]], len(dataset.info.classes))
+        labels = dataset.labels[rows[chosen]]
+        figures = evaluate(logits[chosen], labels, len(dataset.info.classes))
         hits = int(np.trace(figures["confusion"]))
-        return {**figures, "accuracy_interval": list(wilson_interval(hits, figures["images"]))}
+        return {
+            **figures,
+            "accuracy_interval": list(wilson_interval(hits, figures["images"])),
+            "expected_calibration_error": expected_calibration_error(probabilities[chosen], labels),
+        }
 
     return {**scores(np.ones(len(rows), bool)), "untwinned": scores(alone) if alone.any() else None}
 
 
-def _write_description(
-    folder: Path, dataset: Dataset, config: TrialConfig, own_layers: str | None, *, in_graph: bool
-) -> str:
-    """Writes labels.json and preprocessing.json; returns what has to be done to an image before the model.
-
-    With `in_graph` the models do all that evaluation does.
-    """
+def _write_description(folder: Path, dataset: Dataset, config: TrialConfig, own_layers: str | None) -> str:
+    """Writes labels.json and preprocessing.json; returns what has to be done to an image before the model."""
     import albumentations as A
 
     from trainables.preprocessing.methods import evaluation_pipeline, needs_faces, strengths_of
 
     info = dataset.info
-    pipeline = None
-    if not in_graph:
-        pipeline = evaluation_pipeline(config.preprocessing, strengths_of(config), info.shape, config.code)
+    pipeline = evaluation_pipeline(config.preprocessing, strengths_of(config), info.shape, config.code)
+    if takes_images_as_they_are(config, info.shape):
+        pipeline = None
     _write_json(folder / PREPROCESSING_FILE, A.to_dict(pipeline or A.Compose([])))
     note = ""
     if pipeline is not None:

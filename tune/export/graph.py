@@ -6,7 +6,9 @@ and operations of Keras itself: it opens where emotune is not installed. The Sav
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,35 +74,67 @@ def write_saved_model(pixels: keras.Model, folder: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serve_pixels, "encoded": serve_encoded})
 
 
-def pixel_classifier(
-    models: keras.Model | Sequence[keras.Model], *, mirror: bool = False, evaluation: keras.Model | None = None
-) -> keras.Model:
-    """Returns a model of probabilities, float32, (n, classes), for one or several of logits.
+@dataclass(frozen=True)
+class Part:
+    """One model of an export.
+
+    Attributes:
+        model: uint8 (n, height, width, channels) to logits.
+        mirror: whether it answers with the mean over the probabilities of image and mirror image.
+        evaluation: what its evaluation does to the pixels first, uint8 to uint8 of the same shape.
+    """
+
+    model: keras.Model
+    mirror: bool = False
+    evaluation: keras.Model | None = None
+
+
+def pixel_classifier(parts: Sequence[Part], *, temperature: float = 1.0) -> keras.Model:
+    """Returns a model of probabilities, float32, (n, classes): the mean of the parts'.
 
     Args:
-        models: uint8 (n, height, width, channels) to logits; of several the mean of their probabilities is taken.
-        mirror: the mean over the probabilities of image and mirror image.
-        evaluation: what evaluation does to the pixels first, uint8 to uint8 of the same shape.
+        parts: they take images of one shape.
+        temperature: what logits are divided by, or the logarithms of a mean of probabilities; above 0.
     """
     import keras
     from keras import ops
 
-    members = [models] if isinstance(models, keras.Model) else list(models)
-    if len(members) == 1 and not mirror and evaluation is None:
+    def cooled(logits: Any) -> Any:
+        divided = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")(logits)
+        return keras.layers.Softmax(dtype="float32", name="softmax_at_temperature")(divided)
+
+    # With a temperature in logarithms: a probability too small for float32 would be 0, and be raised to a power.
+    def answer(logits: Any, name: str) -> Any:
+        if temperature == 1:
+            return keras.layers.Softmax(dtype="float32", name=name)(logits)
+        return ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+
+    def mean(several: list[Any], name: str) -> Any:
+        if len(several) == 1:
+            return several[0]
+        if temperature == 1:
+            return keras.layers.Average(dtype="float32", name=name)(several)
+        return ops.logsumexp(ops.stack(several), axis=0) - math.log(len(several))
+
+    first = parts[0].model
+    if parts == [Part(first)]:
+        if temperature != 1:
+            return keras.Model(first.input, cooled(first.output), name=PIXEL_CLASSIFIER)
         softmax = keras.layers.Softmax(dtype="float32", name="softmax")
-        return keras.Model(members[0].input, softmax(members[0].output), name=PIXEL_CLASSIFIER)
-    image = keras.Input(members[0].input_shape[1:], dtype="uint8", name="image")
-    seen = image if evaluation is None else evaluation(image)
-    views = [seen, ops.flip(seen, axis=2)] if mirror else [seen]
-    probabilities = []
-    for index, member in enumerate(members):
-        member.name = f"member{index}"  # layers of one model must not share a name
-        for side, view in zip(("", "_of_mirror"), views, strict=False):
-            name = f"softmax{index}{side}"
-            probabilities.append(keras.layers.Softmax(dtype="float32", name=name)(member(view)))
-    one = len(probabilities) == 1
-    mean = probabilities[0] if one else keras.layers.Average(dtype="float32", name="mean")(probabilities)
-    return keras.Model(image, mean, name=PIXEL_CLASSIFIER)
+        return keras.Model(first.input, softmax(first.output), name=PIXEL_CLASSIFIER)
+    image = keras.Input(first.input_shape[1:], dtype="uint8", name="image")
+    answers = []
+    for index, part in enumerate(parts):
+        part.model.name = f"member{index}"  # layers of one model must not share a name
+        seen = image
+        if part.evaluation is not None:
+            part.evaluation.name = f"evaluation{index}"
+            seen = part.evaluation(image)
+        views = {"": seen, "_of_mirror": ops.flip(seen, axis=2)} if part.mirror else {"": seen}
+        of_views = [answer(part.model(view), f"softmax{index}{side}") for side, view in views.items()]
+        answers.append(mean(of_views, f"mean{index}"))
+    whole = mean(answers, "mean")
+    return keras.Model(image, whole if temperature == 1 else cooled(whole), name=PIXEL_CLASSIFIER)
 
 
 def pixel_part(exported: keras.Model) -> keras.Model:

@@ -39,6 +39,7 @@ def model_card(metrics: Mapping[str, Any], classes: Sequence[str], shape: tuple[
             "## Metrics",
             "",
             *_scores(test, classes),
+            *_calibration(metrics["calibration"], test),
             "## Formats",
             "",
             "| format | file | largest difference of a probability from training | accuracy |",
@@ -85,6 +86,32 @@ def _scores(test: Mapping[str, Any] | None, classes: Sequence[str]) -> list[str]
         *(f"| {name} | {'no images' if recall is None else f'{recall:.4f}'} |" for name, recall in recalls),
         "",
     ]
+
+
+def _calibration(found: Mapping[str, Any] | None, test: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    error, loss = found["expected_calibration_error"], found["loss"]
+    low, high = found["loss_gain_interval"]
+    done = "Probabilities are as trained: a temperature did not help by more than chance."
+    if found["kept"]:
+        done = f"Logits are divided by {found['temperature']:.4f} in every format (temperature scaling)."
+    lines = [
+        "## Calibration",
+        "",
+        f"{done} On {found['images']} images of the selection fold, cross-validated: expected calibration error "
+        f"{error['before']:.4f} without, {error['after']:.4f} with it; loss {loss['before']:.4f} and "
+        f"{loss['after']:.4f}, a gain of {found['loss_gain']:+.4f} (95 % interval {low:+.4f} to {high:+.4f}).",
+        "",
+    ]
+    if found["kept"] and test is not None and "uncalibrated" in test:
+        before = test["uncalibrated"]
+        lines += [
+            f"Sealed test split: expected calibration error {before['expected_calibration_error']:.4f} without, "
+            f"{test['expected_calibration_error']:.4f} with it; loss {before['loss']:.4f} and {test['loss']:.4f}.",
+            "",
+        ]
+    return lines
 
 
 def _format_row(name: str, written: Mapping[str, Any]) -> str:

@@ -15,20 +15,27 @@ from trainables.models.compiled import Floats
 from tune.export.checkpoints import Member, logits_of
 from tune.export.crop_graph import evaluation_graph
 from tune.export.formats import FORMATS
-from tune.export.graph import pixel_classifier
+from tune.export.graph import Part, pixel_classifier
 from tune.export.parity import accuracy_difference, check_parity, run_formats
 
 if TYPE_CHECKING:
-    import keras
+    import albumentations as A
 
 _COMPARED, _CALIBRATED, _WITHOUT_TEST = 32, 256, 1000
 
 
-def find_evaluation_graph(config: TrialConfig, shape: tuple[int, int, int]) -> keras.Model | None:
-    """Returns what a trial's evaluation does to pixels as a model; None if nothing, or if no model can do it."""
-    from trainables.preprocessing.methods import evaluation_pipeline, strengths_of
+def takes_images_as_they_are(config: TrialConfig, shape: tuple[int, int, int]) -> bool:
+    """Says whether an export's models do all that a trial's evaluation does to an image."""
+    pipeline = _evaluation(config, shape)
+    return pipeline is None or evaluation_graph(pipeline, shape) is not None
 
-    return evaluation_graph(evaluation_pipeline(config.preprocessing, strengths_of(config), shape, config.code), shape)
+
+def fit_together(one: TrialConfig, other: TrialConfig, shape: tuple[int, int, int]) -> bool:
+    """Says whether trials of two configurations can be parts of one export: each gets the images that it needs."""
+    if all(takes_images_as_they_are(config, shape) for config in (one, other)):
+        return True
+    steps = [pipeline and pipeline.to_dict() for pipeline in (_evaluation(config, shape) for config in (one, other))]
+    return bool(steps[0] == steps[1])
 
 
 def write_models(
@@ -36,21 +43,21 @@ def write_models(
     dataset: Dataset,
     folder: Path,
     formats: Sequence[str],
-    evaluation: keras.Model | None,
     *,
     on_test: bool,
     own_layers: bool = False,
+    temperature: float = 1.0,
 ) -> dict[str, Any]:
     """Writes the mean of the members in every format.
 
     Args:
-        members: Checkpoints of one configuration.
+        members: Checkpoints that `fit_together`.
         dataset: Their data set.
         folder: The export.
         formats: Keys of `FORMATS`.
-        evaluation: What the models do to an image first; None: images come as evaluation made them.
         on_test: Whether the test split is open; without it an inexact format is scored on training images.
         own_layers: The Keras file needs the user's own code, so that it is run here, where that is known.
+        temperature: What logits are divided by.
 
     Returns:
         By format: `file`, `max_difference` of a probability on some training images, and for an inexact one what
@@ -60,17 +67,20 @@ def write_models(
         ExportError: A format does not run, or a float format gives other probabilities than training.
     """
 
+    shape = dataset.info.shape
+    in_graph = takes_images_as_they_are(members[0].config, shape)
+
     def entries(rows: Rows) -> Pixels:
-        return dataset.images(rows) if evaluation is not None else _evaluated(members[0].config, dataset, rows)
+        return dataset.images(rows) if in_graph else _evaluated(members[0].config, dataset, rows)
 
     train = np.flatnonzero(dataset.splits == TRAIN)
     some, calibration = _spread(train, _COMPARED), _spread(train, _CALIBRATED)
-    expected = _probabilities(members, dataset, some)
+    expected = _probabilities(members, dataset, some, temperature)
     inexact = [name for name in formats if not FORMATS[name].exact]
     scored = test_rows(dataset) if on_test else _spread(train, _WITHOUT_TEST)
-    scored_expected = _probabilities(members, dataset, scored) if inexact else expected
+    scored_expected = _probabilities(members, dataset, scored, temperature) if inexact else expected
 
-    pixels = pixel_classifier([member.model for member in members], mirror=members[0].mirror, evaluation=evaluation)
+    pixels = pixel_classifier([_part(member, shape) for member in members], temperature=temperature)
     for name in formats:
         FORMATS[name].write(
             pixels, folder / FORMATS[name].file, entries(calibration) if name in inexact else entries(some)
@@ -89,6 +99,16 @@ def write_models(
             change = accuracy_difference(probabilities, scored_expected, labels)
             written[name] |= {**change, "of": "test" if on_test else "train"}
     return written
+
+
+def _evaluation(config: TrialConfig, shape: tuple[int, int, int]) -> A.Compose | None:
+    from trainables.preprocessing.methods import evaluation_pipeline, strengths_of
+
+    return evaluation_pipeline(config.preprocessing, strengths_of(config), shape, config.code)
+
+
+def _part(member: Member, shape: tuple[int, int, int]) -> Part:
+    return Part(member.model, member.mirror, evaluation_graph(_evaluation(member.config, shape), shape))
 
 
 def _run_keras(file: Path, images: Pixels) -> Floats:
@@ -111,7 +131,7 @@ def _evaluated(config: TrialConfig, dataset: Dataset, rows: Rows) -> Pixels:
     return np.concatenate([images for images, _ in feed.evaluation_batches(rows, 128)])
 
 
-def _probabilities(members: Sequence[Member], dataset: Dataset, rows: Rows) -> Floats:
+def _probabilities(members: Sequence[Member], dataset: Dataset, rows: Rows, temperature: float) -> Floats:
     """Returns training's own probabilities; without TensorFloat-32, in which a GPU would round to 10 bits."""
     import tensorflow as tf
     from scipy.special import softmax
@@ -120,6 +140,6 @@ def _probabilities(members: Sequence[Member], dataset: Dataset, rows: Rows) -> F
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
         with np.errstate(over="ignore"):  # of a trial that diverged
-            return np.asarray(softmax(logits_of(members, dataset, rows), axis=1), np.float32)
+            return np.asarray(softmax(logits_of(members, dataset, rows) / temperature, axis=1), np.float32)
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(rounded)

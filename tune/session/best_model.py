@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from trainables.config import TrialContext
-from trainables.dataset.node_cache import open_data
 from trainables.dataset.reader import Dataset
-from trainables.local_copies import local_folder, written_folder
 from trainables.places import Place
 from tune.errors import StudyError
 from tune.export.destination import check_destination
-from tune.export.import_tensorflow import import_tensorflow
 from tune.search.confirmation import confirmation_numbers
 from tune.session.create_or_resume import check_data
+from tune.session.export_process import export_run, score_ensemble, score_sealed, score_temperature
 from tune.session.study_data import open_study_data, trial_context
 from tune.study.best_run import run_to_export
 from tune.study.bucket_study import EXPORT_FOLDER, download_export
@@ -25,6 +22,9 @@ from tune.study.journal import Journal
 from tune.study.studies import StudyFiles, opened_journal
 from tune.study.study_state import StudyState
 from tune.study.trial_record import SEED_STRIDE, TrialRecord, is_final_fit
+
+_MOST_CANDIDATES = 12
+"""Each answers for the whole selection fold, as in an epoch."""
 
 
 def export_study(study: StudyFiles, dataset: Dataset, journal: Journal) -> Path | None:
@@ -44,6 +44,7 @@ def export_study(study: StudyFiles, dataset: Dataset, journal: Journal) -> Path 
     context = trial_context(study.spec, dataset, journal.state)
     with trial_process(study.spec) as call:
         checkpoints = _choose_checkpoints(study, context, journal, best, call)
+        _judge_temperature(study, context, journal, best[0], checkpoints, call)
         _open_sealed_test(study, context, journal, best[0], checkpoints, call)
         study_yaml = study.study_file.read_text(encoding="utf-8")
         there = replace(study, directory=study.directory.resolve())  # its process may have another current folder
@@ -82,11 +83,16 @@ def export_to(study: StudyFiles, destination: str, trial: int | None = None, for
         check_data(study, journal.state, dataset.info.fingerprint)
         run, checkpoint = run_to_export(study, journal.state, trial)
         checkpoints = [checkpoint] if trial is not None else journal.state.exported_checkpoints(checkpoint)
-        _check_members(study, run, checkpoints)
+        _check_members(study, journal.state, run, checkpoints)
+        _judge_temperature(study, context, journal, run, checkpoints, _call_here)
         if study.settled(journal.state):
-            _open_sealed_test(study, context, journal, run, checkpoints, lambda function, *rest: function(*rest))
+            _open_sealed_test(study, context, journal, run, checkpoints, _call_here)
         study_yaml = study.study_file.read_text(encoding="utf-8")
         export_run(study, study_yaml, journal.state, run, checkpoints, context, destination, formats)
+
+
+def _call_here(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
 
 
 def _choose_checkpoints(
@@ -96,33 +102,70 @@ def _choose_checkpoints(
     best: tuple[TrialRecord, str],
     call: Callable[..., Any],
 ) -> list[str]:
-    """Returns the checkpoint of the best run, or those of all its configuration's seeds if their mean scores better.
+    """Returns the checkpoint of the best run, or several with it if their mean scores better.
 
-    The selection fold decides, once; the journal keeps what it said.
+    Candidates are its configuration's other seeds and the best other trials. The selection fold decides, once; the
+    journal keeps what it said.
     """
     run, checkpoint = best
-    wanted = study.spec.export.ensemble
-    members = [checkpoint, *_other_seeds(study, journal.state, run)][: None if wanted == "auto" else wanted]
-    if checkpoint in journal.state.sealed:  # the test was opened for it, before there were ensembles
+    state = journal.state
+    most = study.spec.export.most_models
+    if state.sealed_scores(exported := state.exported_checkpoints(checkpoint)):
+        return exported  # the test was opened for it
+    if most == 1 or is_final_fit(run.number):  # the selection fold is among what a final fit was trained on
         return [checkpoint]
-    if len(members) == 1 or is_final_fit(run.number):  # the selection fold is among what a final fit was trained on
-        return [checkpoint]
-    found = journal.state.ensemble
-    if found is None or found["checkpoints"] != members:
-        findings = call(score_ensemble, [study.place.at(name) for name in members], context)
-        journal.append("ensemble", checkpoints=members, **findings)
+    runs = {checkpoint: run.number}
+    for other in [*_other_seeds(study, state, run), *study.ranking(state)]:
+        found = study.checkpoint(other)
+        if found is not None and len(runs) < _MOST_CANDIDATES:
+            runs.setdefault(found, other.number)
+    candidates = list(runs)
+    if len(candidates) == 1:
+        return candidates
+    if state.ensemble is None or state.ensemble.get("candidates") != candidates:
+        findings = call(score_ensemble, [study.place.at(name) for name in candidates], context, most)
+        members, unread = ([candidates[place] for place in findings.pop(name)] for name in ("members", "unread"))
+        findings |= {"runs": [runs[name] for name in members], "unread": [runs[name] for name in unread]}
+        journal.append("ensemble", candidates=candidates, checkpoints=members, **findings)
     return journal.state.exported_checkpoints(checkpoint)
 
 
-def _check_members(study: StudyFiles, run: TrialRecord, checkpoints: Sequence[str]) -> None:
-    files = study.checkpoint_files(run)
-    gone = [name for name in checkpoints if not all(study.place.exists(f"{name}/{file}") for file in files)]
+def _check_members(study: StudyFiles, state: StudyState, run: TrialRecord, checkpoints: Sequence[str]) -> None:
+    runs = {
+        study.journalled_checkpoint(other): other for other in [*state.confirmations.values(), *state.trials.values()]
+    }
+    gone = [
+        name
+        for name in checkpoints
+        if not all(study.place.exists(f"{name}/{file}") for file in study.checkpoint_files(runs.get(name, run)))
+    ]
     if gone:
         raise StudyError(
             f"all {len(checkpoints)} models of the study's ensemble are needed. Received: {study.place.at(gone[0])} is "
             f"gone. Use the export of the study's end, {study.place.at(EXPORT_FOLDER)}; or export the single model: "
             f"emotune export {study.shell_name} --trial {run.number} --to FOLDER"
         )
+
+
+def _judge_temperature(
+    study: StudyFiles,
+    context: TrialContext,
+    journal: Journal,
+    run: TrialRecord,
+    checkpoints: Sequence[str],
+    call: Callable[..., Any],
+) -> None:
+    """Has the selection fold say whether a temperature helps what is exported, unless the journal has that.
+
+    Not for a final fit, which was trained on that fold; nor where the test was opened by a version that knew of no
+    temperature: the export stays what was scored.
+    """
+    state = journal.state
+    if is_final_fit(run.number) or state.calibration(checkpoints) or state.sealed_scores(checkpoints):
+        return
+    findings = call(score_temperature, list(map(study.place.at, checkpoints)), context)
+    if findings is not None:
+        journal.append("calibration", checkpoint="+".join(checkpoints), findings=findings)
 
 
 def _open_sealed_test(
@@ -137,15 +180,19 @@ def _open_sealed_test(
     if journal.state.sealed_scores(checkpoints) is not None:
         return
     seeds = [] if is_final_fit(run.number) else [checkpoints[0]]
-    seeds += _other_seeds(study, journal.state, run)
-    metrics = call(score_sealed, list(map(study.place.at, checkpoints)), list(map(study.place.at, seeds)), context)
+    seeds += _checkpoints(study, _other_seeds(study, journal.state, run))
+    from tune.export.temperature import kept_temperature
+
+    temperature = kept_temperature(journal.state.calibration(checkpoints))
+    places = [list(map(study.place.at, names)) for names in (checkpoints, seeds)]
+    metrics = call(score_sealed, *places, context, temperature)
     if metrics is not None:
         opening = len(journal.state.sealed) + 1
         journal.append("sealed", checkpoint="+".join(checkpoints), metrics={**metrics, "opening": opening})
 
 
-def _other_seeds(study: StudyFiles, state: StudyState, run: TrialRecord) -> list[str]:
-    """Returns the checkpoints of the same configuration's other confirmations."""
+def _other_seeds(study: StudyFiles, state: StudyState, run: TrialRecord) -> list[TrialRecord]:
+    """Returns the same configuration's other confirmations that ran to their end."""
     spec, seed = study.spec, run.number // SEED_STRIDE
     if not seed:
         return []
@@ -154,108 +201,8 @@ def _other_seeds(study: StudyFiles, state: StudyState, run: TrialRecord) -> list
         for number in confirmation_numbers(spec, [run.number % SEED_STRIDE])
         if number != run.number
     )
-    found = (study.checkpoint(other) for other in others if other is not None and other.state == "complete")
-    return [checkpoint for checkpoint in found if checkpoint is not None]
+    return [other for other in others if other is not None and other.state == "complete"]
 
 
-def score_sealed(checkpoints: Sequence[str], seeds: Sequence[str], context: TrialContext) -> dict[str, Any] | None:
-    """Returns the figures of a checkpoint, or of the mean of several, on the sealed test split; None without one.
-
-    With more than one of `seeds`, checkpoints of the same configuration, `by_seed` holds the accuracy of each alone, in
-    the same order, on all images and on those without a twin in training.
-    """
-    _prepare(context)
-    from trainables.dataset.folds import test_rows
-    from tune.export.export import evaluate_sealed
-
-    dataset = open_data(context.dataset, fingerprint=context.fingerprint)
-    if not len(test_rows(dataset)):
-        return None
-
-    def score(several: Sequence[str]) -> dict[str, Any]:
-        with _local_folders(several) as folders:
-            return evaluate_sealed(folders, dataset)
-
-    scores = score(checkpoints)
-    if len(seeds) < 2:
-        return scores
-    alone = [scores if [seed] == list(checkpoints) else score([seed]) for seed in seeds]
-    by_seed = [
-        {"accuracy": one["accuracy"], "untwinned": one["untwinned"] and one["untwinned"]["accuracy"]} for one in alone
-    ]
-    return {**scores, "by_seed": by_seed}
-
-
-def score_ensemble(checkpoints: Sequence[str], context: TrialContext) -> dict[str, Any]:
-    """Returns what the selection fold says of the mean of several checkpoints, beside the first alone."""
-    _prepare(context)
-    from tune.export.ensemble import judge_ensemble
-
-    with _local_folders(checkpoints) as folders:
-        return judge_ensemble(folders, open_data(context.dataset, fingerprint=context.fingerprint), context)
-
-
-@contextmanager
-def _local_folders(checkpoints: Sequence[str]) -> Iterator[list[Path]]:
-    with ExitStack() as stack:
-        yield [stack.enter_context(local_folder(checkpoint)) for checkpoint in checkpoints]
-
-
-def _prepare(context: TrialContext) -> None:
-    from trainables.training.process import prepare_process
-
-    import_tensorflow()  # in a caller's own process its greetings would be seen
-    prepare_process(context)
-
-
-def export_run(
-    study: StudyFiles,
-    study_yaml: str,
-    state: StudyState,
-    trial: TrialRecord,
-    checkpoints: Sequence[str],
-    context: TrialContext,
-    destination: str,
-    formats: Sequence[str] = (),
-) -> None:
-    """Exports a run's checkpoint, or the mean of several of its configuration, with what the journal says of the sealed
-    test and of its configuration's confirmation.
-
-    Args:
-        study: the study; its folder may be another machine's.
-        study_yaml: its resolved study file's text.
-        state: what the journal adds up to.
-        trial: the run.
-        checkpoints: its checkpoint in the study's place, first, and those of other seeds.
-        context: what its trials are told.
-        destination: a folder, or a bucket's address.
-        formats: what to write; none: what the study says.
-
-    Raises:
-        ExportError: the destination is in the way or the checkpoint is damaged.
-    """
-    _prepare(context)
-    from tune.export.export import export_checkpoint
-
-    epoch = trial.best_epoch(study.spec.objective, study.spec.mode)
-    refitted = is_final_fit(trial.number)  # its selection fold is among what it was trained on
-    metrics = {} if refitted else trial.epochs[epoch or 0]
-    places = [study.place.at(checkpoint) for checkpoint in checkpoints]
-    with _local_folders(places) as folders, written_folder(destination) as target:
-        export_checkpoint(
-            folders,
-            open_data(context.dataset, fingerprint=context.fingerprint),
-            target,
-            study_yaml=study_yaml,
-            selection={name: value for name, value in metrics.items() if name.startswith("selection_")},
-            confirmation=state.confirmed if _belongs_to_winner(state, trial) else None,
-            sealed=state.sealed_scores(checkpoints),
-            ensemble=state.ensemble,
-            formats=formats or study.spec.export.formats,
-        )
-
-
-def _belongs_to_winner(state: StudyState, run: TrialRecord) -> bool:
-    """Says whether a confirmation, if there was one, was about this run's configuration, or had no winner."""
-    winner = (state.confirmed or {}).get("winner")
-    return winner is None or run.number % SEED_STRIDE == winner
+def _checkpoints(study: StudyFiles, runs: Sequence[TrialRecord]) -> list[str]:
+    return [checkpoint for run in runs if (checkpoint := study.checkpoint(run)) is not None]

@@ -103,9 +103,9 @@ def confirmation_lines(study: StudyFiles, state: StudyState) -> list[str]:
     """Returns what training the best again has shown: mean, spread, interval, and how much was luck."""
     found, spec = state.confirmed, study.spec
     if found is None:
-        return []
+        return ensemble_lines(spec, state)
     if found["winner"] is None:
-        return [f"confirmed    no: {found['skipped']}"]
+        return [f"confirmed    no: {found['skipped']}", *ensemble_lines(spec, state)]
     lines: list[str] = []
     for row in found["repeated"]:
         low, high = row["interval"]
@@ -139,18 +139,30 @@ def confirmation_lines(study: StudyFiles, state: StudyState) -> list[str]:
             if fit is not None and fit.state == "complete"
             else "final fit    not made: the best of the winner's repetitions is exported"
         )
-    if state.ensemble:
-        lines.append(_ensemble_line(spec, state.ensemble))
-    return lines
+    return lines + ensemble_lines(spec, state)
 
 
-def _ensemble_line(spec: StudySpec, found: dict[str, Any]) -> str:
+def ensemble_lines(spec: StudySpec, state: StudyState) -> list[str]:
+    """Returns whether the mean of several models is exported, which, and what the selection fold says of it."""
+    found = state.ensemble
+    if found is None:
+        return []
     n = len(found["checkpoints"])
+    # A journal of before means of several trials names none: they were seeds of one.
+    which = ", ".join(map(run_label, found["runs"])) if "runs" in found else "the winner's seeds"
     scores = f"{spec.objective} {found['mean']:.4f} against {found['single']:.4f} of the single model"
+    lines = [f"unread       {', '.join(map(run_label, found['unread']))}: damaged, left out of the mean"] * bool(
+        found.get("unread")
+    )
+    if n == 1:
+        return [
+            *lines,
+            "ensemble     no: no mean with another model is better than the single model, which is exported",
+        ]
     if not found["kept"]:
-        return f"ensemble     no: the mean of the winner's {n} seeds has {scores}, which is exported"
+        return [*lines, f"ensemble     no: the mean of {n} models has {scores}, which is exported"]
     times = f"{n} times its size, {found['mean_ms'] / found['single_ms']:.1f} times its time an image"
-    return f"ensemble     the mean of the winner's {n} seeds is exported: {scores}; {times}"
+    return [*lines, f"ensemble     the mean of {n} models is exported ({which}): {scores}; {times}"]
 
 
 def interrupted_line(study: StudyFiles) -> str:
@@ -186,6 +198,13 @@ def export_lines(export: Place) -> str:
                 f"{name:<12} accuracy {written['accuracy_difference']:+.4f} (95 % interval {low:+.4f} to {high:+.4f}) "
                 f"beside the float model, on {written['images']} {written['of']} images"
             )
+    calibration = metrics.get("calibration")  # exports of 0.1 had none
+    if calibration and calibration["kept"]:
+        error = calibration["expected_calibration_error"]
+        lines.append(
+            f"calibration  temperature {calibration['temperature']:.3f}: expected error {error['before']:.4f} without, "
+            f"{error['after']:.4f} with it, on {calibration['images']} images of the selection fold"
+        )
     test: dict[str, Any] | None = metrics["test"]
     if test is None:
         lines.append("sealed test  not opened: the study has not ended, or its data set has no test split")

@@ -176,15 +176,24 @@ class Confirm(Section, frozen=True):
     workers: int = Field(1, ge=1, le=64, description="processes that train one of these models together")
 
 
+AUTO_MODELS = 5
+"""Models of `ensemble: auto` at most; each further one gains less and costs as much (docs/design.md)."""
+
+
 class Export(Section, frozen=True):
     """What is exported at a study's end."""
 
     ensemble: int | Literal["auto"] = Field(
-        "auto", description="the mean of so many of the winner's seeds, if the selection fold says that it gains"
+        "auto", description="the mean of so many models at most, if the selection fold says that it gains"
     )
     formats: tuple[Literal["keras", "saved_model", "onnx", "litert", "litert_int8"], ...] = Field(
         ("keras", "saved_model"), description="what the model is written as; keras is what emotune itself reads"
     )
+
+    @property
+    def most_models(self) -> int:
+        """Models of the exported mean at most."""
+        return AUTO_MODELS if self.ensemble == "auto" else self.ensemble
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -49,9 +49,10 @@ class StudyState:
         cost: what the machines cost, in the study's currency.
         confirmed: what `tune.search.confirmation` found, None before; more trials make it None again.
         began: when the first session began (seconds since 1970).
-        ensemble: what the mean of the winner's seeds scored beside the single model, and whether that is exported; None
+        ensemble: what the mean of several models scored beside the single one, and whether that is exported; None
             before that was asked.
         precision: what `precision: auto` stands for in this study.
+        calibrations: what a temperature did on the selection fold, by checkpoint as in `sealed`.
         sealed: figures of the sealed test by checkpoint; of several by their names joined by `+`.
         export: folder of the export, relative to the study's; empty again when the search goes on.
         provenance: what each session ran on, by its number.
@@ -83,6 +84,7 @@ class StudyState:
     confirmed: dict[str, Any] | None = None
     ensemble: dict[str, Any] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
+    calibrations: dict[str, dict[str, Any]] = field(default_factory=dict)
     sealed: dict[str, dict[str, Any]] = field(default_factory=dict)
     export: str = ""
     provenance: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -110,6 +112,10 @@ class StudyState:
     def sealed_scores(self, checkpoints: Sequence[str]) -> dict[str, Any] | None:
         """Returns what the sealed test said of a checkpoint, or of the mean of several; None before it was asked."""
         return self.sealed.get("+".join(checkpoints))
+
+    def calibration(self, checkpoints: Sequence[str]) -> dict[str, Any] | None:
+        """Returns what a temperature does for a checkpoint, or for the mean of several; None before that was asked."""
+        return self.calibrations.get("+".join(checkpoints))
 
     def run(self, number: int) -> TrialRecord:
         """Returns a trial or a confirmation."""
@@ -158,6 +164,8 @@ class StudyState:
                 self.confirmed, self.ensemble, self.export = dict(event["findings"]), None, ""
             case "ensemble":
                 self.ensemble = {name: value for name, value in event.items() if name not in ("event", "time")}
+            case "calibration":
+                self.calibrations[event["checkpoint"]] = dict(event["findings"])
             case "sealed":
                 self.sealed[event["checkpoint"]] = dict(event["metrics"])
             case "export":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
-from trainables.training.metrics import evaluate, wilson_interval
+from trainables.training.metrics import evaluate, expected_calibration_error, wilson_interval
 
 
 def drawn(n: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -130,3 +130,11 @@ def test_wilson_interval_is_scipys(successes: int, n: int, confidence: float) ->
 def test_wilson_interval_refuses_more_successes_than_tries() -> None:
     with pytest.raises(ValueError, match=r"successes must be 0 to n.*Received: successes=11, n=10"):
         wilson_interval(11, 10)
+
+
+def test_calibration_is_the_gap_between_confidence_and_accuracy() -> None:
+    probabilities = np.array([[0.8, 0.2]] * 10, np.float32)
+    assert expected_calibration_error(probabilities, np.array([0] * 8 + [1] * 2)) == pytest.approx(0, abs=1e-6)
+    assert expected_calibration_error(probabilities, np.array([0] * 5 + [1] * 5)) == pytest.approx(0.3, abs=1e-6)
+    sure = np.array([[1, 0], [0, 1]], np.float32)
+    assert expected_calibration_error(sure, np.array([1, 0])) == 1

@@ -19,7 +19,6 @@ from tests.support.fixtures_study import emotune
 from trainables.dataset.folds import test_rows as rows_of_test
 from trainables.dataset.reader import Dataset, open_dataset
 from tune.errors import DatasetError, ExportError, ImageError
-from tune.export.evaluation import expected_calibration_error
 from tune.export.export import evaluate_sealed, export_checkpoint
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
@@ -142,14 +141,6 @@ def test_evaluate_repeats_the_sealed_test_and_scores_class_folders(
     (tmp_path / "labelled" / dataset.info.classes[0]).rename(tmp_path / "labelled" / "furious")
     with pytest.raises(DatasetError, match=r"Classes must be the export's: .* Received: furious in"):
         run("evaluate", study, "--data", tmp_path / "labelled")
-
-
-def test_calibration_is_the_gap_between_confidence_and_accuracy() -> None:
-    probabilities = np.array([[0.8, 0.2]] * 10, np.float32)
-    assert expected_calibration_error(probabilities, np.array([0] * 8 + [1] * 2)) == pytest.approx(0, abs=1e-6)
-    assert expected_calibration_error(probabilities, np.array([0] * 5 + [1] * 5)) == pytest.approx(0.3, abs=1e-6)
-    sure = np.array([[1, 0], [0, 1]], np.float32)
-    assert expected_calibration_error(sure, np.array([1, 0])) == 1
 
 
 @pytest.mark.slow

@@ -25,6 +25,8 @@ from trainables.models.weight_average import load_average
 from trainables.preprocessing.methods import METHODS, evaluation_pipeline
 from trainables.training.metrics import evaluate, wilson_interval
 from tune.errors import DatasetError, ExportError
+from tune.export.checkpoints import load_checkpoints
+from tune.export.checkpoints import logits_of as export_logits
 from tune.export.destination import atomic_export
 from tune.export.ensemble import judge_ensemble
 from tune.export.export import ExportSummary, evaluate_sealed, export_checkpoint
@@ -181,15 +183,43 @@ def test_an_ensemble_is_kept_if_the_selection_fold_says_that_it_gains(
     several = [softmax(logits_of(one, images), axis=1) for one in (beginner, checkpoint)]
     single, mean = (evaluate(np.log(p), labels, 7)[metric] for p in (several[0], np.mean(several, axis=0)))
     gains = mean < single if objective == "selection_loss" else mean > single
-    if objective == "selection_loss":
-        assert gains  # a beginner gains from the other
-
-    found = judge_ensemble([beginner, checkpoint], dataset, context)
+    (tmp_path / "damaged").mkdir()
+    found = judge_ensemble([beginner, tmp_path / "damaged", checkpoint], dataset, context, most=2)
+    assert found["members"] == [0, 2] and found["unread"] == [1]  # a beginner gains from the other
     assert found["kept"] is bool(gains)
     assert (found["single"], found["mean"]) == (pytest.approx(single, abs=1e-5), pytest.approx(mean, abs=1e-5))
-    assert found["mean_ms"] > 0 < found["single_ms"]
+    assert found["mean_ms"] > found["single_ms"] > 0
     if objective == "selection_accuracy":  # a model adds nothing to itself; its loss differs by rounding
-        assert judge_ensemble([checkpoint, checkpoint], dataset, context)["kept"] is False
+        assert judge_ensemble([checkpoint, checkpoint], dataset, context, most=5)["kept"] is False
+        assert judge_ensemble([beginner, checkpoint], dataset, context, most=1)["members"] == [0]
+        equalized = write_checkpoint(tmp_path / "equalized", dataset, steps=20, preprocessing="equalize")
+        assert judge_ensemble([beginner, equalized], dataset, context, most=2)["members"] == [0]
+    with pytest.raises(ExportError, match=r"state\.json"):
+        judge_ensemble([tmp_path / "damaged", checkpoint], dataset, context, most=2)
+
+
+def test_the_mean_of_trials_that_evaluate_in_different_ways_is_that_of_their_own_answers(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    settings: list[dict[str, Any]] = [
+        {"preprocessing": "crop", "crop_keep": 0.8, "mirror": True, "normalization": "per_image"},
+        {"preprocessing": "crop", "crop_keep": 0.9, "mirror": False},
+        {"preprocessing": "none", "width": 0.1, "batch_norm": True},
+    ]
+    folders = [
+        write_checkpoint(tmp_path / f"checkpoint{n}", dataset, steps=10, **one) for n, one in enumerate(settings)
+    ]
+    rows = rows_of_test(dataset)[:16]
+    alone = [softmax(export_logits([member], dataset, rows), axis=1) for member in load_checkpoints(folders, dataset)]
+    expected = np.mean(alone, axis=0)
+    assert min(abs(expected - one).max() for one in alone) > 1e-3
+    summary = export_checkpoint(folders, dataset, tmp_path / "export", study_yaml="", selection={})
+    assert read(summary.directory, "labels.json")["input"] == "images as they are"
+    described = read(summary.directory, "metrics.json")["ensemble"]["members"]
+    assert [member["config"]["preprocessing"] for member in described] == ["crop", "crop", "none"]
+    predicted = load_export(summary.directory).predict(list(dataset.images(rows)))
+    by_predict = np.array([[p.probabilities[name] for name in dataset.info.classes] for p in predicted])
+    np.testing.assert_allclose(by_predict, expected, atol=1e-6)
 
 
 def test_saved_model_stores_every_weight_once(summary: ExportSummary) -> None:

@@ -23,7 +23,7 @@ from trainables.preprocessing.feed import Feed
 from trainables.preprocessing.methods import METHODS
 from tune.dataset.synth import write_faces
 from tune.export.export import export_checkpoint
-from tune.export.graph import classifier, pixel_classifier, write_saved_model
+from tune.export.graph import Part, classifier, pixel_classifier, write_saved_model
 from tune.export.predict import load_export
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
@@ -187,7 +187,7 @@ def tiny() -> Any:
 
 @pytest.fixture(scope="module")
 def looking(tiny: Any) -> Any:
-    return classifier(pixel_classifier(tiny))
+    return classifier(pixel_classifier([Part(tiny)]))
 
 
 def noise(n: int = 3) -> np.ndarray:
@@ -232,7 +232,7 @@ black_and_white = (noise() > 99).astype(np.float32)
 def test_numbers_of_a_clear_scale_are_classified_as_the_uint8_pixels_they_are(
     looking: Any, tiny: Any, as_fed: np.ndarray, pixels: np.ndarray
 ) -> None:
-    expected = pixel_classifier(tiny)(pixels.astype(np.uint8))
+    expected = pixel_classifier([Part(tiny)])(pixels.astype(np.uint8))
     np.testing.assert_array_equal(np.asarray(looking(as_fed)), np.asarray(expected))
 
 
@@ -261,7 +261,7 @@ def test_what_is_not_clearly_pixels_is_an_error_that_names_the_range(looking: An
 
 
 def test_where_the_backend_cannot_raise_nothing_is_a_number(tiny: Any) -> None:
-    model = classifier(pixel_classifier(tiny))
+    model = classifier(pixel_classifier([Part(tiny)]))
     model.compile(jit_compile=True)
     assert np.isfinite(model.predict_on_batch(noise())).all()
     assert np.isnan(model.predict_on_batch(-noise().astype(np.float32))).all()
@@ -270,7 +270,7 @@ def test_where_the_backend_cannot_raise_nothing_is_a_number(tiny: Any) -> None:
 def test_the_signature_refuses_floats_that_tensorflow_has_cut_to_0_and_1(tiny: Any, tmp_path: Path) -> None:
     import tensorflow as tf
 
-    write_saved_model(pixel_classifier(tiny), tmp_path / "saved_model")
+    write_saved_model(pixel_classifier([Part(tiny)]), tmp_path / "saved_model")
     serve = tf.saved_model.load(tmp_path / "saved_model").signatures["serving_default"]
     with pytest.raises(
         tf.errors.InvalidArgumentError, match=r"image must be uint8, \(None, 32, 32, 1\), 0-255; all its"
@@ -285,7 +285,7 @@ def test_an_export_of_an_earlier_version_still_classifies(exports: Path, dataset
     old = tmp_path / "old"
     shutil.copytree(exports / "none", old)
     checkpoint = keras.saving.load_model(exports / "checkpoint" / "model.keras", compile=False)
-    pixel_classifier(checkpoint).save(old / "model.keras")  # all that model.keras held
+    pixel_classifier([Part(checkpoint)]).save(old / "model.keras")  # all that model.keras held
     (old / "manifest.json").unlink()
     images = [tmp_path / f"{row}.png" for row in range(3)]
     import cv2
