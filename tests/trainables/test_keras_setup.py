@@ -199,10 +199,10 @@ def test_replay_names_a_setting_that_differs_and_nothing_that_was_never_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    then = provenance(tmp_path, {})
+    then = provenance(tmp_path, {}, onednn=onednn_setting())
     assert then["keras"] == SETTINGS
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
-    now = provenance(tmp_path, {})
+    now = provenance(tmp_path, {}, onednn=onednn_setting())
     assert differences(then, now) == [f"TF_ENABLE_ONEDNN_OPTS: 0 then, {onednn_setting() or 'none'} now"]
     other: dict[str, Any] = {**now, "keras": {**now["keras"], "floatx": "float64"}}
     assert differences(other, now) == ["Keras' floatx: float64 then, float32 now"]
