@@ -53,21 +53,20 @@ def ask_trials(folder: Path) -> dict[str, Any]:
     """Returns the probabilities of each trial's best checkpoint, (trials, images, classes), and the labels."""
     from scipy.special import softmax
 
-    from trainables.dataset.folds import trial_rows
-    from tune.export.checkpoints import load_checkpoints, logits_of, release_members
-    from tune.session.study_data import open_study_data
+    from tune.export.checkpoints import load_checkpoints, logits_of, release_members, selection_fold
+    from tune.session.study_data import open_study_data, trial_context
     from tune.study.studies import load_study_folder
 
     study = load_study_folder(folder)
     dataset, state = open_study_data(study.spec), study.state()
+    context = trial_context(study.spec, dataset, state)
     answers = []
     for trial in study.ranked(state):
         checkpoint = study.checkpoint(trial)
         if checkpoint is None:
             continue
         members = load_checkpoints([study.directory / checkpoint], dataset)
-        split_ratio = members[0].config.split_ratio
-        rows = trial_rows(dataset, study.spec.folds.selection_share, split_ratio, study.spec.seed).selection
+        rows = selection_fold(members[0].config, dataset, context)
         answers.append(softmax(logits_of(members, dataset, rows).astype(np.float64), axis=1))
         release_members(members)
     return {"answers": np.stack(answers), "labels": dataset.labels[rows]}

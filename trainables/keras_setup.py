@@ -43,16 +43,15 @@ def import_keras(onednn: str | None = None) -> None:
     that has imported Keras before keeps the backend that it chose.
 
     Args:
-        onednn: What a study was begun with (`onednn_setting`); None for no study. What the user has set is kept.
+        onednn: What a study's trials take (`TrialContext`); None for no study. TensorFlow reads it when it is imported;
+            the environment, which later studies and processes inherit, stays as it is.
     """
-    setting = onednn_setting() if onednn is None else onednn
-    if setting:
-        os.environ.setdefault(ONEDNN, setting)
     if "keras" in sys.modules:
         import keras
     else:
         home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
-        with tempfile.TemporaryDirectory() as empty, _only(KERAS_HOME=empty, KERAS_BACKEND=BACKEND):
+        kernels = {ONEDNN: onednn_setting() if onednn is None else onednn}
+        with tempfile.TemporaryDirectory() as empty, _only(KERAS_HOME=empty, KERAS_BACKEND=BACKEND, **kernels):
             import keras
         # Keras 3.15 reads KERAS_HOME once; downloaded weights are still looked for where the user has them.
         sys.modules["keras.src.backend.config"]._KERAS_DIR = home  # type: ignore[attr-defined]
@@ -64,14 +63,14 @@ def import_keras(onednn: str | None = None) -> None:
 
 @contextmanager
 def _only(**values: str) -> Iterator[None]:
-    """Takes all variables of Keras out of the environment for a while, and puts in others."""
-    before = {name: value for name, value in os.environ.items() if name.startswith("KERAS_")}
+    """Takes all variables of Keras, and these, out of the environment for a while; puts in those that are not empty."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("KERAS_") or name in values}
     for name in before:
         del os.environ[name]
-    os.environ.update(values)
+    os.environ.update({name: value for name, value in values.items() if value})
     try:
         yield
     finally:
         for name in values:
-            del os.environ[name]
+            os.environ.pop(name, None)
         os.environ.update(before)

@@ -26,7 +26,9 @@ def copy_without(
     for trial in state.trials.values():
         for path in trial.checkpoints.values():
             for name in names if trials is None or trial.number in trials else ():
-                shutil.rmtree(folder / path, ignore_errors=True) if not name else (folder / path / name).unlink(missing_ok=True)
+                shutil.rmtree(folder / path, ignore_errors=True) if not name else (folder / path / name).unlink(
+                    missing_ok=True
+                )
     kept = [event for event in lines(copied.journal) if event["event"] not in events]
     copied.journal.write_text("".join(json.dumps(event) + "\n" for event in kept))
     if "export" in events:

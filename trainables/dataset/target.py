@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
 from trainables.atomic_folder import HARMLESS, hidden_folder
-from trainables.config import MethodName
 from trainables.dataset.reader import (
     CONTACT_SHEET_FILE,
     FACES_FILES,
@@ -23,11 +23,15 @@ from trainables.errors import DatasetError
 OWN_FILES: Final = frozenset(
     {
         *(IMAGES_FILE, INFO_FILE, CONTACT_SHEET_FILE, *FACES_FILES),
-        *(PREVIEW_FILE.format(method=method) for method in get_args(MethodName)),
         "import.lock",  # of emotune 0.1
     }
 )
-"""All that emotune writes into a data set's folder, and all of it that gives way to another data set."""
+"""All that emotune writes into a data set's folder, but for previews; all of it gives way to another data set."""
+
+
+def is_own_file(name: str) -> bool:
+    """Says whether emotune writes a file of that name into a data set's folder; previews have a method's name."""
+    return name in OWN_FILES or fnmatchcase(name, PREVIEW_FILE.format(method="?*"))
 
 
 IMPORTING_SUFFIX: Final = "importing"
@@ -64,7 +68,7 @@ def check_target(target: Path, *, replace: bool) -> None:
     is_data_set = _is_data_set(target) or _is_data_set(hidden / "old")
     if not names and not is_data_set:
         return
-    foreign = [name for name in names if name not in OWN_FILES or (target / name).is_dir()]
+    foreign = [name for name in names if not is_own_file(name) or (target / name).is_dir()]
     # What a killed import may have left beside its hidden folder is nobody's.
     if foreign or not (is_data_set or hidden.is_dir()):
         found = (foreign or names)[0]

@@ -36,7 +36,7 @@ from trainables.dataset.reader import (
     arrow_schema,
     hash_pixels,
 )
-from trainables.dataset.target import IMPORTING_SUFFIX, OWN_FILES, check_target
+from trainables.dataset.target import IMPORTING_SUFFIX, check_target, is_own_file
 from trainables.errors import DatasetError
 
 MAX_IMAGE_BYTES: Final = 1 << 20
@@ -71,9 +71,7 @@ class DatasetWriter:
         self.classes = tuple(classes)
         self._expected_images = expected_images
         check_target(self.target, replace=replace)
-        self._place = AtomicFolder(
-            self.target, suffix=IMPORTING_SUFFIX, known_by=INFO_FILE, replaceable=OWN_FILES.__contains__
-        )
+        self._place = AtomicFolder(self.target, suffix=IMPORTING_SUFFIX, known_by=INFO_FILE, replaceable=is_own_file)
         self._folder = self._place.path
         self._histogram = np.zeros((0, 256), np.int64)
         self._sink: pa.NativeFile | None = None

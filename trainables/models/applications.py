@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
+import os
+import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.application_names import PREFIX
@@ -58,6 +63,14 @@ def build_application(
     return Model(image, layers.Dense(classes, dtype="float32", name="logits")(y), name=body.name)
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Lets one process of a machine after the other look for weights: Keras 3.15 fetches into the file itself."""
+    with Path(tempfile.gettempdir(), f"emotune-weights-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _body(application: Any, x: Any, size: int, config: TrialConfig) -> keras.Model:
     def build(weights: str | None) -> keras.Model:
         return application(
@@ -69,10 +82,10 @@ def _body(application: Any, x: Any, size: int, config: TrialConfig) -> keras.Mod
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that the weights were made at another size
         try:
-            return build("imagenet")
-        except ValueError:
-            raise
-        except Exception as error:  # Keras 3.15 raises a bare Exception where a file cannot be fetched
+            with _alone():
+                return build("imagenet")
+        except Exception as error:  # Keras 3.15 raises a bare Exception, or ValueError for a torn file
+            build(None)  # ValueError: images too small, which is no fault of the weights
             words = " ".join(str(error).split())[:200]
             raise ApplicationError(
                 f"weights: imagenet of {config.model} must be in Keras' cache (~/.keras/models) or be fetched. "

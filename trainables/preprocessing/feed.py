@@ -176,7 +176,10 @@ class Feed:
             return actor.prepare.remote(recipe, chunks[number], (*seed, number))
 
         for reference in _submit_ahead(submit, len(chunks), _CHUNKS_AHEAD * len(self._actors)):
-            yield ray.get(reference)
+            try:
+                yield ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                raise (error.cause or error) from None
 
 
 class _Preparer:

@@ -28,7 +28,7 @@ from trainables.preprocessing.methods import (
     strengths_of,
     training_pipeline,
 )
-from trainables.preprocessing.own_pipelines import process
+from trainables.preprocessing.own_pipelines import pipeline_error, process
 
 if TYPE_CHECKING:
     import albumentations as A
@@ -91,8 +91,9 @@ def _processed(name: str, pipeline: A.Compose, images: NDArray[np.uint8], seed: 
 
 
 def _check_training(name: str, pipelines: list[A.Compose], images: NDArray[np.uint8]) -> None:
-    one, other = (_processed(name, pipeline, images, _SEED, n) for n, pipeline in enumerate(pipelines))
-    if not np.array_equal(one, other):
+    # The second time the first has been used before, as one is that prepares a later part of an epoch.
+    made = [_processed(name, pipeline, images, _SEED, n) for n, pipeline in enumerate([*pipelines, pipelines[0]])]
+    if not all(np.array_equal(made[0], other) for other in made[1:]):
         raise OwnCodeError(
             f"{name} must make the same of the same images for the same seed. Received: two that differ. Draw random "
             "numbers from self.py_random and self.random_generator of its transforms"
@@ -107,7 +108,10 @@ def _check_evaluation(name: str, pipeline: A.Compose, images: NDArray[np.uint8])
         raise OwnCodeError(
             f"{name} must make the same of an image each time. Received: two that differ. Leave out what is random"
         )
-    opened = A.from_dict(A.to_dict(pipeline))
+    try:
+        opened = A.from_dict(A.to_dict(pipeline))
+    except Exception as error:  # whatever Albumentations raises for what it cannot save, as a Lambda without a name
+        raise pipeline_error(name, "cannot be saved and opened, as in an export", error) from None
     if not np.array_equal(_processed(name, opened, images, _SEED, _SEED), one):
         raise OwnCodeError(
             f"{name} must do the same after it was saved and opened, as in an export. Received: other pixels. Write it "

@@ -69,7 +69,7 @@ def own_evaluation(
     evaluation = reference._replace(function=EVALUATION)
     label = f"{reference.file}:{EVALUATION}"
     pipeline = _composed(label, lambda: _called(evaluation, signature, complete, shape, code))
-    foreign = [type(step).__name__ for step in transforms_in(pipeline) if not _is_albumentations(type(step))]
+    foreign = [type(step).__name__ for step in _all_steps(pipeline) if not _is_albumentations(type(step))]
     if foreign:
         raise OwnCodeError(
             f"{label} must consist of Albumentations' own transforms: exports hold it, and open without your code. "
@@ -92,6 +92,13 @@ def transforms_in(pipeline: A.Compose) -> Iterator[Any]:
             yield from transforms_in(step)
         else:
             yield step
+
+
+def _all_steps(pipeline: A.Compose) -> Iterator[Any]:
+    for step in pipeline.transforms:
+        yield step
+        if hasattr(step, "transforms"):
+            yield from _all_steps(step)
 
 
 def _composed(name: str, build: Callable[[], object]) -> A.Compose:

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,11 +68,14 @@ def choose_precision(config: Mapping[str, Any], measure_s: float = 2.0) -> Preci
     if not has_bfloat16(context.gpus):
         return Precision("float32")
 
-    def speed(precision: str) -> float:
+    rates = []
+    for precision in ("float32", "bfloat16"):
         parameters = {**config["parameters"], "precision": precision}
-        return measure_speed({**config, "parameters": parameters}, measure_s).training_images_per_s
-
-    float32, bfloat16 = speed("float32"), speed("bfloat16")
+        found = try_speed({**config, "parameters": parameters}, measure_s, save=False)
+        if isinstance(found, str):  # whoever measures the speed says why
+            return Precision("float32")
+        rates.append(found.training_images_per_s)
+    float32, bfloat16 = rates
     return Precision("bfloat16" if bfloat16 > WORTHWHILE * float32 else "float32", float32, bfloat16)
 
 
@@ -119,6 +123,8 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0, *, save: bo
         limit_rows(fold, context.max_images_per_fold, context.seed)
         for fold in (rows.fit, rows.validation, rows.selection)
     )
+    if context.gpus:
+        _forget_gpu_peak()  # of the configuration before
     began = time.perf_counter()
     model = compiled_model(dataset, trial)
     first_step_s = time.perf_counter() - began
@@ -139,15 +145,16 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0, *, save: bo
             images += len(labels)
             if time.perf_counter() - started > measure_s:
                 break
-        seconds = time.perf_counter() - started
-        return images / seconds if images else len(labels) / max(seconds, 1e-3)
+        return images / (time.perf_counter() - started)
 
-    training = rate(
-        feed.training_batches(fit, trial.batch_size, (context.seed, 0), 0),
+    training = rate(  # a small fold is gone through again and again
+        chain.from_iterable(
+            feed.training_batches(fit, trial.batch_size, (context.seed, 0), epoch) for epoch in count()
+        ),
         lambda pixels, labels: model.train_on_batch(*targets(pixels, labels)),
     )
     evaluation = rate(
-        feed.evaluation_batches(selection, min(EVALUATION_BATCH, max(1, len(selection) // 2))),
+        chain.from_iterable(feed.evaluation_batches(selection, EVALUATION_BATCH) for _ in count()),
         lambda pixels, labels: model.predict_on_batch(pixels),
     )
     speed = Speed(
@@ -169,6 +176,13 @@ def _save_s(model: keras.Model) -> float:
         began = time.perf_counter()
         model.save(Path(folder) / "model.keras")
         return time.perf_counter() - began
+
+
+def _forget_gpu_peak() -> None:
+    import tensorflow as tf
+
+    if tf.config.list_logical_devices("GPU"):
+        tf.config.experimental.reset_memory_stats("GPU:0")
 
 
 def _gpu_memory_mib() -> float | None:

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from trainables.home_folder import expand_home
-from tune.api.runs import StudyFile, only_one, spec_with_options
+from tune.api.runs import StudyFile, check_own, only_one, spec_with_options
 
 if TYPE_CHECKING:
     from trainables.dataset.reader import Dataset
@@ -48,7 +48,7 @@ def plan_study(
         EmotuneError: the study file or the cluster's breaks a rule, or there is no data set.
     """
     from tune.session.create_or_resume import check_folder, locate_study
-    from tune.session.own_models import check_own_models, has_tried
+    from tune.session.own_models import has_tried
     from tune.session.study_data import prepare_data
 
     say = on_progress or _print
@@ -58,7 +58,7 @@ def plan_study(
         files = locate_study(spec)
         check_folder(files, dataset.info.fingerprint)
         if not has_tried(files, files.spec):
-            check_own_models(files.spec, dataset, say)
+            check_own(files.spec, dataset, say)
         if cluster is None:
             return _plan_here(files, dataset, calibrate, say)
         from tune.api.cluster_machine import machine_of

@@ -90,7 +90,7 @@ def run(
             there = locate_study(spec)
             check_folder(there, fingerprint, accept_code_change=accept_code_change)
             if not has_tried(there, spec):
-                _check_own(spec, dataset)
+                check_own(spec, dataset, _say)
         files = open_or_create(spec, fingerprint, accept_code_change=accept_code_change)
         return _run(files, dataset, calibrate, events)
 
@@ -137,7 +137,7 @@ def resume(
             trials=trials,
             time=time_s,
             accept_code_change=accept_code_change,
-            before_written=lambda spec: None if has_tried(files, spec) else _check_own(spec, dataset),
+            before_written=lambda spec: None if has_tried(files, spec) else check_own(spec, dataset, _say),
         )
         return _run(files, dataset, calibrate, events)
 
@@ -166,21 +166,21 @@ def check_study(
     spec = spec_with_options(study, data, trials, time, max_cost, overrides)
     dataset = prepare_data(spec, _say, only_check=True)
     check_folder(locate_study(spec), dataset.info.fingerprint)
-    _check_own(spec, dataset)
+    check_own(spec, dataset, _say)
     for line in study_warnings(spec, dataset):
         _say(f"warning: {line}")
     return spec
 
 
-def _check_own(spec: StudySpec, dataset: Dataset) -> None:
+def check_own(spec: StudySpec, dataset: Dataset, say: Callable[[str], None]) -> None:
     """Tries the models and the pipelines of the user's own, and builds Keras' applications."""
     from tune.session.applications import check_applications
     from tune.session.own_models import check_own_models
     from tune.session.own_pipelines import check_own_pipelines
 
-    check_own_pipelines(spec, dataset, _say)  # seconds; a model takes longer
-    check_own_models(spec, dataset, _say)
-    check_applications(spec, dataset, _say)
+    check_own_pipelines(spec, dataset, say)  # seconds; a model takes longer
+    check_own_models(spec, dataset, say)
+    check_applications(spec, dataset, say)
 
 
 def spec_with_options(

@@ -9,10 +9,13 @@ import tempfile
 from trainables.keras_setup import import_keras
 
 
-def import_tensorflow() -> None:
+def import_tensorflow(onednn: str | None = None) -> None:
     """Imports Keras and TensorFlow with standard error put aside; what was said is shown only if the import fails.
 
     A program that has imported Keras keeps its settings: the files of an export and a checkpoint carry their own.
+
+    Args:
+        onednn: as in `import_keras`.
     """
     if "keras" in sys.modules:
         return
@@ -23,7 +26,7 @@ def import_tensorflow() -> None:
         # TensorFlow 2.21 writes five lines from C++ before it reads its log level.
         os.dup2(said.fileno(), 2)
         try:
-            import_keras()
+            import_keras(onednn)
         except BaseException:
             said.seek(0)
             os.write(terminal, said.read())

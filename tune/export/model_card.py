@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tune.study.trial_record import run_label
+
 CARD_FILE = "model_card.md"
 
 
@@ -24,8 +26,7 @@ def model_card(metrics: Mapping[str, Any], classes: Sequence[str], shape: tuple[
             f"# {metrics['config']['model']} on {dataset['name']}",
             "",
             f"Classifies {colours} images of {height} x {width} px as one of: {', '.join(classes)}. "
-            f"Trial {metrics['trial']}, epoch {metrics['epoch']}, {metrics['parameters']:,} parameters. "
-            "Found and written by emotune.",
+            f"{_origin(metrics)}, {metrics['parameters']:,} parameters. Found and written by emotune.",
             "",
             "## Intended use",
             "",
@@ -48,9 +49,7 @@ def model_card(metrics: Mapping[str, Any], classes: Sequence[str], shape: tuple[
             "",
             "## Configuration",
             "",
-            "| parameter | value |",
-            "|---|---|",
-            *(f"| `{name}` | {value} |" for name, value in metrics["config"].items()),
+            *_configuration(metrics),
             "",
             "## Limits",
             "",
@@ -70,6 +69,26 @@ def model_card(metrics: Mapping[str, Any], classes: Sequence[str], shape: tuple[
             "",
         ]
     )
+
+
+def _members(metrics: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return (metrics["ensemble"] or {}).get("members") or [metrics]
+
+
+def _origin(metrics: Mapping[str, Any]) -> str:
+    runs = [f"{run_label(member['trial'])}, epoch {member['epoch']}" for member in _members(metrics)]
+    if len(runs) == 1:
+        return runs[0].capitalize()
+    return f"The mean of the probabilities of {len(runs)} models: {'; '.join(runs)}; together"
+
+
+def _configuration(metrics: Mapping[str, Any]) -> list[str]:
+    """Returns the table of parameters, a column for each model."""
+    members = _members(metrics)
+    heads = ["value"] if len(members) == 1 else [run_label(member["trial"]) for member in members]
+    names = dict.fromkeys(name for member in members for name in member["config"])
+    rows = [[f"`{name}`", *(str(member["config"].get(name, "")) for member in members)] for name in names]
+    return [f"| {' | '.join(cells)} |" for cells in (["parameter", *heads], ["---"] * (1 + len(heads)), *rows)]
 
 
 def _scores(test: Mapping[str, Any] | None, classes: Sequence[str]) -> list[str]:

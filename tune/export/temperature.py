@@ -31,7 +31,7 @@ def judge_temperature(checkpoints: Sequence[Path], dataset: Dataset, context: Tr
     """Fits a temperature to what would be exported, and says whether it helps.
 
     Args:
-        checkpoints: Folders of trials of one configuration; of several the mean is exported.
+        checkpoints: Folders of trials; of several the mean is exported.
         dataset: The data set that they were trained on.
         context: What the study's trials are told.
 
@@ -59,7 +59,8 @@ def calibrate(logits: Floats, labels: IntArray, groups: npt.NDArray[Any]) -> dic
     Returns:
         `temperature`, `images`, `loss` and `expected_calibration_error` (each `before` and `after`), the `loss_gain` of
         an image in nats with its 95 % `loss_gain_interval`, and `kept`: the interval lies above 0 and the calibration
-        error falls. None where nothing can be said: logits that are no numbers, or too few groups.
+        error falls; never where no image was answered wrong. None where nothing can be said: logits that are no
+        numbers, or too few groups.
     """
     from scipy.special import softmax
     from sklearn.model_selection import GroupKFold
@@ -80,7 +81,8 @@ def calibrate(logits: Floats, labels: IntArray, groups: npt.NDArray[Any]) -> dic
         "expected_calibration_error": {"before": errors[0], "after": errors[1]},
         "loss_gain": gain,
         "loss_gain_interval": [gain - half, gain + half],
-        "kept": gain - half > 0 and errors[1] < errors[0],
+        # Without an error on these images the cross-entropy has no minimum, and an interval sees no error to come.
+        "kept": gain - half > 0 and errors[1] < errors[0] and bool((logits.argmax(axis=1) != labels).any()),
     }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tune.report.theme import PAPER, STATE_COLOURS, Chart
+from tune.study.study_state import OUTSIDE_SESSIONS
 from tune.study.trial_record import run_label
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def read_timeline(events: Iterable[Mapping[str, Any]]) -> Timeline:
                     end(open_number, time, "waiting")
                 sessions.append((opened[0], time, opened[1]))
                 opened = None
-        last = max(last, time)
+        if event["event"] not in OUTSIDE_SESSIONS:
+            last = max(last, time)
     for stretch in running.values():
         stretch.until = last
     if opened is not None:

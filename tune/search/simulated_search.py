@@ -133,7 +133,7 @@ class _Search:
         self._machine = float(rng.lognormal(0, _MACHINE_SPREAD))
         self._rungs = Rungs(spec.asha.rungs, spec.asha.reduction_factor, "max")
         most = spec.asha.max_epochs
-        step = max(1, most // _MOST_REPORTS)
+        step = -(-most // _MOST_REPORTS)
         self._reports = sorted({*range(step, most + 1, step), *spec.asha.rungs, most})
         self._quality: list[float] = []
         self.now = self.trial_s = 0.0
@@ -207,6 +207,8 @@ class _Search:
         used, before, found = self._used(), dict(self._beginning.used), {}
         for name, limit in self._spec.limits.items():
             mine = used[name] - before.get(name, 0.0)
+            if name in ("time", "cost") and self.simulated:  # fewer were simulated at once than there will be
+                mine *= min(1.0, self.simulated / min(self._at_once, self._beginning.trials))
             if limit is not None and mine > 0:
                 found[name] = max(1.0, (limit - before.get(name, 0.0)) / mine)
         return found

@@ -44,6 +44,7 @@ def export_study(study: StudyFiles, dataset: Dataset, journal: Journal) -> Path 
     context = trial_context(study.spec, dataset, journal.state)
     with trial_process(study.spec) as call:
         checkpoints = _choose_checkpoints(study, context, journal, best, call)
+        _check_members(study, journal.state, best[0], checkpoints)
         _judge_temperature(study, context, journal, best[0], checkpoints, call)
         _open_sealed_test(study, context, journal, best[0], checkpoints, call)
         study_yaml = study.study_file.read_text(encoding="utf-8")
@@ -116,8 +117,9 @@ def _choose_checkpoints(
         return [checkpoint]
     runs = {checkpoint: run.number}
     for other in [*_other_seeds(study, state, run), *study.ranking(state)]:
-        found = study.checkpoint(other)
-        if found is not None and len(runs) < _MOST_CANDIDATES:
+        if len(runs) == max(_MOST_CANDIDATES, most):
+            break
+        if (found := study.checkpoint(other)) is not None:
             runs.setdefault(found, other.number)
     candidates = list(runs)
     if len(candidates) == 1:

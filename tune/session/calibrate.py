@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from search_spaces import Value
-from trainables.config import TrialContext
+from trainables.config import OWN_PREFIXES, TrialContext
 from trainables.training.calibration import Precision, Speed, choose_precision, try_speed
 from trainables.training.process import prepare_process
 from tune.nodes.join import trial_process
@@ -29,7 +29,8 @@ _SAVED = 0.8
 """Share of a trial's epochs that are its best so far or end at a rung, after which it is saved."""
 
 _COSTLY = frozenset(
-    "model image_size_px width stem batch_size batch_norm optimizer precision preprocessing mixup".split()
+    "model image_size_px width stem batch_size batch_norm optimizer precision preprocessing mixup mirror "
+    "split_ratio".split()
 )
 """Parameters that change what an image takes."""
 
@@ -79,7 +80,7 @@ def drawn_configurations(
         count: how many, at most.
         without: values of parameters that are left out, as those that nothing can be measured with yet.
     """
-    if not any(name in _COSTLY or name.startswith("model.") or name == "split_ratio" for name in spec.space.parameters):
+    if not any(name in _COSTLY or name.startswith(OWN_PREFIXES) for name in spec.space.parameters):
         return []
     found: list[dict[str, Value]] = []
     for seed in range(100 * count):

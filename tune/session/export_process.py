@@ -80,7 +80,7 @@ def _local_folders(checkpoints: Sequence[str]) -> Iterator[list[Path]]:
 def _prepare(context: TrialContext) -> None:
     from trainables.training.process import prepare_process
 
-    import_tensorflow()  # in a caller's own process its greetings would be seen
+    import_tensorflow(context.onednn)  # in a caller's own process its greetings would be seen
     prepare_process(context)
 
 
@@ -94,15 +94,15 @@ def export_run(
     destination: str,
     formats: Sequence[str] = (),
 ) -> None:
-    """Exports a run's checkpoint, or the mean of several of its configuration, with what the journal says of the sealed
-    test and of its configuration's confirmation.
+    """Exports a run's checkpoint, or the mean of it and others, with what the journal says of the sealed test and of
+    its configuration's confirmation.
 
     Args:
         study: the study; its folder may be another machine's.
         study_yaml: its resolved study file's text.
         state: what the journal adds up to.
         trial: the run.
-        checkpoints: its checkpoint in the study's place, first, and those of other seeds.
+        checkpoints: its checkpoint in the study's place, first, and those of other runs.
         context: what its trials are told.
         destination: a folder, or a bucket's address.
         formats: what to write; none: what the study says.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,7 +13,7 @@ import numpy as np
 from tune.errors import ClusterError
 from tune.nodes.capacity import ClusterCapacity, trials_at_once
 from tune.search.simulated_search import Beginning, Costs, SimulatedStudy, TrialCost, simulate_study
-from tune.study.budget import BUDGETS
+from tune.study.budget import BUDGETS, exhausted_budget
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
@@ -167,6 +168,18 @@ def trials_left(study: StudyFiles, state: StudyState) -> int:
     """Returns how many trials are still to be ended; those that a budget has cut are, should it be raised."""
     ended = sum(trial.state in ENDED - {"cut", "repeat"} for trial in state.trials.values())
     return max(study.spec.most_trials, state.tried) - ended
+
+
+def spent_budget(study: StudyFiles, state: StudyState) -> str:
+    """Returns the budget that a study has used up by now, empty while none is."""
+    return exhausted_budget(study.spec, state, time.time(), state.search_s)
+
+
+def may_search(study: StudyFiles, state: StudyState) -> bool:
+    """Says whether trials are left and no budget is spent; unfinished trials go on even so if none has a score."""
+    if not trials_left(study, state):
+        return False
+    return not spent_budget(study, state) or study.best_run(state) is None
 
 
 def _beginning(trials: int, state: StudyState | None, hour_price: float | None) -> Beginning:

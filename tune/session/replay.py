@@ -71,7 +71,7 @@ def replay_trial(
     trial = _find(state, number)
     known = sorted(trial.epochs)
     wanted = len(known) if epochs is None else min(epochs, len(known))
-    context = trial_context(study.spec, dataset, state)
+    context = trial_context(study.spec, dataset, state, session=trial.session)
     config = {
         "trial": number,
         "parameters": study.spec.trial_config(trial.values).model_dump(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ from tune.session.best_model import export_study
 from tune.session.create_or_resume import remove_unstarted_study
 from tune.session.event_stream import Events, EventStream
 from tune.session.live_display import LiveStudy
-from tune.session.plan import Plan, make_plan, trials_left
+from tune.session.plan import Plan, make_plan, may_search, spent_budget, trials_left
 from tune.session.study_data import trial_context
 from tune.session.study_text import precision_line
-from tune.study.budget import BUDGETS, CONSUMED, exhausted_budget, exit_code
+from tune.study.budget import BUDGETS, CONSUMED, exit_code
 from tune.study.journal import Journal
 from tune.study.studies import StudyFiles, opened_journal
 from tune.study.study_state import StudyState
@@ -90,7 +89,7 @@ def _run_or_done(
     from tune.nodes.join import joined_ray
 
     exported = journal.state.export and study.export.exists()
-    if study.settled(journal.state) and exported and not _may_search(study, journal.state):
+    if study.settled(journal.state) and exported and not may_search(study, journal.state):
         return Outcome(_ended_by(study, journal.state), study.export)
     with redirect_output(study.ray_log) as terminal:
         print("starting Ray", file=terminal, flush=True)
@@ -130,7 +129,7 @@ def _run(
     if not ready:  # measuring an epoch first would ask for one node, and for the others only after it
         live.line("no node has room for a trial yet: all are asked for at once, no epoch is measured first")
     ended_by, epoch_s = _ended_by(study, state), None
-    if _may_search(study, state):
+    if may_search(study, state):
         if calibrate and ready:
             live.line("measuring an epoch's time on the default configuration")
             # What auto stands for is found once: it never changes.
@@ -165,7 +164,7 @@ def _confirm(session: SessionContext) -> bool:
     from tune.session.session import confirm
 
     study, journal, spec, state = session.study, session.journal, session.study.spec, session.journal.state
-    spent = _exhausted_budget(study, state)
+    spent = spent_budget(study, state)
     if spent in CONSUMED:
         words = f"the best trials were not trained again: {BUDGETS[spent]}"
         session.live.line(words)
@@ -199,18 +198,7 @@ def _confirm(session: SessionContext) -> bool:
     return True
 
 
-def _exhausted_budget(study: StudyFiles, state: StudyState) -> str:
-    return exhausted_budget(study.spec, state, time.time(), state.search_s)
-
-
 def _ended_by(study: StudyFiles, state: StudyState) -> str:
     """Returns how the search ended, if it goes on no further: by a budget as it is now, while trials are left."""
     before = "" if state.ended_by == "interrupted" else state.ended_by
-    return (_exhausted_budget(study, state) if trials_left(study, state) else before) or before or "finished"
-
-
-def _may_search(study: StudyFiles, state: StudyState) -> bool:
-    """Says whether trials are left and no budget is spent; unfinished trials go on even so if none has a score."""
-    if not trials_left(study, state):
-        return False
-    return not _exhausted_budget(study, state) or study.best_run(state) is None
+    return (spent_budget(study, state) if trials_left(study, state) else before) or before or "finished"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from trainables.config import TrialContext
 from trainables.dataset.node_cache import open_data, store_faces
 from trainables.dataset.reader import Dataset
 from trainables.errors import DatasetError
-from trainables.keras_setup import onednn_setting
+from trainables.keras_setup import ONEDNN, onednn_setting
 from trainables.places import is_bucket
 from tune.errors import StudyError
 from tune.study.spec import StudySpec
@@ -86,8 +87,8 @@ def possible_values(spec: StudySpec, name: str) -> list[Any]:
     return list(parameter.choices) if parameter.type == "categorical" else list(parameter.bounds())
 
 
-def trial_context(spec: StudySpec, dataset: Dataset, state: StudyState) -> TrialContext:
-    """Returns what every trial of the study is told."""
+def trial_context(spec: StudySpec, dataset: Dataset, state: StudyState, *, session: int | None = None) -> TrialContext:
+    """Returns what every trial of the study is told; with a session's number, what those of that session were."""
     return TrialContext(
         dataset=spec.data if is_bucket(spec.data) else str(dataset.directory.resolve()),
         fingerprint=dataset.info.fingerprint,
@@ -105,5 +106,5 @@ def trial_context(spec: StudySpec, dataset: Dataset, state: StudyState) -> Trial
         save_every_epoch=spec.preemption == "spot",
         precision=state.precision,
         checkpoint_every_s=spec.checkpoint_every,
-        onednn=state.onednn if state.provenance else onednn_setting(),
+        onednn=os.environ.get(ONEDNN, state.onednn(session)) if state.provenance else onednn_setting(),
     )

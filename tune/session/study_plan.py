@@ -16,7 +16,7 @@ from trainables.models.size import checkpoint_mib
 from tune.errors import ClusterError
 from tune.nodes.capacity import ClusterCapacity, fits_now, trials_at_once
 from tune.session.calibrate import DEFAULT_S, Calibration, calibrate, drawn_configurations
-from tune.session.plan import Plan, Range, make_plan, plan_without_machine, trials_left
+from tune.session.plan import Plan, Range, make_plan, may_search, plan_without_machine, trials_left
 from tune.session.plan_text import machine_text, plan_dict, plan_rows, size_text
 from tune.session.study_data import possible_values, trial_context
 from tune.session.study_warnings import epoch_warnings, machine_warnings, memory_warning, study_warnings
@@ -123,7 +123,7 @@ def make_study_plan(
         say: called with a line about anything that takes time.
     """
     spec, state = study.spec, study.state()
-    left = trials_left(study, state)
+    left = trials_left(study, state) if may_search(study, state) else 0
     if not left and state.confirmed is not None:
         spec = spec.model_copy(update={"confirm": spec.confirm.model_copy(update={"top": 0})})
     faces_s = _faces_s(spec, dataset)
@@ -133,7 +133,9 @@ def make_study_plan(
     except ClusterError as error:
         plan, unknown, measure = plan_without_machine(spec, machine.capacity, left, state), str(error), False
     if not left:
-        unknown, measure = "no trial is left: emotune resume extends the study", False
+        unknown, measure = "nothing is left to search: emotune resume extends the study", False
+    elif measure and faces_s and spec.trial_config(spec.space.defaults()).preprocessing == "face":
+        unknown, measure = "the default configuration needs face boxes, which emotune run finds first", False
     if measure and not machine.here:
         unknown = "the cluster is not joined: measure there, with RAY_ADDRESS set"
     elif measure and not fits_now(spec.resources, machine.capacity):
@@ -205,7 +207,7 @@ def _run_measures_s(calibration: Calibration) -> float:
 def _export_s(spec: StudySpec, calibration: Calibration) -> float:
     """Returns about how long the export takes: a process that opens each model, scores and writes it, and one for each
     further format that looks at what was written."""
-    models = spec.confirm.seeds if spec.confirm.top else 1
+    models = max(spec.confirm.seeds if spec.confirm.top else 1, spec.export.most_models)
     processes = 1 + max(1, len(spec.export.formats) - 1)
     return processes * calibration.process_start_s + (2 + models) * calibration.default.first_step_s
 

@@ -201,7 +201,7 @@ def check_own(space: SearchSpace, fixed: Mapping[str, Value], code: Mapping[str,
     applications = application_models(space, fixed)
     ignored, whose = _FOR_APPLICATIONS, "Keras' applications"
     if applications:
-        ignored, whose = _NOT_FOR_APPLICATIONS if models == applications else (), "emotune's own models"
+        ignored, whose = _NOT_FOR_APPLICATIONS if set(models) <= {*own, *applications} else (), "emotune's own models"
     for name in ignored:
         section = "fixed" if name in fixed else "space"
         if name in fixed or name in space.parameters:

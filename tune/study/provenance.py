@@ -18,7 +18,6 @@ from trainables.own_code import SourceFile
 
 _PACKAGES = ("emotune", "ray", "tensorflow", "keras", "optuna", "albumentations", "numpy", "opencv-python-headless")
 _ENVIRONMENT = (
-    ONEDNN,
     "TF_DETERMINISTIC_OPS",
     "TF_CUDNN_DETERMINISTIC",
     "TF_XLA_FLAGS",
@@ -52,7 +51,7 @@ def provenance(
         "gpus": ", ".join(gpus),
         "own_files": {name: source.digest for name, source in (code or {}).items()},
         "keras": dict(SETTINGS),
-        "environment": {name: value for name, value in ({ONEDNN: onednn} | environment).items() if value},
+        "environment": {name: value for name, value in ({**environment, ONEDNN: onednn}).items() if value},
     }
     diff = found.pop("_diff")
     if diff:

@@ -15,6 +15,9 @@ from tune.study.trial_record import (
     rank,
 )
 
+OUTSIDE_SESSIONS = frozenset({"ensemble", "calibration", "sealed", "export"})
+"""Events of an export, which may come long after a session that was killed: they use none of its budgets."""
+
 
 @dataclass(frozen=True)
 class UsageRates:
@@ -97,10 +100,10 @@ class StudyState:
         """How many of the search's trials were begun and are no repeats of others."""
         return sum(trial.repeats is None for trial in self.trials.values())
 
-    @property
-    def onednn(self) -> str:
-        """What its first session's trials took of TensorFlow's kernels; empty: TensorFlow's own choice."""
-        return str(self.provenance[min(self.provenance)].get("environment", {}).get(ONEDNN, ""))
+    def onednn(self, session: int | None = None) -> str:
+        """Returns what a session's trials, or the first's, took of TensorFlow's kernels; empty: TensorFlow's choice."""
+        noted = self.provenance.get(min(self.provenance) if session is None else session, {})
+        return str(noted.get("environment", {}).get(ONEDNN, ""))
 
     @property
     def search_s(self) -> float:
@@ -140,7 +143,9 @@ class StudyState:
     def apply(self, event: Mapping[str, Any]) -> None:
         """Adds one event. Events of a kind that this version does not know are passed over."""
         number, kind = event.get("trial", -1), event["event"]
-        if self.open_since is not None and kind != "session":  # between a killed session and the next nothing is used
+        outside = kind in OUTSIDE_SESSIONS
+        # Between a killed session and the next nothing is used.
+        if self.open_since is not None and kind != "session" and not outside:
             self._add_usage(max(0.0, event["time"] - self.last_event))
         match kind:
             case "session":
@@ -178,7 +183,8 @@ class StudyState:
                 self.export = event["path"]
             case _ if number in self.trials or number in self.confirmations:
                 self._apply_to_run(number, event)
-        self.last_event = max(self.last_event, event["time"])
+        if not outside:
+            self.last_event = max(self.last_event, event["time"])
 
     def _open_session(self, event: Mapping[str, Any]) -> None:
         self.closed_s, self.searching = self.search_s, event.get("phase", "search") == "search"

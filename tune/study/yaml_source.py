@@ -207,7 +207,7 @@ def _with_own_names(keys: Sequence[str]) -> list[str]:
     keys = list(keys)
     of_itself = {"type", "choices", "default", "when"}
     own = ".".join(keys[1:3]).startswith(OWN_PREFIXES)
-    if keys[0] in ("fixed", "space") and own and keys[2] not in of_itself:
+    if own and (keys[0] == "fixed" or keys[0] == "space" and keys[2] not in of_itself):
         return [keys[0], ".".join(keys[1:3]), *keys[3:]]
     return keys
 
