@@ -120,7 +120,9 @@ def test_onednn_is_used_unless_the_user_says_no(
 ) -> None:
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     code = (
+        "import os; before = dict(os.environ)\n"
         "from trainables.keras_setup import import_keras; import_keras()\n"
+        "name = 'TF_ENABLE_ONEDNN_OPTS'; assert os.environ.get(name) == before.get(name)\n"
         "from tensorflow.python.framework.test_util import IsMklEnabled; print(IsMklEnabled())"
     )
     assert python("-c", code, **environment).split() == [expected]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from fnmatch import fnmatchcase
+import re
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from trainables.atomic_folder import HARMLESS, hidden_folder
+from trainables.config import MethodName
 from trainables.dataset.reader import (
     CONTACT_SHEET_FILE,
     FACES_FILES,
@@ -23,15 +24,22 @@ from trainables.errors import DatasetError
 OWN_FILES: Final = frozenset(
     {
         *(IMAGES_FILE, INFO_FILE, CONTACT_SHEET_FILE, *FACES_FILES),
+        *(PREVIEW_FILE.format(method=method) for method in get_args(MethodName)),
         "import.lock",  # of emotune 0.1
     }
 )
-"""All that emotune writes into a data set's folder, but for previews; all of it gives way to another data set."""
+"""All that emotune writes into a data set's folder, but for previews of people's own pipelines; all of it gives way to
+another data set."""
+
+_OWN_PIPELINE = re.compile(
+    PREVIEW_FILE.format(method=r"(.+\.(yaml|yml|json)|\w+(\.\w+)+-\w+)").replace(".png", r"\.png")
+)
+"""A preview of `mine.yaml`, `my_aug.py:training` or `package.module:training`."""
 
 
 def is_own_file(name: str) -> bool:
-    """Says whether emotune writes a file of that name into a data set's folder; previews have a method's name."""
-    return name in OWN_FILES or fnmatchcase(name, PREVIEW_FILE.format(method="?*"))
+    """Says whether emotune writes a file of that name into a data set's folder."""
+    return name in OWN_FILES or _OWN_PIPELINE.fullmatch(name) is not None
 
 
 IMPORTING_SUFFIX: Final = "importing"

@@ -95,25 +95,23 @@ def simulate_study(spec: StudySpec, beginning: Beginning, at_once: int, costs: C
     """
     search = _Search(spec, beginning, at_once, costs, np.random.default_rng(seed))
     search.run()
-    share = 1.0
-    if beginning.trials > search.simulated and not search.ended_by:  # the rest is as what was simulated, to a budget
-        left = beginning.trials / search.simulated
+    share, each = 1.0, search.stands_for
+    left = beginning.trials / (search.simulated * each) if search.simulated else 0.0
+    if left > 1 and not search.ended_by:  # the rest is as what was simulated, to a budget
         lasting = search.lasting()
         share = min([left, *lasting.values()])
         search.ended_by = next((name for name, longest in lasting.items() if longest == share), "")
-    at_once = min(at_once, beginning.trials)
-    search_s = search.now * share * min(1.0, search.simulated / at_once if at_once else 1.0)
     confirm_epochs, confirm_s, confirm_trial_s = 0.0, 0.0, 0.0
     if spec.confirm.top and search.ended_by not in CONSUMED:
         confirm_epochs, confirm_s, confirm_trial_s = search.confirm()
     return SimulatedStudy(
-        search.begun * share,
-        search.stopped * share,
-        search.epochs * share,
-        search_s,
+        search.begun * share * each,
+        search.stopped * share * each,
+        search.epochs * share * each,
+        search.now * share,
         confirm_epochs,
         confirm_s,
-        search.trial_s * share + confirm_trial_s,
+        search.trial_s * share * each + confirm_trial_s,
         search.ended_by,
     )
 
@@ -129,6 +127,8 @@ class _Search:
         self._spec, self._beginning, self._costs, self._rng = spec, beginning, costs, rng
         self._at_once = at_once
         self.simulated = min(beginning.trials, max(_FEW, min(_MANY, 4 * at_once)))
+        # With more at once than are simulated, each stands for several that run beside it.
+        self.stands_for = max(1.0, min(at_once, beginning.trials) / self.simulated) if self.simulated else 1.0
         self._noise, self._drift = rng.uniform(0, _LARGEST_NOISE), rng.uniform(0, _LARGEST_DRIFT)
         self._machine = float(rng.lognormal(0, _MACHINE_SPREAD))
         self._rungs = Rungs(spec.asha.rungs, spec.asha.reduction_factor, "max")
@@ -193,8 +193,8 @@ class _Search:
         before = dict(self._beginning.used)
         mine = {
             "time": self.now,
-            "gpu_hours": self.trial_s * self._spec.resources.gpus_per_trial / 3600,
-            "epochs": self.epochs,
+            "gpu_hours": self.stands_for * self.trial_s * self._spec.resources.gpus_per_trial / 3600,
+            "epochs": self.stands_for * self.epochs,
             "cost": self.now * self._beginning.node_price / 3600,
         }
         return {name: before.get(name, 0.0) + value for name, value in mine.items()}
@@ -207,8 +207,6 @@ class _Search:
         used, before, found = self._used(), dict(self._beginning.used), {}
         for name, limit in self._spec.limits.items():
             mine = used[name] - before.get(name, 0.0)
-            if name in ("time", "cost") and self.simulated:  # fewer were simulated at once than there will be
-                mine *= min(1.0, self.simulated / min(self._at_once, self._beginning.trials))
             if limit is not None and mine > 0:
                 found[name] = max(1.0, (limit - before.get(name, 0.0)) / mine)
         return found

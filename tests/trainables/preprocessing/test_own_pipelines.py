@@ -97,6 +97,13 @@ BROKEN = {
     return A.Compose([A.Lambda(image=dark, p=1)])"""),
         r"the same of the same images for the same seed\. Received: two that differ",
     ),
+    "a transform that goes on where it was": (
+        training("""class Drift(A.ImageOnlyTransform):
+        def __init__(self): super().__init__(p=1); self.steps = 0
+        def apply(self, img, **_): self.steps += 1; return img // self.steps
+    return A.Compose([Drift()])"""),
+        r"the same of the same images for the same seed\. Received: two that differ",
+    ),
     "an evaluation that is random": (
         with_evaluation("return A.Compose([A.HorizontalFlip(p=0.5)])"),
         r"^my_aug\.py:evaluation must make the same of an image each time",
@@ -104,6 +111,13 @@ BROKEN = {
     "an evaluation of another shape": (
         with_evaluation("return A.Compose([A.CenterCrop(20, 20, p=1)])"),
         r"^my_aug\.py:evaluation must return images as it gets them",
+    ),
+    "an evaluation with a transform that never happens": (
+        with_evaluation(
+            "class Dark(A.ImageOnlyTransform):\n        def apply(self, img, **_): return img // 2\n"
+            "    return A.Compose([Dark(p=0), A.CLAHE(p=1)])"
+        ),
+        r"must consist of Albumentations' own transforms.*Received: Dark",
     ),
     "an evaluation that an export cannot hold": (
         with_evaluation(

@@ -17,7 +17,7 @@ from tests.support.two_nodes import NAMESPACE
 from tests.tune.sources.test_ingest import encode, kaggle_files, make_folder, names_in, pixels
 from trainables.atomic_folder import AtomicFolder
 from trainables.dataset.reader import DatasetInfo, open_dataset
-from trainables.dataset.target import OWN_FILES
+from trainables.dataset.target import is_own_file
 from trainables.errors import DatasetError
 from trainables.places import Place
 from tune.dataset.ingest import import_dataset
@@ -49,7 +49,7 @@ def in_shell(lines: str, folder: Path, *, alone: bool = False) -> subprocess.Com
 
 
 def own(name: str) -> bool:
-    return name in OWN_FILES
+    return is_own_file(name)
 
 
 # --- mount points, the current folder --------------------------------------------------------------------------------
@@ -159,7 +159,14 @@ def test_a_dataset_json_of_the_users_own_is_no_data_set(source: Path, tmp_path: 
 
 def test_files_of_emotunes_own_give_way_together(source: Path, other: Path, tmp_path: Path) -> None:
     import_dataset(source, tmp_path / "data")
-    for name in ("faces.arrow", "faces.lock", "contact-sheet.png", "preview-augment.png", "preview-face.png"):
+    for name in (
+        "faces.arrow",
+        "faces.lock",
+        "contact-sheet.png",
+        "preview-augment.png",
+        "preview-mine.yaml.png",
+        "preview-my_aug.py-training.png",
+    ):
         (tmp_path / "data" / name).write_text("of the old images")
     for name in ("lost+found", ".DS_Store"):
         (tmp_path / "data" / name).mkdir()

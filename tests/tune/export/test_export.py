@@ -217,6 +217,9 @@ def test_the_mean_of_trials_that_evaluate_in_different_ways_is_that_of_their_own
     assert read(summary.directory, "labels.json")["input"] == "images as they are"
     described = read(summary.directory, "metrics.json")["ensemble"]["members"]
     assert [member["config"]["preprocessing"] for member in described] == ["crop", "crop", "none"]
+    card = (summary.directory / "model_card.md").read_text()
+    assert "The mean of the probabilities of 3 models: trial 3, epoch" in card
+    assert "| `preprocessing` | crop | crop | none |" in card
     predicted = load_export(summary.directory).predict(list(dataset.images(rows)))
     by_predict = np.array([[p.probabilities[name] for name in dataset.info.classes] for p in predicted])
     np.testing.assert_allclose(by_predict, expected, atol=1e-6)

@@ -63,6 +63,12 @@ def test_what_is_calibrated_already_and_what_chance_could_explain_keep_their_pro
     assert found is not None and not found["kept"]
 
 
+def test_images_without_an_error_keep_their_probabilities() -> None:
+    logits, _ = drawn(100)
+    found = calibrate(logits, logits.argmax(axis=1).astype(np.int32), np.arange(100))
+    assert found is not None and found["loss_gain_interval"][0] > 0 and not found["kept"]
+
+
 def test_a_temperature_is_scored_on_images_whose_twins_it_was_not_fitted_to() -> None:
     logits, labels = drawn(20)
     twins = np.repeat(np.arange(20), 50)

@@ -44,6 +44,15 @@ def test_a_time_that_is_over_ends_the_search_with_the_epochs_that_run() -> None:
     assert found.epochs == pytest.approx(300 / 10 * 2, rel=0.35)
 
 
+def test_a_time_ends_many_trials_at_once_only_where_it_is_shorter_than_they_take() -> None:
+    study = {"asha": {"max_epochs": 20}, "confirm": {"top": 0}}
+    free = simulated(1000, 1000, **study)
+    assert free.ended_by == ""
+    enough, short = (simulated(1000, 1000, **study, time=time) for time in (2 * free.search_s, 0.5 * free.search_s))
+    assert enough.ended_by == "" and enough.trials == pytest.approx(1000)
+    assert short.ended_by == "time" and short.search_s < 0.8 * free.search_s
+
+
 def test_spent_epochs_leave_no_confirmation() -> None:
     found = simulated(1000, budget={"epochs": 25}, asha={"max_epochs": 20})
     assert found.ended_by == "epochs" and 25 <= found.epochs <= 26

@@ -127,3 +127,22 @@ def test_a_session_that_was_killed_counts_up_to_its_last_event(tmp_path: Path) -
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert replay(path)[0].search_s == 40.0
+
+
+def test_an_export_long_after_a_session_that_was_killed_uses_none_of_its_budgets(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    gpu = {"gpus_per_trial": 1.0, "node_hour_price": 3.0}
+    lines = [
+        {"event": "session", "time": 100.0, "number": 1, "pid": 1, "fingerprint": "f", **gpu},
+        {"event": "trial", "time": 100.0, "trial": 0, "values": {}},
+        {"event": "started", "time": 100.0, "trial": 0},
+        {"event": "epoch", "time": 700.0, "trial": 0, "epoch": 1, "metrics": {}},
+        {"event": "calibration", "time": 36700.0, "checkpoint": "c", "findings": {"kept": False}},
+        {"event": "ensemble", "time": 36700.0, "checkpoints": ["c"], "kept": False},
+        {"event": "session", "time": 36800.0, "number": 2, "pid": 2, "fingerprint": "f", **gpu},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    state = replay(path)[0]
+    assert state.search_s == 600.0
+    used = state.spent(36800.0)
+    assert (used.gpu_hours, used.cost) == (pytest.approx(600 / 3600), pytest.approx(0.5))
