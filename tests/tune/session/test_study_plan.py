@@ -167,7 +167,7 @@ def test_a_plan_measures_this_machine_and_writes_nothing(
 def test_of_a_study_that_has_ended_nothing_is_left(finished_study: StudyFiles, faces: Path) -> None:
     files = sorted(finished_study.directory.rglob("*"))
     found = make_study_plan(finished_study, open_dataset(faces), Machine(capacity({"CPU": 2})), measure=True)
-    assert found.unknown == "no trial is left: emotune resume extends the study"
+    assert found.unknown == "nothing is left to search: emotune resume extends the study"
     assert found.plan.trials == found.plan.forecast.epochs.high == 0
     extended = StudyFiles(finished_study.directory, finished_study.spec.model_copy(update={"trials": 8}))
     machine = Machine(capacity({"CPU": 2}), here=False)
