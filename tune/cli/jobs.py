@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from tune.cli.options import MaxCost, Overrides, StudyFile, Trials, WallTime
 
 Address = Annotated[
     str,
@@ -20,19 +21,15 @@ JobStudy = Annotated[str, typer.Argument(metavar="STUDY", help="The study's name
 
 
 def submit(
-    study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
+    study_file: StudyFile,
     address: Address,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a key, as in asha.max_epochs=8.")
-    ] = None,
+    overrides: Overrides = None,
     data: Annotated[
         str | None, typer.Option(help="Data set, in place of the study file's: what all nodes see.")
     ] = None,
-    trials: Annotated[int | None, typer.Option(help="Number of trials, in place of the study file's.")] = None,
-    time: Annotated[str | None, typer.Option(help="Wall time of the search, as in 90s, 30m or 2h.")] = None,
-    max_cost: Annotated[
-        float | None, typer.Option(help="Money to spend, with budget.node_hour_price in the study file.")
-    ] = None,
+    trials: Trials = None,
+    time: WallTime = None,
+    max_cost: MaxCost = None,
     wait: Annotated[bool, typer.Option(help="Follow the study to its end; Ctrl-C leaves it running.")] = True,
 ) -> None:
     """Run a study on a cluster: ship it with the code, follow it. Continues a study of that name."""

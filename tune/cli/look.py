@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 import tune
+from tune.cli.options import DataSet, MaxCost, Overrides, Storage, StudyFile, Trials, WallTime
 from tune.cli.text import hanging_lines
-
-Storage = Annotated[str, typer.Option(help="Folder or bucket of all studies.", show_default=True)]
 
 
 def report(
@@ -24,16 +23,12 @@ def report(
 
 
 def plan(
-    study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a key, as in asha.max_epochs=8.")
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="Data set folder or address, in place of the study file's.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Number of trials, in place of the study file's.")] = None,
-    time: Annotated[str | None, typer.Option(help="Wall time of the search, as in 90s, 30m or 2h.")] = None,
-    max_cost: Annotated[
-        float | None, typer.Option(help="Money to spend, with budget.node_hour_price in the study file.")
-    ] = None,
+    study_file: StudyFile,
+    overrides: Overrides = None,
+    data: DataSet = None,
+    trials: Trials = None,
+    time: WallTime = None,
+    max_cost: MaxCost = None,
     cluster: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Reckon with the machines and prices of a file for `ray up`.")
     ] = None,

@@ -20,6 +20,7 @@ from tune.cli import look
 from tune.cli.cluster import app as cluster_app
 from tune.cli.data import app as data_app
 from tune.cli.numbers import read_numbers_like_yaml
+from tune.cli.options import DataSet, MaxCost, Overrides, Storage, StudyFile, Trials, WallTime
 from tune.nodes.output_redirect import survive_closed_pipes
 from tune.nodes.signals import INTERRUPTED, obey_signals
 
@@ -40,7 +41,6 @@ Events = Annotated[
     typer.Option(help="Append a JSON line per event to this file, for CI systems; - is standard output."),
 ]
 AcceptCodeChange = Annotated[bool, typer.Option("--accept-code-change", help="Go on though a file of yours differs.")]
-Storage = Annotated[str, typer.Option(help="Folder or bucket of all studies.", show_default=True)]
 MovedData = Annotated[
     str | None, typer.Option("--data", help="Where the study's data set lies now, if it was moved.", show_default=False)
 ]
@@ -66,16 +66,12 @@ def _root(
 
 @app.command()
 def run(
-    study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a key, as in asha.max_epochs=8.")
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="Data set folder or address, in place of the study file's.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Number of trials, in place of the study file's.")] = None,
-    time: Annotated[str | None, typer.Option(help="Wall time of the search, as in 90s, 30m or 2h.")] = None,
-    max_cost: Annotated[
-        float | None, typer.Option(help="Money to spend, with budget.node_hour_price in the study file.")
-    ] = None,
+    study_file: StudyFile,
+    overrides: Overrides = None,
+    data: DataSet = None,
+    trials: Trials = None,
+    time: WallTime = None,
+    max_cost: MaxCost = None,
     events: Events = None,
     check: Annotated[bool, typer.Option("--check", help="Only check the study file and its data.")] = False,
     calibrate: Annotated[bool, typer.Option(help="Measure an epoch's time first.")] = True,

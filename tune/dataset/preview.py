@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +35,7 @@ def parse_strengths(method: str, settings: Sequence[str], code: Code | None = No
         return _own_parameters(method, settings, code or {})
     known = find_method(method).strengths
     strengths: dict[str, Strength] = {}
-    for setting in settings:
-        name, _, value = setting.partition("=")
-        if name not in known:
-            remedy = nearest(name, known) if known else " It has none."
-            raise PreprocessingError(f"Method {method!r} has no strength {name!r}.{remedy}")
+    for setting, name, value in _named(settings, known, f"Method {method!r} has no strength"):
         try:
             strength, why = parse_number(value), ""
         except ValueError as error:
@@ -51,6 +47,17 @@ def parse_strengths(method: str, settings: Sequence[str], code: Code | None = No
     return strengths
 
 
+def _named(settings: Sequence[str], known: Iterable[str], has_none: str) -> Iterator[tuple[str, str, str]]:
+    """Yields each setting whole, its name, and its value's text; refuses names that are not known."""
+    names = sorted(known)
+    for setting in settings:
+        name, _, text = setting.partition("=")
+        if name not in names:
+            remedy = nearest(name, names) if names else " It has none."
+            raise PreprocessingError(f"{has_none} {name!r}.{remedy}")
+        yield setting, name, text
+
+
 def _own_parameters(method: str, settings: Sequence[str], code: Code) -> dict[str, Strength]:
     from trainables.own_code import source_of
     from trainables.own_signature import pipeline_parameters
@@ -58,11 +65,7 @@ def _own_parameters(method: str, settings: Sequence[str], code: Code) -> dict[st
     reference, source = source_of(method, code)
     known = pipeline_parameters(source.text, reference.file, reference.function)
     chosen: dict[str, Strength] = {}
-    for setting in settings:
-        name, _, text = setting.partition("=")
-        if name not in known:
-            remedy = nearest(name, known) if known else " It has none."
-            raise PreprocessingError(f"{method} has no parameter {name!r}.{remedy}")
+    for _, name, text in _named(settings, known, f"{method} has no parameter"):
         try:
             value = text if known[name].kind == "text" else parse(text)
         except (yaml.YAMLError, ValueError):

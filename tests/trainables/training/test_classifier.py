@@ -152,12 +152,17 @@ def test_mirrored_images_are_averaged_only_where_training_mirrors_them(faces: Pa
 
 @pytest.mark.parametrize(("sampling", "even"), [("natural", False), ("balanced", True)])
 def test_a_trial_draws_its_classes_as_its_sampling_says_in_micro_batches_too(
-    faces: Path, sampling: str, even: bool
+    faces: Path, sampling: str, even: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = config(faces, sampling=sampling, preprocessing="none", context={"max_images_per_fold": 64})
     trial = Classifier({**given, "micro_batches": 2})
-    batches = []
-    trial._train_batch = lambda pixels, labels, weights: (batches.append(labels), (1.0, 1.0))[1]  # type: ignore
+    batches: list[Any] = []
+
+    def keep(pixels: Any, labels: Any, weights: Any) -> tuple[float, float]:
+        batches.append(labels)
+        return 1.0, 1.0
+
+    monkeypatch.setattr(trial, "_train_batch", keep)
     trial.train()
     assert [len(labels) for labels in batches] == [32, 32]
     counts = np.concatenate(batches).sum(axis=0)

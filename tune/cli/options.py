@@ -1,0 +1,18 @@
+"""Options that several commands share: each is declared once, so that it means and says the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a key, as in asha.max_epochs=8.")
+]
+DataSet = Annotated[str | None, typer.Option(help="Data set folder or address, in place of the study file's.")]
+Trials = Annotated[int | None, typer.Option(help="Number of trials, in place of the study file's.")]
+WallTime = Annotated[str | None, typer.Option(help="Wall time of the search, as in 90s, 30m or 2h.")]
+MaxCost = Annotated[float | None, typer.Option(help="Money to spend, with budget.node_hour_price in the study file.")]
+Storage = Annotated[str, typer.Option(help="Folder or bucket of all studies.", show_default=True)]
