@@ -1,6 +1,6 @@
 """Real studies beside stock Ray Tune: the same space, model, data, folds and wall time, one after another.
 
-    python -m benchmarks.live STUDY.yaml DATA [--seeds 0 1] [--sides NAME ...] [--output FILE.jsonl]
+    python -m benchmarks.live STUDY.yaml DATA [--seeds 0 1] [--sides NAME ...] [--output FILE.jsonl] [--keep FOLDER]
 
 `emotune` runs the study file as it is, with the command line; its wall time is from the command's start to its end,
 confirmation and export included. Stock Ray Tune (`benchmarks.stock_ray`) then searches for as long, once with the trial
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -101,6 +102,14 @@ def read_results(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
+def keep_or_remove(folder: Path | None, name: str) -> AbstractContextManager[str]:
+    """Returns a folder for a side's files: one that stays, or a temporary one."""
+    if folder is None:
+        return tempfile.TemporaryDirectory()
+    (folder / name).mkdir(parents=True)
+    return nullcontext(str(folder / name))
+
+
 def table(results: list[dict[str, Any]]) -> str:
     """Returns a row for each side: mean over seeds, and each seed's sealed accuracy."""
     lines = ["| side | seeds | minutes | trials | epochs | selection | sealed test | each |", "|---" * 8 + "|"]
@@ -125,6 +134,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the studies there, to look at them")
     given = parser.parse_args()
     spec = load_spec(given.study, {"data": str(given.data)})
     settings = {name: getattr(spec, name).model_dump() for name in ("asha", "folds", "confirm")}
@@ -135,7 +145,7 @@ def main() -> None:
             mine = [run for run in results if run["seed"] == seed]
             if side not in given.sides or any(run["side"] == side for run in mine):
                 continue
-            with tempfile.TemporaryDirectory() as name:
+            with keep_or_remove(given.keep, f"{side.replace(' ', '-')}-{seed}") as name:
                 if side == "emotune":
                     found = run_emotune(given.study, given.data, seed, Path(name))
                 else:
