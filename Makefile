@@ -4,6 +4,7 @@
 #   make quickstart   setup, a small study on synthetic faces, one prediction from its export
 #   make test         setup with the developers' tools, a browser, an SSH server, then every test
 #   make check        lint and types
+#   make docs         the documentation as a site, in site/
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -23,7 +24,7 @@ EXTRAS_TAG := $(subst $(empty) $(empty),-,$(strip $(EXTRAS)))
 RUNTIME := .venv/.runtime$(addprefix -,$(EXTRAS_TAG))
 DEVELOPMENT := .venv/.development$(addprefix -,$(EXTRAS_TAG))
 
-.PHONY: setup develop quickstart test test-fast test-gpu lint types check clean
+.PHONY: setup develop quickstart test test-fast test-gpu lint types check docs clean
 
 setup: $(RUNTIME)
 develop: $(DEVELOPMENT)
@@ -51,6 +52,10 @@ types: develop
 	$(BIN)/mypy
 
 check: lint types
+
+docs: develop
+	$(BIN)/mkdocs build --quiet
+	@echo "open site/index.html"
 
 clean:
 	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache

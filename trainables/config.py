@@ -12,6 +12,7 @@ from trainables.errors import nearest
 from trainables.own_code import SourceFile, find_pipeline, find_reference
 
 OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "nadam", "lion"]
+ScheduleName = Literal["constant", "cosine", "plateau"]
 ModelName = Literal["alexnet", "resnet_small", "vgg_small"]
 Sampling = Literal["natural", "balanced"]
 MethodName = Literal["none", "shifts", "crop", "noise", "equalize", "augment", "face"]
@@ -36,8 +37,27 @@ def _check_preprocessing(name: str) -> str:
     )
 
 
-OWN_PREFIXES = ("model.", "preprocessing.")
-"""With which studies name the parameters of a model and of a pipeline of the user's own."""
+def _check_optimizer(name: str) -> str:
+    return _name_or_function(name, get_args(OptimizerName), "my_training.py:make_optimizer")
+
+
+def _check_schedule(name: str) -> str:
+    return _name_or_function(name, get_args(ScheduleName), "my_training.py:schedule")
+
+
+def _name_or_function(name: str, names: tuple[str, ...], example: str) -> str:
+    if name in names or find_reference(name):
+        return name
+    raise ValueError(f"must be a name, or a function of your own, as in {example}.{nearest(name, names)}")
+
+
+OWN_KINDS = ("model", "preprocessing", "optimizer", "schedule")
+"""The parameters that may name a file of the user's own."""
+
+OWN_PREFIXES = tuple(f"{kind}." for kind in OWN_KINDS)
+"""With which studies name the parameters of what is the user's own."""
+
+_OwnValues = dict[str, StrictBool | StrictInt | StrictFloat | StrictStr]
 
 
 class TrialConfig(BaseModel, frozen=True, extra="forbid"):
@@ -51,7 +71,7 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     batch_size: int = Field(32, ge=1, le=4096)
     dropout: float = Field(0.5, ge=0, lt=1)
     split_ratio: float = Field(0.8, gt=0, lt=1, description="share of the pool that trains; the rest validates")
-    optimizer: OptimizerName = "adam"
+    optimizer: Annotated[str, AfterValidator(_check_optimizer)] = "adam"
     preprocessing: Annotated[str, AfterValidator(_check_preprocessing)] = "none"
 
     # strengths of preprocessing methods
@@ -71,7 +91,7 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     weight_decay: float = Field(4e-3, ge=0, le=1, description="adamw, lion: decoupled decay")
 
     # learning-rate schedule and loss
-    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    schedule: Annotated[str, AfterValidator(_check_schedule)] = "constant"
     plateau_factor: float = Field(0.5, gt=0, lt=1, description="plateau: factor when inner validation stalls")
     plateau_patience: int = Field(2, ge=1, le=1000, description="plateau: epochs without improvement")
     warmup_epochs: float = Field(0.0, ge=0, le=1000, description="epochs in which the rate rises from 0, step by step")
@@ -101,19 +121,17 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     )
     batch_norm: bool = Field(False, description="alexnet: batch normalisation, not local response normalisation")
 
-    # models and pipelines of the user's own
-    model_parameters: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr] = Field(
-        {}, description="`model.depth` is `depth` here"
-    )
-    preprocessing_parameters: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr] = Field(
-        {}, description="`preprocessing.strength` is `strength` here"
-    )
-    code: dict[str, SourceFile] = Field({}, description="the files that model and preprocessing name")
+    # what is the user's own
+    model_parameters: _OwnValues = Field({}, description="`model.depth` is `depth` here")
+    preprocessing_parameters: _OwnValues = Field({}, description="`preprocessing.strength` is `strength` here")
+    optimizer_parameters: _OwnValues = Field({}, description="`optimizer.beta` is `beta` here")
+    schedule_parameters: _OwnValues = Field({}, description="`schedule.power` is `power` here")
+    code: dict[str, SourceFile] = Field({}, description="the files that parameters name")
 
     @model_validator(mode="before")
     @classmethod
     def _gather_own(cls, raw: Any) -> Any:
-        """Gathers `model.depth` and its like in `model_parameters`, and those of `preprocessing.` likewise."""
+        """Gathers `model.depth` and its like in `model_parameters`, and those of the other kinds likewise."""
         if not isinstance(raw, Mapping):
             return raw
         gathered = {name: value for name, value in raw.items() if not str(name).startswith(OWN_PREFIXES)}
@@ -137,7 +155,7 @@ def parameter_kind(name: str) -> ParameterKind:
     return kinds.get(TrialConfig.model_fields[name].annotation, "text")
 
 
-_NOT_BY_NAME = ("model_parameters", "preprocessing_parameters", "code")
+_NOT_BY_NAME = (*(f"{kind}_parameters" for kind in OWN_KINDS), "code")
 
 TRIAL_PARAMETERS = tuple(name for name in TrialConfig.model_fields if name not in _NOT_BY_NAME)
 """The names that a study may fix or vary, beside those of the user's own models and pipelines."""

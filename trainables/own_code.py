@@ -127,6 +127,20 @@ def line_of(file: str, error: Exception) -> int | None:
     return line
 
 
+def call_error(name: str, what: str, error: Exception) -> OwnCodeError:
+    """Returns what a function or pipeline of the user's raised, in one line, with the line of its file if that has one.
+
+    Args:
+        name: as the study has it, `my_models.py:build`.
+        what: what it could not do, "cannot build a model".
+        error: what it raised.
+    """
+    line = line_of(name.partition(":")[0], error)
+    where = f" (line {line})" if line else ""
+    words = " ".join(str(error).split())[:300]
+    return OwnCodeError(f"{name}{where} {what}: {type(error).__name__}: {words}. Fix it")
+
+
 def import_error(file: str, error: Exception) -> OwnCodeError:
     """Returns what is wrong with a file that cannot be imported, in one line with the line of the file."""
     line = error.lineno if isinstance(error, SyntaxError) else line_of(file, error)

@@ -1,13 +1,13 @@
 """The parameters of a function of the user's, read from its text without running it.
 
-A model's are its keyword-only arguments: `*, depth: int = 3, act: Literal["relu", "gelu"] = "relu"`; a pipeline's are
-all its arguments but `shape`: `strength: float = 0.5`.
+Those of a model, an optimizer and a schedule are its keyword-only arguments, `*, depth: int = 3`; a pipeline's are all
+its arguments but `shape`, `strength: float = 0.5`.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,7 +18,9 @@ Value = bool | int | float | str
 EVALUATION = "evaluation"
 """The function that builds evaluation's pipeline, in the file of the one that builds training's."""
 
-_POSITIONAL = ("image", "classes")
+MODEL, OPTIMIZER, SCHEDULE = ("image", "classes"), ("learning_rate",), ("epoch", "max_epochs")
+"""What a function of each kind is called with by position."""
+
 _SHAPE = "shape"
 _KINDS: Mapping[str, str] = {"int": "integer", "float": "number", "bool": "boolean", "str": "text"}
 
@@ -47,13 +49,14 @@ class OwnParameter:
         return "" if number else "a number"
 
 
-def own_parameters(text: str, file: str, function: str) -> dict[str, OwnParameter]:
+def own_parameters(text: str, file: str, function: str, positional: Sequence[str] = MODEL) -> dict[str, OwnParameter]:
     """Returns the parameters of a function by name.
 
     Args:
         text: the file's content.
         file: its name, for messages.
         function: the function's name.
+        positional: what it is called with by position.
 
     Raises:
         OwnCodeError: the text is no Python, it has no such function, or an argument breaks the contract.
@@ -63,12 +66,12 @@ def own_parameters(text: str, file: str, function: str) -> dict[str, OwnParamete
     arguments = node.args
     by_position = [*arguments.posonlyargs, *arguments.args]
     required = len(by_position) - len(arguments.defaults)
-    if arguments.vararg or arguments.kwarg or len(by_position) != len(_POSITIONAL) or required != len(_POSITIONAL):
+    if arguments.vararg or arguments.kwarg or not len(by_position) == required == len(positional):
         names = ", ".join(argument.arg for argument in by_position) or "none"
         raise OwnCodeError(
-            f"{place} must take {', '.join(_POSITIONAL)}, then keyword-only arguments after a *. Received: {names}"
+            f"{place} must take {', '.join(positional)}, then keyword-only arguments after a *. Received: {names}"
             f"{' and more by position' if arguments.vararg else ''}{' and any keyword' if arguments.kwarg else ''}. "
-            f"Write def {function}({', '.join((*_POSITIONAL, '*, depth: int = 3'))})"
+            f"Write def {function}({', '.join((*positional, '*, strength: float = 0.5'))})"
         )
     return {
         argument.arg: _parameter(place, argument, default)

@@ -1,4 +1,4 @@
-"""A study of a user's own model and pipeline: tried, searched, confirmed, gone on with, replayed, exported, opened."""
+"""A study of what is all the user's own: tried, searched, confirmed, gone on with, replayed, exported, opened."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from tests.support.fixtures_study import emotune, lines, write_study_file
 from tests.support.own_models import OWN_MODEL
 from tests.support.own_pipelines import OWN_PIPELINE
+from tests.support.own_training import OPTIMIZER, OWN_TRAINING, SCHEDULE
 
 SPACE = {
     "learning_rate": {"type": "float", "low": 1e-3, "high": 1e-2, "log": True, "default": 3e-3},
@@ -27,6 +28,9 @@ STUDY = {
         "model.act": "gelu",
         "preprocessing": "my_aug.py:training",
         "preprocessing.strength": 0.3,
+        "optimizer": OPTIMIZER,
+        "optimizer.beta": 0.5,
+        "schedule": SCHEDULE,
     },
     "constraints": ["model.depth == 1 or learning_rate < 0.002"],
     "trials": 2,
@@ -55,6 +59,7 @@ def test_a_study_of_ones_own_model_from_end_to_end(
 ) -> None:
     (tmp_path / "my_models.py").write_text(OWN_MODEL)
     (tmp_path / "my_aug.py").write_text(OWN_PIPELINE)
+    (tmp_path / "my_training.py").write_text(OWN_TRAINING)
     home = tmp_path / "home"
     home.mkdir()
     (home / "my_models.py").write_text("raise SystemExit('not this file')\n")
@@ -64,6 +69,7 @@ def test_a_study_of_ones_own_model_from_end_to_end(
     said = capsys.readouterr().out
     assert "my_models.py:build is in order: " in said and "model.depth 1" in said
     assert "my_aug.py:training is in order: it mirrors images, and evaluation takes a pipeline of its own" in said
+    assert f"{OPTIMIZER} is in order: SignDescent" in said and f"{SCHEDULE} is in order: 0.25 to 1 of learn" in said
 
     # depth 6 leaves nothing of 48 pixels
     assert emotune("enqueue", tmp_path / "runs/own", "model.depth=6", "learning_rate=1e-3") == 0
@@ -72,6 +78,8 @@ def test_a_study_of_ones_own_model_from_end_to_end(
     faults = [event for event in events if event["event"] == "fault"]
     assert [(fault["kind"], fault["retried"]) for fault in faults] == [("infeasible", False)]
     assert "no model can be built" in faults[0]["reason"] and "shape=" in faults[0]["reason"]
+    rates = [event["metrics"]["learning_rate"] for event in events if event["event"] == "epoch" and event["trial"] == 0]
+    assert rates == [3e-3, 3e-3 / 4]
     assert emotune("replay", tmp_path / "runs/own", 0) == 0
 
     export = tmp_path / "runs/own/export"

@@ -1,5 +1,7 @@
 """Names to Keras optimizers, and the learning rate of each epoch. Knows nothing of models, data or Ray.
 
+What the user's own functions make is in `own_optimizer.py`.
+
 The schedules are plain arithmetic on epochs, so a resumed trial needs its epoch and a `PlateauState`, nothing else.
 Keras is imported when an optimizer is built.
 """
@@ -13,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from trainables.config import TrialConfig
 from trainables.errors import EmotuneError, nearest
+from trainables.models.own_optimizer import build_own_optimizer, own_rate_share
+from trainables.own_code import find_reference
 
 if TYPE_CHECKING:
     import keras
@@ -88,18 +92,23 @@ OPTIMIZERS: dict[str, Optimizer] = {
 def build_optimizer(config: TrialConfig, *, micro_batches: int = 1) -> keras.optimizers.Optimizer:
     """Returns the Keras optimizer that `config.optimizer` names, at `config.learning_rate`.
 
-    Biases and normalisation scales are left out of weight decay. A nesterov step without momentum is plain SGD. With
-    `micro_batches` above 1 it makes one step of the mean gradient of so many calls.
+    That may be a function of the user's own. Ours leave biases and normalisation scales out of weight decay, and take a
+    nesterov step without momentum as plain SGD. With `micro_batches` above 1 it makes one step of the mean gradient of
+    so many calls.
 
     Raises:
         EmotuneError: The name is not in `OPTIMIZERS`.
+        OwnCodeError: The user's function makes no optimizer of these parameters.
     """
-    if config.optimizer not in OPTIMIZERS:
+    if find_reference(config.optimizer):
+        optimizer = build_own_optimizer(config)
+    elif config.optimizer in OPTIMIZERS:
+        entry = OPTIMIZERS[config.optimizer]
+        optimizer = entry.build(config)
+        if "weight_decay" in entry.parameters:
+            optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
+    else:
         raise EmotuneError(f"No optimizer is called {config.optimizer!r}.{nearest(config.optimizer, OPTIMIZERS)}")
-    entry = OPTIMIZERS[config.optimizer]
-    optimizer = entry.build(config)
-    if "weight_decay" in entry.parameters:
-        optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
     if micro_batches > 1:
         optimizer.gradient_accumulation_steps = micro_batches
     return optimizer
@@ -177,14 +186,19 @@ def learning_rate_at(
 
     `constant` keeps `config.learning_rate`. `cosine` falls along half a cosine (Loshchilov, Hutter: SGDR, 2017,
     without restarts) to 1 % of it at the last epoch. `plateau` multiplies it by `plateau_factor` for each reduction
-    in `plateau_state`.
+    in `plateau_state`. A function of the user's own multiplies it by what it returns.
 
     Args:
         config: Reads `learning_rate`, `schedule` and `plateau_factor`.
         epoch: The epoch about to be trained; the first is 0.
         max_epochs: Epochs the study allows a trial; later epochs stay at the floor.
         plateau_state: State after the epochs already trained; None is the state before the first.
+
+    Raises:
+        OwnCodeError: The user's function fails, or returns no such number.
     """
+    if find_reference(config.schedule):
+        return config.learning_rate * own_rate_share(config, epoch, max_epochs)
     if config.schedule == "cosine":
         done = min(epoch / max(max_epochs - 1, 1), 1.0)
         return config.learning_rate * (COSINE_FLOOR + (1 - COSINE_FLOOR) * (1 + math.cos(math.pi * done)) / 2)

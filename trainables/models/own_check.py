@@ -23,7 +23,7 @@ from trainables.errors import OwnCodeError
 from trainables.keras_setup import import_keras
 from trainables.models.own_model import ImageSpec, own_build, with_float32_logits
 from trainables.own_check_process import BUILT, READY, answer
-from trainables.own_code import line_of, load_function
+from trainables.own_code import call_error, load_function
 
 if TYPE_CHECKING:
     import keras
@@ -104,17 +104,9 @@ def _built(config: TrialConfig, image: ImageSpec, classes: int, seed: int) -> tu
     try:
         model = own_build(config)(image, classes)
     except Exception as error:
-        raise build_error(config.model, error) from None
+        raise call_error(config.model, "cannot build a model", error) from None
     draw = random.random()
     return with_float32_logits(model, image, classes, config.model), draw
-
-
-def build_error(name: str, error: Exception) -> OwnCodeError:
-    """Returns what a function of the user's raised, in one line with the line of its file."""
-    line = line_of(name.partition(":")[0], error)
-    where = f" (line {line})" if line else ""
-    words = " ".join(str(error).split())[:300]
-    return OwnCodeError(f"{name}{where} cannot build a model: {type(error).__name__}: {words}. Fix it")
 
 
 def _global_state() -> dict[str, Any]:
@@ -151,7 +143,7 @@ def _check_logits(name: str, model: keras.Model, pixels: Any) -> Any:
     try:
         outputs = [np.asarray(model(pixels, training=training)) for training in (True, False)]
     except Exception as error:
-        raise build_error(name, error) from None
+        raise call_error(name, "cannot build a model", error) from None
     for logits in outputs:
         if not np.isfinite(logits).all():
             raise OwnCodeError(f"{name} must return finite logits. Received: NaN or infinite ones. Scale its images")

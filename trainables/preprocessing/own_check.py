@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from trainables.config import TrialConfig
 from trainables.errors import OwnCodeError
 from trainables.own_check_process import BUILT, READY, answer
+from trainables.own_code import call_error
 from trainables.own_signature import EVALUATION
 from trainables.preprocessing.methods import (
     evaluation_pipeline,
@@ -28,7 +29,7 @@ from trainables.preprocessing.methods import (
     strengths_of,
     training_pipeline,
 )
-from trainables.preprocessing.own_pipelines import pipeline_error, process
+from trainables.preprocessing.own_pipelines import process
 
 if TYPE_CHECKING:
     import albumentations as A
@@ -111,7 +112,7 @@ def _check_evaluation(name: str, pipeline: A.Compose, images: NDArray[np.uint8])
     try:
         opened = A.from_dict(A.to_dict(pipeline))
     except Exception as error:  # whatever Albumentations raises for what it cannot save, as a Lambda without a name
-        raise pipeline_error(name, "cannot be saved and opened, as in an export", error) from None
+        raise call_error(name, "cannot be saved and opened, as in an export", error) from None
     if not np.array_equal(_processed(name, opened, images, _SEED, _SEED), one):
         raise OwnCodeError(
             f"{name} must do the same after it was saved and opened, as in an export. Received: other pixels. Write it "

@@ -17,7 +17,7 @@ import yaml
 from numpy.typing import NDArray
 
 from trainables.errors import OwnCodeError, nearest
-from trainables.own_code import Reference, SourceFile, line_of, load_function, source_of
+from trainables.own_code import Reference, SourceFile, call_error, load_function, source_of
 from trainables.own_signature import EVALUATION, PipelineSignature, evaluation_signature, pipeline_signature
 
 if TYPE_CHECKING:
@@ -110,20 +110,12 @@ def _composed(name: str, build: Callable[[], object]) -> A.Compose:
     except OwnCodeError:
         raise
     except Exception as error:  # the user's code, and Albumentations, raise whatever they raise
-        raise pipeline_error(name, "cannot be built", error) from None
+        raise call_error(name, "cannot be built", error) from None
     if isinstance(built, A.Compose):
         return built
     if isinstance(built, A.BaseCompose | A.BasicTransform):
         return A.Compose([built])
     raise OwnCodeError(f"{name} must return an albumentations.Compose. Received: {type(built).__name__}. Return one")
-
-
-def pipeline_error(name: str, what: str, error: Exception) -> OwnCodeError:
-    """Returns what a pipeline of the user's raised, in one line, with the line of its file if that has one."""
-    line = line_of(name.partition(":")[0], error)
-    where = f" (line {line})" if line else ""
-    words = " ".join(str(error).split())[:300]
-    return OwnCodeError(f"{name}{where} {what}: {type(error).__name__}: {words}. Fix it")
 
 
 def process(pipeline: A.Compose, image: NDArray[np.uint8], own: str = "", **more: Any) -> NDArray[np.uint8]:
@@ -144,7 +136,7 @@ def process(pipeline: A.Compose, image: NDArray[np.uint8], own: str = "", **more
     try:
         made = pipeline(image=image, **more)["image"]
     except Exception as error:  # whatever its transforms raise
-        raise pipeline_error(own, f"cannot take an image of {_described(image)}", error) from None
+        raise call_error(own, f"cannot take an image of {_described(image)}", error) from None
     if not isinstance(made, np.ndarray) or made.shape != image.shape or made.dtype != np.uint8:
         height, width, _ = image.shape
         raise OwnCodeError(

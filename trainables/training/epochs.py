@@ -91,7 +91,9 @@ class TrialTraining:
         try:
             self._feed.reconfigure(self._config.preprocessing, strengths_of(self._config), self._config.code)
             self._mirror = averages_mirror(self._config, self._dataset.info.shape)
-        except OwnCodeError as error:  # a combination of parameters that gives no pipeline
+            for epoch in range(self._context.max_epochs):
+                learning_rate_at(self._config, epoch, self._context.max_epochs)
+        except OwnCodeError as error:  # a combination of parameters that gives no pipeline or no schedule
             raise TrialFault("infeasible", str(error)) from None
         n_classes = len(self._dataset.info.classes)
         self._targets = Targets(self._config, self._dataset.labels[self._fit], n_classes)

@@ -173,12 +173,14 @@ def check_study(
 
 
 def check_own(spec: StudySpec, dataset: Dataset, say: Callable[[str], None]) -> None:
-    """Tries the models and the pipelines of the user's own, and builds Keras' applications."""
+    """Tries what is the user's own, and builds Keras' applications."""
     from tune.session.applications import check_applications
     from tune.session.own_models import check_own_models
+    from tune.session.own_optimizers import check_own_optimizers
     from tune.session.own_pipelines import check_own_pipelines
 
-    check_own_pipelines(spec, dataset, say)  # seconds; a model takes longer
+    check_own_pipelines(spec, dataset, say)  # seconds; what needs Keras takes longer
+    check_own_optimizers(spec, say)
     check_own_models(spec, dataset, say)
     check_applications(spec, dataset, say)
 

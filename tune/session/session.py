@@ -14,7 +14,7 @@ from tune.search.optuna_study import rebuild_optuna_study
 from tune.search.scheduler import Rungs
 from tune.search.trial_queue import ConfirmationQueue, TrialQueue
 from tune.session.session_context import SessionContext
-from tune.session.transfer import transferred_configurations
+from tune.session.transfer import first_configurations
 from tune.session.trial_events import shown_trials
 from tune.session.trial_table import short_parameters
 from tune.session.tuner import run_tuner
@@ -33,9 +33,9 @@ def search(session: SessionContext) -> str:
     """
     study, state, spec = session.study, session.journal.state, session.study.spec
     before_s, started = state.search_s, _open_session(session, "search")
-    if not state.trials and not state.enqueued:
-        for place, values in enumerate(transferred_configurations(spec), 1):
-            session.journal.append("enqueued", values=values, request=f"transfer_from {place}")
+    for request, values in first_configurations(spec, begun=bool(state.trials or state.enqueued)):
+        if request not in state.requests:
+            session.journal.append("enqueued", values=values, request=request)
             session.live.line(f"enqueued, to be tried next: {short_parameters(values)}")  # nobody listens yet
     for trial in state.trials.values():
         if trial.state == "cut":  # by a budget that has been raised since

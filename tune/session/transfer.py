@@ -1,7 +1,12 @@
-"""The best configurations of an earlier study, as far as another study's space has them. Trains nothing."""
+"""The configurations that a study tries first: those that its file names, and the best of an earlier study.
+
+Of the latter as many values as the study's space has. Trains nothing.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 from tune.errors import StudyError
@@ -10,6 +15,28 @@ from tune.study.studies import find_study
 
 TRANSFERRED = 3
 """How many of its best configurations a study takes over."""
+
+
+def first_configurations(spec: StudySpec, *, begun: bool) -> list[tuple[str, dict[str, Any]]]:
+    """Returns what is tried after the default configuration, each complete, with a name that stays the same for it.
+
+    Args:
+        spec: the study.
+        begun: it has trials, and the best of the earlier study with them.
+
+    Raises:
+        StudyError, PlaceError: as `transferred_configurations`.
+    """
+    points = [spec.complete(given) for given in spec.points_to_evaluate]
+    best = [] if begun else transferred_configurations(spec)
+    return [
+        *((f"points_to_evaluate {_digest(values)}", values) for values in points),
+        *((f"transfer_from {place}", values) for place, values in enumerate(best, 1)),
+    ]
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
 def transferred_configurations(spec: StudySpec) -> list[dict[str, Any]]:

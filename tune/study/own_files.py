@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.machinery
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,7 +18,7 @@ from search_spaces.parameters import AnyParameter
 from trainables.application_names import find_application
 from trainables.config import MethodName
 from trainables.own_code import MAX_BYTES, Reference, SourceFile, find_pipeline, find_reference
-from trainables.own_signature import OwnParameter, own_parameters, pipeline_parameters
+from trainables.own_signature import OPTIMIZER, SCHEDULE, OwnParameter, own_parameters, pipeline_parameters
 from tune.errors import OwnCodeError, nearest
 from tune.study.trial_parameters import LocatedError
 
@@ -45,7 +46,11 @@ class _Kind:
 
 _MODELS = _Kind("model", "a model of your own", find_reference, own_parameters)
 _PIPELINES = _Kind("preprocessing", "a pipeline of your own", find_pipeline, pipeline_parameters)
-_KINDS = (_MODELS, _PIPELINES)
+_OPTIMIZERS = _Kind(
+    "optimizer", "an optimizer of your own", find_reference, partial(own_parameters, positional=OPTIMIZER)
+)
+_SCHEDULES = _Kind("schedule", "a schedule of your own", find_reference, partial(own_parameters, positional=SCHEDULE))
+_KINDS = (_MODELS, _PIPELINES, _OPTIMIZERS, _SCHEDULES)
 
 
 def with_code(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -143,6 +148,16 @@ def application_models(space: SearchSpace, fixed: Mapping[str, Value]) -> list[s
 def own_pipelines(space: SearchSpace, fixed: Mapping[str, Value]) -> list[str]:
     """Returns those of a study's preprocessing methods that are the user's own."""
     return _own_names(_PIPELINES, space, fixed)
+
+
+def own_optimizers(space: SearchSpace, fixed: Mapping[str, Value]) -> list[str]:
+    """Returns those of a study's optimizers that are the user's own."""
+    return _own_names(_OPTIMIZERS, space, fixed)
+
+
+def own_schedules(space: SearchSpace, fixed: Mapping[str, Value]) -> list[str]:
+    """Returns those of a study's learning-rate schedules that are the user's own."""
+    return _own_names(_SCHEDULES, space, fixed)
 
 
 def _own_names(kind: _Kind, space: SearchSpace, fixed: Mapping[str, Value]) -> list[str]:

@@ -28,8 +28,10 @@ from tune.study.own_files import check_own, code_of, with_code
 from tune.study.spec_errors import explain
 from tune.study.spec_sections import AshaSettings, Budget, Confirm, Export, Faults, Folds, Resources, Section, seconds
 from tune.study.trial_parameters import (
+    LocatedError,
     check_parameters,
     coerce_fixed,
+    coerce_points,
     coerce_space,
     coerce_value,
     complete_fixed,
@@ -59,6 +61,9 @@ class StudySpec(Section, frozen=True):
     )
     sampler: SamplerName = Field("tpe", description="tpe learns from the trials so far; random does not")
     startup_trials: int = Field(8, ge=0, description="random trials before TPE's model is used")
+    points_to_evaluate: list[dict[str, Value]] = Field(
+        [], description="configurations that are tried first, after the default one; what one leaves out is the default"
+    )
     transfer_from: str | None = Field(
         None, min_length=1, description="an earlier study, whose best configurations are tried first"
     )
@@ -167,6 +172,11 @@ class StudySpec(Section, frozen=True):
     def _coerce_space(cls, space: Any) -> Any:
         return coerce_space(space)
 
+    @field_validator("points_to_evaluate", mode="before")
+    @classmethod
+    def _coerce_points(cls, points: Any) -> Any:
+        return coerce_points(points)
+
     @field_validator("fixed", mode="before")
     @classmethod
     def _coerce_fixed(cls, fixed: Any, info: ValidationInfo) -> Any:
@@ -207,8 +217,18 @@ class StudySpec(Section, frozen=True):
         if info.context != WRITTEN:
             check_own(self.space, self.fixed, self.code)
             check_constraints(self.constraints, self.space, self.fixed)
+            self._check_points()
         self._check_workers()
         return self
+
+    def _check_points(self) -> None:
+        for place, given in enumerate(self.points_to_evaluate):
+            try:
+                self.trial_config(self.complete(given))
+            except (ValueError, StudyError) as error:
+                raise LocatedError(
+                    ("points_to_evaluate", place), f"points_to_evaluate, number {place + 1}: {error}"
+                ) from None
 
     def _check_workers(self) -> None:
         workers, gpus = self.confirm.workers, self.resources.gpus_per_trial

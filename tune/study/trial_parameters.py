@@ -108,6 +108,16 @@ def coerce_fixed(fixed: Any) -> Any:
     return {name: coerce_value(str(name), value) for name, value in fixed.items()}
 
 
+def coerce_points(points: Any) -> Any:
+    """Returns raw configurations to try first with their values as they are wanted."""
+    if not isinstance(points, list):
+        return [] if points is None else points
+    return [
+        {name: coerce_value(str(name), value) for name, value in point.items()} if isinstance(point, Mapping) else point
+        for point in points
+    ]
+
+
 def complete_fixed(fixed: Mapping[str, Value], varied: Container[str]) -> dict[str, Value]:
     """Returns a new study's fixed parameters with those of `NEW_STUDY` that neither they nor the space name."""
     return {**fixed, **{name: value for name, value in NEW_STUDY.items() if name not in fixed and name not in varied}}

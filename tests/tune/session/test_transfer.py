@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tune.errors import StudyError
-from tune.session.transfer import transferred_configurations
+from tune.errors import StudyError, StudyFileError
+from tune.session.transfer import first_configurations, transferred_configurations
 from tune.study.journal import Journal
-from tune.study.spec import StudySpec
+from tune.study.spec import StudySpec, load_spec
 from tune.study.yaml_source import write_yaml
 
 DROPOUT = {"type": "float", "low": 0.0, "high": 0.5, "default": 0.25}
@@ -44,6 +45,42 @@ def test_the_best_three_that_fit_come_first_with_what_the_new_space_adds(tmp_pat
     spec = later(tmp_path, optimizer=OPTIMIZER, momentum=MOMENTUM, dropout={**DROPOUT, "high": 0.35, "low": 0.05})
     found = transferred_configurations(spec)  # 0.4 was best and is out of range, 0.45 failed
     assert found == [{"optimizer": "sgd", "momentum": 0.7, "dropout": dropout} for dropout in (0.2, 0.1, 0.3)]
+
+
+def test_what_the_study_file_names_comes_before_and_is_asked_for_once(tmp_path: Path) -> None:
+    earlier(tmp_path, ({"optimizer": "adam", "dropout": 0.4}, 0.5))
+    spec = later(tmp_path, optimizer=OPTIMIZER, momentum=MOMENTUM, dropout=DROPOUT)
+    points = [{"optimizer": "sgd", "momentum": "0.8"}, {"dropout": 0}]
+    spec = StudySpec.model_validate({**spec.model_dump(), "points_to_evaluate": points})
+    first = first_configurations(spec, begun=False)
+    assert [values for _, values in first] == [
+        {"optimizer": "sgd", "momentum": 0.8, "dropout": 0.25},
+        {"optimizer": "adam", "dropout": 0},
+        {"optimizer": "adam", "dropout": 0.4},
+    ]
+    assert len(dict(first)) == 3 and first_configurations(spec, begun=True) == first[:2]
+    fewer = StudySpec.model_validate({**spec.model_dump(), "points_to_evaluate": points[1:]})
+    assert first_configurations(fewer, begun=True) == first[1:2]  # it keeps its name
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ([{"dropout": 0.1}, {"dropout": 0.7}], "points_to_evaluate, number 2: dropout must be from 0 to 0.5. Rec"),
+        ([{"drop": 0.1}], "points_to_evaluate, number 1: drop is not in the space"),
+        ([{"momentum": 0.8}], "number 1: momentum does not count where optimizer=adam"),
+        ({"dropout": 0.1}, "points_to_evaluate"),
+        ([0.1], "points_to_evaluate"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused(tmp_path: Path, points: Any, message: str) -> None:
+    space = {"optimizer": OPTIMIZER, "momentum": MOMENTUM, "dropout": DROPOUT}
+    (tmp_path / "study.yaml").write_text(
+        json.dumps({"name": "first", "data": "d", "space": space, "points_to_evaluate": points})
+    )
+    with pytest.raises(StudyFileError, match=message) as raised:
+        load_spec(tmp_path / "study.yaml")
+    assert "\n" not in str(raised.value)
 
 
 def test_what_was_fixed_there_is_taken_over_and_what_does_not_count_is_not(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import yaml
 
 from tests.support.own_models import OWN_MODEL
 from tests.support.own_pipelines import OWN_PIPELINE, saved_pipeline
+from tests.support.own_training import OPTIMIZER, OWN_TRAINING, SCHEDULE
 from tune.errors import EmotuneError, StudyError
 from tune.session.create_or_resume import open_or_create, reopen
 from tune.study.journal import Journal
@@ -160,6 +161,30 @@ def test_a_pipeline_that_does_not_fit_is_told_in_one_line(
     with pytest.raises(EmotuneError, match=message) as raised:
         load_spec(write(fixed))
     assert "\n" not in str(raised.value) and raised.value.exit_code == 2
+
+
+def test_a_trial_gets_the_optimizer_and_the_schedule(write: Any, tmp_path: Path) -> None:
+    (tmp_path / "my_training.py").write_text(OWN_TRAINING)
+    beta = {"type": "float", "low": 0.5, "high": 0.9, "default": 0.9, "when": {"optimizer": OPTIMIZER}}
+    choices = {"type": "categorical", "choices": ["adam", OPTIMIZER], "default": "adam"}
+    file = write({"schedule": SCHEDULE, "schedule.power": 1}, {"optimizer": choices, "optimizer.beta": beta})
+    spec = load_spec(file, ["space.optimizer.beta.high=0.8", "space.optimizer.beta.default=0.8"])
+    config = spec.trial_config({"optimizer": OPTIMIZER, "optimizer.beta": 0.6})
+    assert config.optimizer_parameters == {"beta": 0.6} and config.schedule_parameters == {"power": 1}
+    assert config.code.keys() == {"my_training.py"} == spec.trial_config({"optimizer": "adam"}).code.keys()
+    for fixed, message in (
+        ({"optimizer": "adma"}, r"fixed\.optimizer: must be a name, or a function of your own.*'adam'\?"),
+        ({"schedule": "cosin"}, r"fixed\.schedule: must be a name, or a function of your own.*'cosine'\?"),
+        ({"schedule": "my_training.py:make_optimizer"}, r"make_optimizer must take epoch, max_epochs, then keyword"),
+        (
+            {"optimizer": OPTIMIZER, "optimizer.bta": 1},
+            r"no parameter of my_training\.py:make_optimizer\. Did",
+        ),
+        ({"optimizer.beta": 0.5}, r"no parameter of an optimizer of your own, and the study has none"),
+    ):
+        with pytest.raises(EmotuneError, match=message) as raised:
+            load_spec(write(fixed))
+        assert "\n" not in str(raised.value) and raised.value.exit_code == 2
 
 
 @pytest.mark.parametrize(
