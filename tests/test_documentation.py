@@ -1,4 +1,4 @@
-"""The documentation's site: built strictly, complete, opened in a browser; the study files and models in its pages load."""
+"""The documentation as a site: built strictly, complete, opened in a browser; what its pages show loads."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from tune.api.exports import evaluate_export, load_export, predict, serve_export, verify_export
     from tune.api.plans import plan_study
-    from tune.api.reports import write_report
+    from tune.api.reports import compare_studies, write_report
     from tune.api.runs import ImageSpec, Interrupted, check_study, resume, run
     from tune.api.studies import Study, list_studies, load_study
     from tune.errors import EmotuneError
@@ -38,6 +38,7 @@ __all__ = [
     "Interrupted",
     "Study",
     "check_study",
+    "compare_studies",
     "contact_sheet",
     "describe_data",
     "draw_faces",
@@ -65,7 +66,7 @@ _MODULES = {
     "preview verify_data",
     "tune.api.exports": "evaluate_export load_export predict serve_export verify_export",
     "tune.api.plans": "plan_study",
-    "tune.api.reports": "write_report",
+    "tune.api.reports": "compare_studies write_report",
     "tune.api.runs": "ImageSpec Interrupted check_study resume run",
     "tune.api.studies": "Study list_studies load_study",
     "tune.errors": "EmotuneError",

@@ -1,8 +1,9 @@
-"""Writes a study's report: gathers what the study's folder, its data set and its export know."""
+"""Writes a study's report, and the comparison of several: gathers what folders, data sets and exports know."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from tune.api.studies import Study, load_study
 from tune.errors import EmotuneError
 
 if TYPE_CHECKING:
+    from tune.report.comparison_page import Comparison
     from tune.report.report import DataDescription
 
 
@@ -42,6 +44,31 @@ def write_report(
         details.append(export_lines(files.place.child(EXPORT_FOLDER)))
     folder = files.directory / "report" if to is None else Path(expand_home(to))
     return write(files, _describe_data(found), folder, details)
+
+
+def compare_studies(
+    studies: Sequence[str | PathLike[str] | Study],
+    to: str | PathLike[str] = "comparison",
+    *,
+    storage: str | PathLike[str] = "runs",
+) -> Comparison:
+    """Compares studies, also while they run: who is ahead, with its interval, what differed, progress over time.
+
+    Args:
+        studies: two or more, as in `write_report`; the others are compared with the first.
+        to: folder to write; an earlier comparison there gives way.
+        storage: folder or bucket of all studies.
+
+    Returns:
+        The HTML file under `page`, and the same in words: `rows`, `gaps`.
+
+    Raises:
+        StudyError: there is no such study, one has no trial, fewer than two are named, or the folder cannot be written.
+    """
+    from tune.report.comparison_page import write_comparison
+
+    found = [study if isinstance(study, Study) else load_study(study, storage) for study in studies]
+    return write_comparison([study.files for study in found], Path(expand_home(to)))
 
 
 def _describe_data(study: Study) -> DataDescription:

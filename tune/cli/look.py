@@ -22,6 +22,16 @@ def report(
     typer.echo(f"report       {tune.write_report(study, to, storage=storage)}")
 
 
+def compare(
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY STUDY...", help="Folders, addresses or names.")],
+    to: Annotated[Path, typer.Option(help="Folder to write.")] = Path("comparison"),
+    storage: Storage = "runs",
+) -> None:
+    """Compare studies: who is ahead, with its interval, what differed, progress over time; a page of charts."""
+    found = tune.compare_studies(studies, to, storage=storage)
+    typer.echo(hanging_lines([*found.rows, ("page", str(found.page))]))
+
+
 def plan(
     study_file: StudyFile,
     overrides: Overrides = None,

@@ -240,7 +240,7 @@ def export(
 for _of_export in (cli_exports.predict, cli_exports.evaluate, cli_exports.verify, cli_exports.serve):
     app.command()(_of_export)
 
-for _command in (cli_jobs.submit, cli_jobs.status, cli_jobs.logs, cli_jobs.stop, look.report, look.plan):
+for _command in (cli_jobs.submit, cli_jobs.status, cli_jobs.logs, cli_jobs.stop, look.report, look.compare, look.plan):
     app.command()(_command)
 
 
