@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fixtures_study import run_here, write_study_file
+from tests.support.fixtures_study import lines, run_here, write_study_file
+from tests.support.own_models import OWN_MODEL
 from tests.support.two_nodes import TwoNodes, two_nodes
 from tune.errors import ExportError
 from tune.export.formats import FORMATS
@@ -135,6 +136,34 @@ def test_the_doctor_shows_each_nodes_three_counts_of_gpus_and_a_remedy(cluster: 
     assert re.search(r"^problem: Ray counts 1 GPUs on \S+ and the driver sees 0. Fix the driver", said["out"], re.M)
     assert re.search("^problem: storage must be one that all nodes share", said["out"], re.M)
     assert not list((place / "apart").iterdir())
+
+
+def test_both_nodes_train_the_shipped_model_and_not_a_file_of_that_name_that_lies_there(
+    cluster: TwoNodes, place: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "my_models.py").write_text(OWN_MODEL)
+    (place / "site/my_models.py").write_text("raise SystemExit('not this file')")  # on the second node's Python path
+    small = {"type": "int", "low": 8, "high": 64, "default": 32}
+    file = write_study_file(
+        tmp_path,
+        place / "faces",
+        storage=str(place / "shared"),
+        space={"batch_size": small},
+        fixed={"model": "my_models.py:build", "model.depth": 1},
+        trials=3,
+        asha={"max_epochs": 1},
+        resources={"max_concurrent": 3, "cpus_per_trial": 1},
+    )
+    try:
+        said = cluster.emotune("run", file, "--no-calibrate")
+        assert said["code"] == 0, said
+        events = lines(place / "shared/tiny/journal.jsonl")
+        shutil.rmtree(place / "shared/tiny")
+    finally:
+        (place / "site/my_models.py").unlink()
+    assert [event["state"] for event in events if event["event"] == "end"] == ["complete"] * 3
+    order = [event["event"] for event in events if event["event"] in ("started", "end")]
+    assert order[:3] == ["started"] * 3  # three at once: the head has two CPUs, so one was on the second node
 
 
 def test_a_node_that_does_not_answer_is_told_and_nothing_hangs(cluster: TwoNodes) -> None:
