@@ -25,6 +25,27 @@ def evaluation(strength: float = 1.0) -> A.Compose:
 """
 
 
+BESIDE = {
+    "preprocessing": "beside.py:training",
+    "code": {
+        "beside.py": {
+            "text": """\
+import albumentations as A
+
+
+def training() -> A.Compose:
+    return A.Compose([A.HorizontalFlip(p=0.5)])
+
+
+def evaluation() -> A.Compose:
+    return A.Compose([A.Equalize(p=1)])
+"""
+        }
+    },
+}
+"""A trial's parameters with a pipeline whose evaluation has no operations in a model: it lies beside an export's."""
+
+
 def saved_pipeline(*transforms: Any) -> str:
     """Returns what `A.save` writes."""
     return json.dumps(A.to_dict(A.Compose(list(transforms))))

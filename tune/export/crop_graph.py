@@ -1,7 +1,4 @@
-"""Evaluation's centre crop as Keras operations that give OpenCV's pixels, to the last one. Knows no other methods.
-
-Other evaluation pipelines (CLAHE, a face detector) have no operations in Keras: they lie beside the graph.
-"""
+"""A centre crop as Keras operations that give OpenCV's pixels, to the last one. Knows no pipelines."""
 
 from __future__ import annotations
 
@@ -11,35 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    import albumentations as A
     import keras
 
 _ONE = 2048
 """OpenCV holds the weights of a linear interpolation as shares of this."""
 
 
-def evaluation_graph(pipeline: A.Compose | None, shape: tuple[int, int, int]) -> keras.Model | None:
-    """Returns a pipeline as a model of uint8 pixels, (n, *shape), to uint8 of the same shape.
-
-    None stands for a pipeline that has no such model, or for no pipeline.
-    """
-    import albumentations as A
-    import cv2
-
-    if pipeline is None or pipeline.p < 1:
-        return None
-    steps = list(pipeline.transforms)
-    if [type(step) for step in steps] != [A.CenterCrop, A.Resize]:
-        return None
-    crop, resize = steps
-    if crop.p < 1 or resize.p < 1 or crop.pad_if_needed:
-        return None
-    if (resize.height, resize.width) != shape[:2] or resize.interpolation != cv2.INTER_LINEAR:
-        return None
-    return _centre_crop((crop.height, crop.width), shape)
-
-
-def _centre_crop(size: tuple[int, int], shape: tuple[int, int, int]) -> keras.Model:
+def centre_crop(size: tuple[int, int], shape: tuple[int, int, int]) -> keras.Model:
     """Crops the middle, height and width in px, and resizes it back: `cv2.resize` of uint8 with INTER_LINEAR (4.14).
 
     OpenCV sums 32-bit integers and drops 4 bits between the two axes, 16 bits after, and 2 bits, rounded, at the end;

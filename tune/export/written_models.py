@@ -14,7 +14,7 @@ from trainables.dataset.reader import TRAIN, Dataset, Pixels, Rows
 from trainables.models.compiled import Floats
 from trainables.own_code import find_reference
 from tune.export.checkpoints import Member, logits_of
-from tune.export.crop_graph import evaluation_graph
+from tune.export.evaluation_graph import evaluation_graph
 from tune.export.formats import FORMATS
 from tune.export.graph import Part, pixel_classifier
 from tune.export.parity import accuracy_difference, check_parity, run_formats

@@ -16,6 +16,7 @@ import pytest
 from scipy.special import softmax
 
 from tests.support.checkpoints import write_checkpoint
+from tests.support.own_pipelines import BESIDE
 from trainables.config import TrialContext
 from trainables.dataset.folds import test_rows as rows_of_test
 from trainables.dataset.folds import trial_rows
@@ -192,8 +193,8 @@ def test_an_ensemble_is_kept_if_the_selection_fold_says_that_it_gains(
     if objective == "selection_accuracy":  # a model adds nothing to itself; its loss differs by rounding
         assert judge_ensemble([checkpoint, checkpoint], dataset, context, most=5)["kept"] is False
         assert judge_ensemble([beginner, checkpoint], dataset, context, most=1)["members"] == [0]
-        equalized = write_checkpoint(tmp_path / "equalized", dataset, steps=20, preprocessing="equalize")
-        assert judge_ensemble([beginner, equalized], dataset, context, most=2)["members"] == [0]
+        beside = write_checkpoint(tmp_path / "beside", dataset, steps=20, **BESIDE)
+        assert judge_ensemble([beginner, beside], dataset, context, most=2)["members"] == [0]
     with pytest.raises(ExportError, match=r"state\.json"):
         judge_ensemble([tmp_path / "damaged", checkpoint], dataset, context, most=2)
 

@@ -18,7 +18,7 @@ from trainables.dataset.reader import Dataset, open_dataset
 from trainables.preprocessing.methods import evaluation_pipeline
 from tune.errors import ExportError
 from tune.export import parity
-from tune.export.crop_graph import evaluation_graph
+from tune.export.evaluation_graph import evaluation_graph
 from tune.export.export import export_checkpoint
 from tune.export.formats import FORMATS, check_formats
 from tune.export.manifest import check_manifest
@@ -117,8 +117,43 @@ def test_the_crop_of_the_graph_is_opencvs_to_the_last_pixel(keep: float, shape: 
     np.testing.assert_array_equal(np.asarray(graph(images)), expected)
 
 
+@pytest.mark.parametrize(
+    ("shape", "grid"),
+    [((48, 48, 1), (4, 4)), ((50, 47, 1), (4, 4)), ((33, 48, 1), (4, 4)), ((40, 64, 1), (3, 5))],
+    ids=str,
+)
+@pytest.mark.parametrize("clip_limit", [1.0, 2.0, 3.7, 40.0])
+def test_clahe_of_the_graph_is_opencvs_to_the_last_pixel(
+    clip_limit: float, shape: tuple[int, int, int], grid: tuple[int, int]
+) -> None:
+    import cv2
+
+    draws = np.random.default_rng(0)
+    smooth = [cv2.GaussianBlur(draws.normal(size=shape[:2]), (0, 0), sigma) for sigma in (0.5, 1, 3, 8)]
+    images = [(255 * (image - image.min()) / np.ptp(image)).astype(np.uint8)[..., None] for image in smooth]
+    images += [draws.integers(0, 256, shape, dtype=np.uint8), np.full(shape, 7, np.uint8), np.zeros(shape, np.uint8)]
+    pipeline = A.Compose([A.CLAHE(clip_limit=(clip_limit, clip_limit), tile_grid_size=grid, p=1)])
+    graph = evaluation_graph(pipeline, shape)
+    assert graph is not None
+    expected = np.stack([pipeline(image=image)["image"] for image in images])
+    np.testing.assert_array_equal(np.asarray(graph(np.stack(images))), expected)
+
+
+def test_steps_follow_one_another_in_the_graph() -> None:
+    crop = [A.CenterCrop(40, 40, p=1), A.Resize(48, 48, p=1)]
+    pipeline = A.Compose([*crop, A.CLAHE(clip_limit=(2, 2), tile_grid_size=(4, 4), p=1)])
+    images = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), dtype=np.uint8)
+    graph = evaluation_graph(pipeline, (48, 48, 1))
+    assert graph is not None
+    expected = np.stack([pipeline(image=image)["image"] for image in images])
+    np.testing.assert_array_equal(np.asarray(graph(images)), expected)
+
+
 def test_what_keras_cannot_do_stays_beside_the_graph() -> None:
-    assert evaluation_graph(evaluation_pipeline("equalize", {}, (48, 48, 1)), (48, 48, 1)) is None
+    assert evaluation_graph(evaluation_pipeline("equalize", {}, (48, 48, 3)), (48, 48, 3)) is None  # colours
+    drawn = A.Compose([A.CLAHE(clip_limit=(1, 4), p=1)])
+    assert evaluation_graph(drawn, (48, 48, 1)) is None
+    assert evaluation_graph(A.Compose([A.Equalize(p=1)]), (48, 48, 1)) is None
     never = A.Compose([A.CenterCrop(40, 40, p=0), A.Resize(48, 48, p=1)])  # a pipeline of a user's own may be anything
     assert evaluation_graph(never, (48, 48, 1)) is None
     assert evaluation_graph(None, (48, 48, 1)) is None

@@ -27,6 +27,7 @@ import requests
 from tests import ROOT
 from tests.support.checkpoints import write_checkpoint
 from tests.support.fixtures_study import emotune
+from tests.support.own_pipelines import BESIDE
 from trainables.dataset.reader import Dataset, open_dataset
 from tune.errors import ExportError, ServeError
 from tune.export.export import export_checkpoint
@@ -68,7 +69,7 @@ def dataset(faces: Path) -> Dataset:
 @pytest.fixture(scope="module")
 def export(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("served")
-    checkpoint = write_checkpoint(root / "checkpoint", dataset, preprocessing="equalize")
+    checkpoint = write_checkpoint(root / "checkpoint", dataset, **BESIDE)
     export_checkpoint(checkpoint, dataset, root / "export", study_yaml="", selection={}, formats=["keras"])
     return root / "export"
 
