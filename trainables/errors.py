@@ -35,6 +35,12 @@ class ApplicationError(EmotuneError):
     """One of Keras' applications cannot be built, or its weights cannot be had."""
 
 
+def first_line(error: BaseException) -> str:
+    """Returns what an error of a library says first, at most 300 characters, without a full stop; else its kind."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__).rstrip(".")[:300]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns ` Did you mean 'x'? Known: ...` for an unknown name, to end an error message."""
     names = sorted(known)

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from trainables.errors import PlaceError
+from trainables.errors import PlaceError, first_line
 
 SCHEMES = ("s3", "gs", "gcs")
 _COPY_BYTES = 8 * 2**20
@@ -236,15 +236,9 @@ class Place:
             if not self.remote:
                 raise
             raise PlaceError(
-                f"{self.name} must be reachable and allow reading and writing. Received: {_first_line(error)}. "
+                f"{self.name} must be reachable and allow reading and writing. Received: {first_line(error)}. "
                 "Check address, credentials and network"
             ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")[
-        :300
-    ]
 
 
 @contextmanager

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         preview,
         verify_data,
     )
-    from tune.api.exports import evaluate_export, load_export, predict, serve_export, verify_export
+    from tune.api.exports import evaluate_export, load_export, predict, push_export, serve_export, verify_export
     from tune.api.plans import plan_study
     from tune.api.reports import compare_studies, write_report
     from tune.api.runs import ImageSpec, Interrupted, check_study, resume, run
@@ -53,6 +53,7 @@ __all__ = [
     "plan_study",
     "predict",
     "preview",
+    "push_export",
     "resume",
     "run",
     "serve_export",
@@ -64,7 +65,7 @@ __all__ = [
 _MODULES = {
     "tune.api.data": "contact_sheet describe_data draw_faces fetch_data import_data inspect_source load_data "
     "preview verify_data",
-    "tune.api.exports": "evaluate_export load_export predict serve_export verify_export",
+    "tune.api.exports": "evaluate_export load_export predict push_export serve_export verify_export",
     "tune.api.plans": "plan_study",
     "tune.api.reports": "compare_studies write_report",
     "tune.api.runs": "ImageSpec Interrupted check_study resume run",

@@ -105,6 +105,31 @@ def serve_export(
         serve_folder(folder, host, port, ready)
 
 
+def push_export(export: str | PathLike[str], to: str, *, public: bool = False) -> str:
+    """Sends an export to where models are shared; its files are compared with its manifest first.
+
+    Args:
+        export: a folder, or a bucket's address; a study's stands for its export.
+        to: `hf://owner/name`, `s3://bucket/prefix`, `gs://bucket/prefix`, `mlflow:http://host:5000`, or `mlflow:` for
+            the server of MLFLOW_TRACKING_URI.
+        public: a repository that is made on the Hugging Face Hub may be read by everybody.
+
+    Returns:
+        Where it is, as a person would open it.
+
+    Raises:
+        ExportError: the export is missing or damaged, the address is none of these, a package is missing, or the
+            service says no.
+        PlaceError: a bucket cannot be reached.
+    """
+    from trainables.local_copies import local_folder
+    from tune.publish.push import check_address, push_folder
+
+    check_address(to)
+    with local_folder(_export_of(export)) as folder:
+        return push_folder(folder, to, public=public)
+
+
 def _export_of(name: str | PathLike[str]) -> str:
     from trainables.places import Place
     from tune.export.export import LABELS_FILE

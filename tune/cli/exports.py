@@ -1,4 +1,4 @@
-"""`emotune predict`, `evaluate`, `verify` and `serve`: parses, calls, prints; no logic. Heavy imports wait inside."""
+"""`emotune predict`, `evaluate`, `verify`, `push` and `serve`: parses, calls, prints; no logic. Heavy imports wait inside."""
 
 from __future__ import annotations
 
@@ -82,6 +82,17 @@ def verify(export: Export) -> None:
         typer.echo(f"{export}: all {len(files)} files are as they were written")
     else:
         typer.echo(f"{export}: of a version before manifests; its files cannot be compared")
+
+
+def push(
+    export: Export,
+    to: Annotated[
+        str, typer.Argument(metavar="TO", help="hf://OWNER/NAME, s3://..., gs://... or mlflow:http://HOST:PORT.")
+    ],
+    public: Annotated[bool, typer.Option("--public", help="A new repository of the Hub may be read by all.")] = False,
+) -> None:
+    """Send an export to the Hugging Face Hub, a bucket or MLflow; its files are compared with its manifest first."""
+    typer.echo(f"pushed       {tune.push_export(export, to, public=public)}")
 
 
 def serve(
