@@ -1,4 +1,4 @@
-"""`emotune predict`, `evaluate`, `verify`, `push` and `serve`: parses, calls, prints; no logic. Heavy imports wait inside."""
+"""What is done with an export: predict, evaluate, verify, push, serve. Parses, calls, prints; heavy imports wait."""
 
 from __future__ import annotations
 
