@@ -54,8 +54,8 @@ types: develop
 check: lint types
 
 docs: develop
-	$(BIN)/mkdocs build --quiet
-	@echo "open site/index.html"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "open site/index.html, or with its search: python3 -m http.server --directory site"
 
 clean:
 	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache
