@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 EVALUATION_BATCH = 256
 
+_VALIDATED = ("loss", "accuracy", "macro_f1", "macro_recall", "macro_precision")
+"""What inner validation reports: whatever of it may choose a trial's best epoch."""
+
 _DROPOUT_STREAM, _WEIGHTS_STREAM = 3, 4
 
 
@@ -145,7 +148,7 @@ class TrialTraining:
         result = {
             "epoch": self._epoch,
             **training,
-            **{f"validation_{name}": validation[name] for name in ("loss", "accuracy", "macro_f1")},
+            **{f"validation_{name}": validation[name] for name in _VALIDATED},
             **{f"selection_{name}": value for name, value in selection.items() if name != "images"},
             "learning_rate": rate,
             "epoch_s": time.perf_counter() - started,

@@ -42,7 +42,9 @@ _MOST_COUNTED = 10_000
 """Configurations of a space that are counted; more are more than anybody tries."""
 
 SamplerName = Literal["tpe", "random"]
-Objective = Literal["selection_accuracy", "selection_macro_f1", "selection_loss"]
+Objective = Literal[
+    "selection_accuracy", "selection_macro_f1", "selection_macro_recall", "selection_macro_precision", "selection_loss"
+]
 
 
 class StudySpec(Section, frozen=True):

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
-from trainables.config import TrialConfig, TrialContext
+from trainables.config import TrialConfig, TrialContext, validation_metric_of
 from trainables.models.weight_average import load_average
 from trainables.training.calibration import Precision, choose_precision
 from trainables.training.classifier import Classifier
 from trainables.training.fault_kinds import TrialFault
 from tune.export.checkpoints import load_checkpoints, logits_of
+from tune.study.spec import Objective
 
 pytestmark = pytest.mark.slow
 
@@ -195,6 +196,7 @@ def test_a_warm_process_trains_the_next_trial_as_a_fresh_one_would(faces: Path) 
 
 def test_two_trials_of_one_configuration_draw_different_numbers(faces: Path) -> None:
     one, other = Classifier(config(faces, 0)).step(), Classifier(config(faces, 1)).step()
+    assert all({name, validation_metric_of(name)} <= one.keys() for name in get_args(Objective))  # any may score it
     assert one["training_loss"] != other["training_loss"]
 
 
