@@ -182,6 +182,7 @@ class TrialContext(BaseModel, frozen=True, extra="forbid"):
         save_every_epoch: write a checkpoint after every epoch, for machines that may be taken away.
         precision: what `precision: auto` stands for.
         checkpoint_every_s: write one after the first epoch that ends so many seconds after the last one; None does not.
+        max_parameters: a model with more is not trained; None has no limit.
         onednn: TensorFlow's kernels that the study was begun with, as `trainables.keras_setup.onednn_setting` returns.
     """
 
@@ -201,4 +202,5 @@ class TrialContext(BaseModel, frozen=True, extra="forbid"):
     save_every_epoch: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
     checkpoint_every_s: float | None = None
+    max_parameters: int | None = None
     onednn: str | None = None

@@ -118,6 +118,7 @@ def _metrics(score: float, random: np.random.Generator) -> dict[str, Any]:
         "epoch_s": _EPOCH_S,
         "wait_s": 2.5,
         "images_per_s": 900.0,
+        "parameters": 100_000 * (1 + int(10 * score)),
     }
 
 

@@ -109,9 +109,14 @@ class TrialTraining:
     def _buildable_model(self) -> keras.Model:
         """Returns a fresh model; a combination of parameters that gives none is the trial's fault, not the study's."""
         try:
-            return self._new_model()
+            model = self._new_model()
         except (ValueError, OwnCodeError) as error:
             raise TrialFault("infeasible", unbuildable(error)) from None
+        limit, parameters = self._context.max_parameters, model.count_params()
+        if limit is not None and parameters > limit:
+            release(model)
+            raise TrialFault("infeasible", f"its model has {parameters:,} parameters, max_parameters is {limit:,}")
+        return model
 
     def _new_model(self) -> keras.Model:
         return compiled_model(self._dataset, self._config, self._micro_batches)
@@ -151,6 +156,7 @@ class TrialTraining:
             **{f"validation_{name}": validation[name] for name in _VALIDATED},
             **{f"selection_{name}": value for name, value in selection.items() if name != "images"},
             "learning_rate": rate,
+            "parameters": int(self._model.count_params()),
             "epoch_s": time.perf_counter() - started,
             "process_memory_mib": process_memory_mib(),
             "process": os.getpid(),

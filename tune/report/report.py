@@ -15,6 +15,7 @@ from tune.report.classes_chart import classes_chart
 from tune.report.page import render_page
 from tune.report.parameter_charts import importance, parallel_coordinates, preprocessing, slices
 from tune.report.search_charts import history, learning_curves
+from tune.report.size_chart import size_chart
 from tune.report.theme import Chart, RenderedChart
 from tune.report.timeline import read_timeline, timeline_chart
 from tune.search.why import why_study
@@ -118,6 +119,7 @@ def study_charts(study: StudyFiles, state: StudyState, data: DataDescription) ->
         parallel_coordinates(spec, state),
         slices(spec, state),
         preprocessing(spec, state),
+        size_chart(spec, state),
         timeline_chart(read_timeline(read_events(study.journal))),
         classes_chart(*_confusion(study, state), data.classes),
     ]

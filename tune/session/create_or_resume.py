@@ -26,7 +26,7 @@ from tune.study.yaml_source import write_yaml
 _CHANGEABLE = frozenset(
     (
         "trials time budget confirm faults resources storage optuna_storage data preemption checkpoint_every "
-        "transfer_from points_to_evaluate"
+        "transfer_from points_to_evaluate max_parameters"
     ).split()
 )
 """Keys of a study file that may differ when a study goes on: none changes what a score means (data goes by content)."""

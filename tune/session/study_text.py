@@ -15,6 +15,7 @@ from tune.study.budget import BUDGETS
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
+from tune.study.trade_off import size_front, sized_trials
 from tune.study.trial_record import REFIT_SEED, SEED_STRIDE, run_label
 from tune.study.wording import ONE_CLASS, duration, spent_text, trial_counts
 
@@ -181,6 +182,13 @@ def best_line(study: StudyFiles, state: StudyState) -> str:
         f"best         trial {best.number}: {spec.objective} {best.best_value(spec.objective, spec.mode):.4f} "
         f"in epoch {best.best_epoch(spec.objective, spec.mode)}; {short_parameters(best.values)}{told}"
     )
+
+
+def size_line(study: StudyFiles, state: StudyState) -> str:
+    """Returns the trials of which no smaller model is as good, best first; empty where all are of one size."""
+    front = size_front(sized_trials(study.spec, state), study.spec.mode)
+    told = [f"trial {one.trial}: {one.score:.4f} with {one.parameters:,} parameters" for one in reversed(front)]
+    return f"by size      {'; '.join(told)}" if told else ""
 
 
 def export_lines(export: Place) -> str:

@@ -57,6 +57,7 @@ class StudySpec(Section, frozen=True):
     constraints: list[str] = Field([], description="conditions on several parameters that every trial meets")
     seed: int = Field(0, ge=0, lt=2**31)
     objective: Objective = "selection_accuracy"
+    max_parameters: int | None = Field(None, ge=1, description="of a trial's model; one with more is not trained")
     trials: int = Field(20, ge=1, le=1_000_000)
     time: Annotated[float | None, BeforeValidator(seconds)] = Field(
         None, gt=0, allow_inf_nan=False, description="wall time of the search"

@@ -65,7 +65,16 @@ def test_every_chart_has_a_picture_and_its_numbers(recorded: StudyFiles, page: P
     names = {path.stem for path in figures.glob("*.png")}
     assert names == {path.stem for path in figures.glob("*.csv")}
     assert names == set(re.findall(r'data-chart="([\w-]+)"', page.read_text()))
-    assert {"learning-curves", "history", "importance", "slices", "timeline", "confusion", "preprocessing"} <= names
+    assert {
+        "learning-curves",
+        "history",
+        "importance",
+        "slices",
+        "timeline",
+        "confusion",
+        "preprocessing",
+        "size",
+    } <= names
     with (figures / "learning-curves.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == recorded.state().epochs_trained
