@@ -219,6 +219,14 @@ def test_a_fold_can_be_limited_and_stays_the_same(faces: Path) -> None:
     assert (one._selection == other._selection).all()
 
 
+def test_a_model_with_more_parameters_than_allowed_is_not_trained(faces: Path) -> None:
+    reported = Classifier(config(faces)).step()["parameters"]
+    allowed = Classifier(config(faces, context={"max_parameters": reported}))
+    assert allowed.step()["parameters"] == reported
+    with pytest.raises(TrialFault, match=rf"its model has {reported:,} parameters, max_parameters is {reported - 1:,}"):
+        Classifier(config(faces, context={"max_parameters": reported - 1}))
+
+
 def test_the_loss_becoming_infinite_ends_the_trial_without_a_checkpoint(faces: Path) -> None:
     steep = config(faces, 0, optimizer="sgd", learning_rate=10.0, momentum=0.99, batch_norm=False)
     result = Classifier(steep).train()
