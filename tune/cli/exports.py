@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import tune
+
+if TYPE_CHECKING:
+    from tune.export.predict import UnreadPicture
 
 Export = Annotated[
     str, typer.Argument(metavar="EXPORT", help="Folder or address of an export, or of the study that left it.")
@@ -23,6 +27,10 @@ def predict(
     ],
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="A table with a header.")] = False,
+    faces: Annotated[bool, typer.Option("--faces", help="Find the faces in each picture; a line for each.")] = False,
+    draw: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="With --faces: the pictures, with boxes and labels.")
+    ] = None,
 ) -> None:
     """Classify images with an export: label and probabilities. Goes on after an image that cannot be read."""
     from tune.cli.text import prediction_line
@@ -31,7 +39,13 @@ def predict(
 
     if json and as_csv:
         raise typer.BadParameter("--json and --csv exclude one another. Give one.")
+    if draw and not faces:
+        raise typer.BadParameter("--draw shows faces. Give --faces too.")
     pictures = find_pictures(images)
+    if faces:
+        from tune.cli.faces import print_faces
+
+        raise typer.Exit(print_faces(export, pictures, "json" if json else "csv" if as_csv else "text", draw))
     predictor = tune.load_export(export)
     table = csv.writer(sys.stdout, lineterminator="\n")
     if as_csv:
@@ -52,11 +66,17 @@ def predict(
             "save them with pixels 0-255",
             err=True,
         )
+    if tell_unread(unread, len(pictures)):
+        raise typer.Exit(1)
+
+
+def tell_unread(unread: Sequence[UnreadPicture], of: int) -> bool:
+    """Names pictures that could not be read on standard error; returns whether there are any."""
     for picture in unread:
         typer.echo(f"not read: {picture.name}: {picture.reason}", err=True)
     if unread:
-        typer.echo(f"error: {len(unread)} of {len(pictures)} images could not be read", err=True)
-        raise typer.Exit(1)
+        typer.echo(f"error: {len(unread)} of {of} images could not be read", err=True)
+    return bool(unread)
 
 
 def evaluate(

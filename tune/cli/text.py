@@ -102,14 +102,14 @@ def evaluation_lines(scores: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def prediction_line(prediction: Prediction, *, as_json: bool) -> str:
-    """Returns one prediction as text or as a JSON object."""
+def prediction_line(prediction: Prediction, *, as_json: bool, name: str = "") -> str:
+    """Returns one prediction as text or as a JSON object; a name stands in for its path in the text."""
     if as_json:
         return json.dumps(
             {"path": str(prediction.path), "label": prediction.label, "probabilities": prediction.probabilities}
         )
     ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-    return f"{prediction.path}  {prediction.label}  " + " ".join(f"{name} {p:.3f}" for name, p in ranked)
+    return f"{name or prediction.path}  {prediction.label}  " + " ".join(f"{name} {p:.3f}" for name, p in ranked)
 
 
 def serving_lines(export: str, url: str) -> str:

@@ -122,10 +122,9 @@ class Predictor:
 
     def _read_picture(self, picture: tuple[str, Callable[[], bytes]]) -> Pixels | UnreadPicture:
         name, read = picture
-        try:
-            image = decode(read(), name)
-        except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error, DatasetError) as error:
-            return UnreadPicture(name, str(error) or type(error).__name__)
+        image = read_picture(name, read)
+        if isinstance(image, UnreadPicture):
+            return image
         return _fitted(image, self._labels.height_px, self._labels.width_px, self._labels.channels)
 
     def _batches(self, items: list[Path | Pixels]) -> Iterator[tuple[list[Path | Pixels], Pixels]]:
@@ -171,6 +170,19 @@ class Predictor:
         path = item if isinstance(item, Path) else None
         divided = pixels is not None and int(pixels.max()) == 1
         return Prediction(path, max(by_class, key=by_class.__getitem__), by_class, divided)
+
+
+def read_picture(name: str, read: Callable[[], bytes]) -> Pixels | UnreadPicture:
+    """Returns a picture's pixels, uint8, (height, width, 1 or 3), RGB; or why it cannot be decoded.
+
+    Args:
+        name: for messages.
+        read: returns the file's content.
+    """
+    try:
+        return decode(read(), name)
+    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error, DatasetError) as error:
+        return UnreadPicture(name, str(error) or type(error).__name__)
 
 
 def load_export(directory: Path) -> Predictor:

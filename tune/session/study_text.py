@@ -22,7 +22,6 @@ from tune.study.wording import ONE_CLASS, duration, spent_text, trial_counts
 if TYPE_CHECKING:
     from trainables.dataset.reader import Dataset
     from trainables.training.calibration import Precision
-    from tune.export.predict import Prediction
     from tune.session.plan import Plan, Range
 
 
@@ -232,13 +231,3 @@ def export_lines(export: Place) -> str:
 def _with_interval(scores: dict[str, Any]) -> str:
     low, high = scores["accuracy_interval"]
     return f"{scores['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})"
-
-
-def prediction_line(prediction: Prediction, *, as_json: bool) -> str:
-    """Returns one prediction as text or as a JSON object."""
-    if as_json:
-        return json.dumps(
-            {"path": str(prediction.path), "label": prediction.label, "probabilities": prediction.probabilities}
-        )
-    ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-    return f"{prediction.path}  {prediction.label}  " + " ".join(f"{name} {p:.3f}" for name, p in ranked)
