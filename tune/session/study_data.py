@@ -106,6 +106,6 @@ def trial_context(spec: StudySpec, dataset: Dataset, state: StudyState, *, sessi
         save_every_epoch=spec.preemption == "spot",
         precision=state.precision,
         checkpoint_every_s=spec.checkpoint_every,
-        max_parameters=spec.max_parameters,
+        max_parameters=spec.max_parameters if session is None else None,  # it was trained already
         onednn=os.environ.get(ONEDNN, state.onednn(session)) if state.provenance else onednn_setting(),
     )
