@@ -48,6 +48,16 @@ def hub_server() -> Iterator[Hub]:
             self._answer(401, {"error": "Invalid username or password."})
             return False
 
+        def _body(self) -> bytes:
+            if "Content-Length" in self.headers:
+                return self.rfile.read(int(self.headers["Content-Length"]))
+            chunks = []
+            while size := int(self.rfile.readline(), 16):
+                chunks.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(chunks)
+
         def do_GET(self) -> None:
             if not self._known():
                 return
@@ -65,7 +75,7 @@ def hub_server() -> Iterator[Hub]:
                 )
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = self._body()
             if not self._known():
                 return
             parts = urlsplit(self.path).path.split("/")
@@ -80,7 +90,10 @@ def hub_server() -> Iterator[Hub]:
                 return
             repository = "/".join(parts[3:5])
             if parts[5] == "preupload":
-                files = [{"path": file["path"], "uploadMode": "regular"} for file in json.loads(body)["files"]]
+                files = [
+                    {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for file in json.loads(body)["files"]
+                ]
                 self._answer(200, {"files": files})
                 return
             for line in map(json.loads, body.splitlines()):

@@ -47,6 +47,7 @@ def schedule(epoch: int, max_epochs: int, *, power: float = 2.0) -> float:
 def own_training(text: str = OWN_TRAINING, **parameters: Any) -> TrialConfig:
     """Returns the configuration of a trial with the optimizer and the schedule of that text; `optimizer_beta` is
     `optimizer.beta`."""
-    given = {name.replace("_", ".", 1): value for name, value in parameters.items()}
+    kinds = ("optimizer_", "schedule_")
+    given = {n.replace("_", ".", 1) if n.startswith(kinds) else n: value for n, value in parameters.items()}
     own = {"optimizer": OPTIMIZER, "schedule": SCHEDULE, "code": {"my_training.py": {"text": text}}}
     return TrialConfig.model_validate({**own, **given})

@@ -44,7 +44,16 @@ def record_study(folder: Path, trials: int = 40, *, finished: bool = True, seed:
     folder.mkdir(parents=True)
     write_yaml(folder / "study.yaml", spec.model_dump(mode="json"))
     events = _Events(folder / "journal.jsonl", time.time() - 3600)
-    events.say("session", number=1, phase="search", pid=1, at_once=_AT_ONCE, fingerprint="f", nodes=1)
+    events.say(
+        "session",
+        number=1,
+        phase="search",
+        pid=1,
+        at_once=_AT_ONCE,
+        fingerprint="f",
+        nodes=1,
+        node_hour_price=spec.budget.node_hour_price or 0.0,
+    )
     rungs = Rungs(spec.asha.rungs, spec.asha.reduction_factor, spec.mode)
     random = np.random.default_rng(seed)
     free = [0.0] * _AT_ONCE

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 import tune
-
-if TYPE_CHECKING:
-    from tune.export.predict import UnreadPicture
 
 Export = Annotated[
     str, typer.Argument(metavar="EXPORT", help="Folder or address of an export, or of the study that left it.")
@@ -33,7 +29,7 @@ def predict(
     ] = None,
 ) -> None:
     """Classify images with an export: label and probabilities. Goes on after an image that cannot be read."""
-    from tune.cli.text import prediction_line
+    from tune.cli.text import prediction_line, tell_unread
     from tune.export.pictures import find_pictures
     from tune.export.predict import UnreadPicture
 
@@ -68,15 +64,6 @@ def predict(
         )
     if tell_unread(unread, len(pictures)):
         raise typer.Exit(1)
-
-
-def tell_unread(unread: Sequence[UnreadPicture], of: int) -> bool:
-    """Names pictures that could not be read on standard error; returns whether there are any."""
-    for picture in unread:
-        typer.echo(f"not read: {picture.name}: {picture.reason}", err=True)
-    if unread:
-        typer.echo(f"error: {len(unread)} of {of} images could not be read", err=True)
-    return bool(unread)
 
 
 def evaluate(

@@ -12,8 +12,7 @@ from typing import Literal
 import typer
 
 import tune
-from tune.cli.exports import tell_unread
-from tune.cli.text import prediction_line
+from tune.cli.text import prediction_line, tell_unread
 from tune.export.faces import draw_faces, drawing_paths, predict_faces
 from tune.export.pictures import Picture
 from tune.export.predict import UnreadPicture

@@ -237,13 +237,8 @@ def export(
     typer.echo(export_lines(Place(tune.load_study(study, storage, data).export(to, trial, formats or ()))))
 
 
-for _of_export in (
-    cli_exports.predict,
-    cli_exports.evaluate,
-    cli_exports.verify,
-    cli_exports.push,
-    cli_exports.serve,
-):
+_OF_EXPORTS = (cli_exports.predict, cli_exports.evaluate, cli_exports.verify, cli_exports.push, cli_exports.serve)
+for _of_export in _OF_EXPORTS:
     app.command()(_of_export)
 
 for _command in (cli_jobs.submit, cli_jobs.status, cli_jobs.logs, cli_jobs.stop, look.report, look.compare, look.plan):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from search_spaces import Value
     from tune.api.studies import Study
-    from tune.export.predict import Prediction
+    from tune.export.predict import Prediction, UnreadPicture
     from tune.session.replay import Replay
     from tune.study.spec import StudySpec
 
@@ -110,6 +110,17 @@ def prediction_line(prediction: Prediction, *, as_json: bool, name: str = "") ->
         )
     ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
     return f"{name or prediction.path}  {prediction.label}  " + " ".join(f"{name} {p:.3f}" for name, p in ranked)
+
+
+def tell_unread(unread: Sequence[UnreadPicture], of: int) -> bool:
+    """Names pictures that could not be read on standard error; returns whether there are any."""
+    import typer
+
+    for picture in unread:
+        typer.echo(f"not read: {picture.name}: {picture.reason}", err=True)
+    if unread:
+        typer.echo(f"error: {len(unread)} of {of} images could not be read", err=True)
+    return bool(unread)
 
 
 def serving_lines(export: str, url: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,8 @@ def push_to_mlflow(folder: Path, server: str) -> str:
             params=[Param(key, str(value)[:_LONGEST_VALUE]) for key, value in metrics["config"].items()],
         )
         client.log_artifacts(run.run_id, str(folder), ARTIFACTS)
-        client.set_terminated(run.run_id, "FINISHED")
+        with redirect_stdout(io.StringIO()):  # it prints the run's page
+            client.set_terminated(run.run_id, "FINISHED")
     except (MlflowException, OSError) as error:
         if run is not None:
             _give_up(client, run.run_id, MlflowException)
