@@ -88,6 +88,9 @@ def hub_server() -> Iterator[Hub]:
                 hub.files[name], hub.private[name] = {".gitattributes": b""}, asked.get("private", False)
                 self._answer(200, {"url": f"{hub.address}/{name}", "name": name})
                 return
+            if parts[-1] == "validate-yaml":
+                self._answer(200, {"errors": [], "warnings": []})
+                return
             repository = "/".join(parts[3:5])
             if parts[5] == "preupload":
                 files = [

@@ -45,11 +45,11 @@ def equalized(clip_limit: float, grid: tuple[int, int], shape: tuple[int, int, i
 
     above, below, down = _neighbours(height, tile_height, rows)
     left, right, across = _neighbours(width, tile_width, columns)
-    pixels = ops.reshape(values, (-1, height * width))
 
     def looked_up(row: npt.NDArray[np.int32], column: npt.NDArray[np.int32]) -> Any:
-        first = (row[:, None] * columns + column) * _BINS
-        found = ops.take_along_axis(tables, ops.add(pixels, first.reshape(1, -1)), axis=1)
+        # Two axes: of one, TensorFlow makes a bias of integers, which LiteRT does not have.
+        places = ops.add(values, (row[:, None] * columns + column) * _BINS)
+        found = ops.take_along_axis(tables, ops.reshape(places, (-1, height * width)), axis=1)
         return ops.reshape(found, (-1, height, width))
 
     one = np.float32(1)

@@ -224,7 +224,7 @@ def test_a_model_with_more_parameters_than_allowed_is_not_trained(faces: Path) -
     allowed = Classifier(config(faces, context={"max_parameters": reported}))
     assert allowed.step()["parameters"] == reported
     with pytest.raises(TrialFault, match=rf"its model has {reported:,} parameters, max_parameters is {reported - 1:,}"):
-        Classifier(config(faces, context={"max_parameters": reported - 1}))
+        Classifier(config(faces, context={"max_parameters": reported - 1})).step()
 
 
 def test_the_loss_becoming_infinite_ends_the_trial_without_a_checkpoint(faces: Path) -> None:
