@@ -85,7 +85,10 @@ def hub_server() -> Iterator[Hub]:
                 if name in hub.files:
                     self._answer(409, {"error": "You already created this model repo", "url": f"{hub.address}/{name}"})
                     return
-                hub.files[name], hub.private[name] = {".gitattributes": b""}, asked.get("private", False)
+                hub.files[name], hub.private[name] = (
+                    {".gitattributes": b""},
+                    "private" in (asked.get("visibility"), asked.get("private") and "private"),
+                )
                 self._answer(200, {"url": f"{hub.address}/{name}", "name": name})
                 return
             if parts[-1] == "validate-yaml":
