@@ -85,7 +85,8 @@ def hub_server() -> Iterator[Hub]:
                 if name in hub.files:
                     self._answer(409, {"error": "You already created this model repo", "url": f"{hub.address}/{name}"})
                     return
-                hub.files[name], hub.private[name] = (
+                hub.files[name] = {".gitattributes": b""}
+                hub.private[name] = asked.get("visibility") == "private"
                     {".gitattributes": b""},
                     "private" in (asked.get("visibility"), asked.get("private") and "private"),
                 )
