@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -424,11 +423,15 @@ def test_there_are_more_than_fifty_of_them() -> None:
 
 
 @pytest.mark.slow
-def test_a_gpu_that_is_not_there_is_refused_before_any_trial(workplace: Path) -> None:
+def test_a_gpu_that_is_not_there_is_refused_before_any_trial(
+    ray_cluster: str, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     study(resources={"gpus_per_trial": 0.5})(workplace)
-    command = [sys.executable, "-m", "tune.cli", "run", "s.yaml"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert re.search(r"error: .*gpus_per_trial=0.5 and Ray found 0 GPUs.*--set resources.gpus_per_trial=0", done.stderr)
-    assert "Traceback" not in done.stderr + done.stdout
+    monkeypatch.setattr(sys, "argv", ["emotune", "run", "s.yaml"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr()
+    assert end.value.code == 2
+    assert re.search(r"error: .*gpus_per_trial=0.5 and Ray found 0 GPUs.*--set resources.gpus_per_trial=0", said.err)
+    assert "Traceback" not in said.err + said.out
     assert not (workplace / "runs/tiny").exists()

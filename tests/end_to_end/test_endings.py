@@ -126,7 +126,7 @@ def test_the_mean_of_the_winners_seeds_is_exported_if_it_gains_and_the_sealed_te
     ray_cluster: str, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = {"trials": 1, "asha": {"max_epochs": 2, "grace_epochs": 2}, "confirm": {"top": 1, "seeds": 2}}
-    study = run_here(write_study_file(tmp_path, faces, **changes))
+    study = run_here(write_study_file(tmp_path, faces, export={}, **changes))
     state, metrics = study.state(), json.loads((study.export / "metrics.json").read_text())
     found = state.ensemble
     assert found is not None and len(found["candidates"]) == 3  # both seeds and the search's trial
@@ -254,7 +254,7 @@ def test_an_extended_study_may_have_a_wider_space_and_no_narrower_one(
             "optimizer": {**space["optimizer"], "choices": ["sgd", *space["optimizer"]["choices"]]},
             "momentum": {"type": "float", "low": 0.5, "high": 0.9, "default": 0.9, "when": {"optimizer": "sgd"}},
         }
-        return write_study_file(tmp_path, faces, trials=trials, space={**space, **wider})
+        return write_study_file(tmp_path, faces, trials=trials, space={**space, **wider}, export={})
 
     after = run_here(extended(8, 0.0, 0.9)).state()
     assert {n: after.trials[n] for n in before.trials} == before.trials

@@ -73,9 +73,18 @@ def environment_at(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def test_workers_start_where_the_environments_path_is_one_that_a_shell_would_split(tmp_path: Path) -> None:
+def test_workers_start_from_a_path_a_shell_would_split_import_nothing_from_here_and_reach_a_long_temporary_folder(
+    tmp_path: Path,
+) -> None:
     python = environment_at(tmp_path / "it's $HOME & 100% für #1" / ".venv")
-    assert probe(tmp_path, [str(python)])["python"] == str(python)
+    write_shadows(tmp_path)
+    folder = tmp_path / ("long-" * 20)  # by a short link
+    seen = probe(tmp_path, [str(python)], {"RAY_TMPDIR": str(folder)})
+    assert seen["python"] == str(python)
+    found = seen["modules"]
+    assert not [name for name, origin in found.items() if Path(origin).parent == tmp_path], found
+    assert Path(found["tune"]) == ROOT / "tune/__init__.py"
+    assert list((folder / "ray").glob("session_*"))
 
 
 @pytest.mark.parametrize("place", ["checkout", "elsewhere"])
@@ -97,17 +106,6 @@ def test_uv_run_starts_workers_in_the_same_environment_and_copies_nothing(tmp_pa
     seen = probe(tmp_path, command, {"UV_PYTHON_DOWNLOADS": "never"})
     assert seen["python"] == str(project / ".venv/bin/python")
     assert seen["folder"] == str(tmp_path)  # and not a copy of it in Ray's own folder
-
-
-def test_workers_import_nothing_from_the_current_folder_and_a_long_temporary_folder_is_reached_by_a_short_link(
-    tmp_path: Path,
-) -> None:
-    write_shadows(tmp_path)
-    folder = tmp_path / ("long-" * 20)
-    found = probe(tmp_path, [sys.executable], {"RAY_TMPDIR": str(folder)})["modules"]
-    assert not [name for name, origin in found.items() if Path(origin).parent == tmp_path], found
-    assert Path(found["tune"]) == ROOT / "tune/__init__.py"
-    assert list((folder / "ray").glob("session_*"))
 
 
 def test_a_temporary_folder_that_cannot_be_written_is_told_and_leaves_nothing(faces: Path, tmp_path: Path) -> None:

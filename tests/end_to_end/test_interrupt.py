@@ -69,12 +69,15 @@ def assert_whole(found: list[dict[str, Any]], trials: int, max_epochs: int) -> N
         assert max(epochs) <= max_epochs
 
 
-def test_ctrl_c_saves_the_running_trials_and_resume_goes_on_where_they_were_despite_a_stale_lock_of_optunas(
+def test_ctrl_c_saves_the_running_trial_a_second_signal_ends_at_once_and_resume_goes_on_despite_a_lock_of_optunas(
     faces: Path, tmp_path: Path
 ) -> None:
-    asha = {"max_epochs": 6, "grace_epochs": 6}
-    file = write_study_file(tmp_path, faces, trials=3, asha=asha, storage="runs")  # relative, as studies usually are
-    process = start(file)
+    data = tmp_path / "faces"
+    shutil.copytree(faces, data)
+    (data / "fault.json").write_text(json.dumps({1: {"kind": "sleeping", "epoch": 3, "times": 2}}))
+    changes = {"trials": 2, "asha": {"max_epochs": 6, "grace_epochs": 6}, "storage": "runs"}  # usually it is relative
+    file = write_study_file(tmp_path, data, **changes)
+    process = start(file, module="tests.support.faulty")
     wait_for_line(process, lambda line: "epoch 2/6" in line)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=30)[0]
@@ -85,37 +88,10 @@ def test_ctrl_c_saves_the_running_trials_and_resume_goes_on_where_they_were_desp
     (tmp_path / "runs/tiny/optuna.log.lock").symlink_to("runs/tiny/optuna.log")  # as a kill leaves Optuna's own
     interrupted = events(tmp_path)
     done = {trial: max(epochs) for trial, epochs in epochs_by_trial(interrupted).items()}
-    resume = [sys.executable, "-m", "tune.cli", "resume", "tiny"]
-    resumed = subprocess.run(
-        resume,
-        env={**os.environ, "RAY_ADDRESS": "local"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    later = events(tmp_path)[len(interrupted) :]
-    assert_whole(interrupted + later, trials=3, max_epochs=6)
-    for trial, epochs in epochs_by_trial(later).items():
-        assert epochs[0] == done.get(trial, 0) + 1  # no epoch that was paid for is trained again
-    assert (tmp_path / "runs/tiny/export/model.keras").exists()
-    for trial in range(3):
-        assert 1 <= len(list((tmp_path / "runs/tiny/trials").glob(f"*/trial-{trial:04d}/checkpoint_*"))) <= 2
 
-
-def test_a_clean_stop_takes_a_quarter_of_a_minute_and_a_second_signal_ends_at_once_even_if_an_epoch_takes_hours(
-    faces: Path, tmp_path: Path
-) -> None:
-    data = tmp_path / "faces"
-    shutil.copytree(faces, data)
-    (data / "fault.json").write_text(json.dumps({0: {"kind": "sleeping", "epoch": 3, "times": 2}}))
-    changes = {"trials": 1, "asha": {"max_epochs": 4, "grace_epochs": 4}}
-    file = write_study_file(tmp_path, data, **changes)
-    begun = data / "fault-0"
-    stops = [([signal.SIGHUP], 15), ([signal.SIGINT, signal.SIGTERM], 15)]
-    for attempt, (signals, within_s) in enumerate(stops):
+    # An epoch that takes hours: a clean stop gives up after a quarter of a minute, a second signal does not wait.
+    begun = data / "fault-1"
+    for attempt, signals in enumerate(([signal.SIGHUP], [signal.SIGINT, signal.SIGTERM])):
         process = start(file, module="tests.support.faulty")
         while not begun.exists() or len(begun.read_text()) <= attempt:  # the endless epoch has not begun
             assert process.poll() is None
@@ -125,17 +101,29 @@ def test_a_clean_stop_takes_a_quarter_of_a_minute_and_a_second_signal_ends_at_on
             process.send_signal(number)
         said = process.communicate(timeout=60)[0]
         assert process.returncode == 130, said
-        assert time.monotonic() - signalled < within_s
+        assert time.monotonic() - signalled < 15
         assert "Go on with: emotune resume" in said and "Traceback" not in said
-        assert not [e for e in events(tmp_path) if e["event"] in ("fault", "end")]
+        assert not [e for e in events(tmp_path) if e["event"] in ("fault", "end") and e["trial"] == 1]
 
     before = len(events(tmp_path))
-    again = start(file, module="tests.support.faulty")
-    said = again.communicate(timeout=300)[0]
-    assert again.returncode == 0, said
-    assert_whole(events(tmp_path), trials=1, max_epochs=4)
-    assert epochs_by_trial(events(tmp_path)[before:])[0][0] <= 3  # from its checkpoint, not from the beginning
+    resumed = subprocess.run(
+        [sys.executable, "-m", "tune.cli", "resume", "tiny"],
+        env={**os.environ, "RAY_ADDRESS": "local"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    found = events(tmp_path)
+    assert_whole(found, trials=2, max_epochs=6)
+    for trial, epochs in epochs_by_trial(found[len(interrupted) :]).items():
+        assert epochs[0] == done.get(trial, 0) + 1  # no epoch that was paid for is trained again
+    assert epochs_by_trial(found[before:])[1][0] in (2, 3)  # from its checkpoint, not from the beginning
     assert (tmp_path / "runs/tiny/export/model.keras").exists()
+    for trial in range(2):
+        assert 1 <= len(list((tmp_path / "runs/tiny/trials").glob(f"*/trial-{trial:04d}/checkpoint_*"))) <= 2
 
 
 BREAK_OFF = """

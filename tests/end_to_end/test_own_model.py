@@ -37,6 +37,7 @@ STUDY = {
     "asha": {"max_epochs": 2},
     "folds": {"max_images_per_fold": 64},
     "confirm": {"top": 1, "seeds": 2},
+    "export": {},
 }
 
 ALONE = """

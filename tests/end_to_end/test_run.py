@@ -155,32 +155,36 @@ def test_a_study_goes_on_only_with_the_data_it_was_begun_on(finished_study: Stud
         run_here(finished_study.study_file, f"data={tmp_path / 'others'}")
 
 
-def test_the_face_method_with_a_feed_of_its_own_runs_from_the_boxes_to_the_export(
-    ray_cluster: str, faces: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(faces, tmp_path / "faces")  # the boxes are kept beside the data set
-    space = {"preprocessing": {"type": "categorical", "choices": ["face"], "default": "face"}}
-    fixed = {"image_size_px": 48, "width": 0.0625, "batch_norm": True}
-    resources = {"feed_workers": 1, "max_concurrent": 1}
-    changes = {"trials": 1, "space": space, "fixed": fixed, "asha": {"max_epochs": 1}, "resources": resources}
-    study = run_here(write_study_file(tmp_path, tmp_path / "faces", **changes))
-    assert (tmp_path / "faces/faces.arrow").exists()
-    labels = json.loads((study.export / "labels.json").read_text())
+@pytest.fixture(scope="module")
+def face_study(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyFiles:
+    """Two trials on faces that have to be found first, with a feed of their own, in processes that outgrow a limit."""
+    folder = tmp_path_factory.mktemp("face")
+    shutil.copytree(faces, folder / "faces")  # the boxes are kept beside the data set
+    space = {
+        "preprocessing": {"type": "categorical", "choices": ["face"], "default": "face"},
+        "dropout": {"type": "float", "low": 0.1, "high": 0.5, "default": 0.1},
+    }
+    resources = {"feed_workers": 1, "max_concurrent": 1, "process_memory_mib": 256}  # TensorFlow alone takes more
+    changes = {"trials": 2, "space": space, "asha": {"max_epochs": 1}, "resources": resources}
+    return run_here(write_study_file(folder, folder / "faces", **changes))
+
+
+def test_the_face_method_with_a_feed_of_its_own_runs_from_the_boxes_to_the_export(face_study: StudyFiles) -> None:
+    data = Path(face_study.spec.data)
+    assert (data / "faces.arrow").exists()
+    labels = json.loads((face_study.export / "labels.json").read_text())
     assert labels["needs_faces"] and labels["expects_preprocessed_images"]
 
-    alone = study.spec.model_copy(update={"resources": study.spec.resources.model_copy(update={"feed_workers": 0})})
-    context = trial_context(alone, open_dataset(tmp_path / "faces"), study.state()).model_dump()
-    trial = study.state().trials[0]
+    spec = face_study.spec
+    alone = spec.model_copy(update={"resources": spec.resources.model_copy(update={"feed_workers": 0})})
+    context = trial_context(alone, open_dataset(data), face_study.state()).model_dump()
+    trial = face_study.state().trials[0]
     config = {"trial": 0, "parameters": alone.trial_config(trial.values).model_dump(), "study": context}
     assert train_again(config, 1)[0]["training_loss"] == trial.epochs[1]["training_loss"]
 
 
-def test_a_process_past_its_memory_limit_is_replaced_without_losing_a_trial(
-    ray_cluster: str, faces: Path, tmp_path: Path
-) -> None:
-    resources = {"process_memory_mib": 256, "max_concurrent": 1}  # TensorFlow alone takes more
-    study = run_here(write_study_file(tmp_path, faces, trials=2, asha={"max_epochs": 1}, resources=resources))
-    trials = study.state().trials.values()
+def test_a_process_past_its_memory_limit_is_replaced_without_losing_a_trial(face_study: StudyFiles) -> None:
+    trials = face_study.state().trials.values()
     assert [t.state for t in trials] == ["complete"] * 2
     assert len({t.epochs[1]["process"] for t in trials}) == 2
     assert [t.restarts for t in trials] == [0, 1]

@@ -28,6 +28,7 @@ TINY: dict[str, Any] = {
     "asha": {"max_epochs": 4, "grace_epochs": 1, "reduction_factor": 2},
     "confirm": {"top": 0},
     "resources": {"max_concurrent": 1},  # each process at once imports TensorFlow, a third of a tiny study's time
+    "export": {"formats": ["keras"], "ensemble": 1},  # studies that look at the rest of an export have `export={}`
 }
 
 
@@ -75,7 +76,8 @@ def finished_study(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempP
     `events.jsonl` beside its file holds what `--events` said.
     """
     folder = tmp_path_factory.mktemp("study")
-    assert emotune("run", write_study_file(folder, faces), "--no-calibrate", "--events", folder / "events.jsonl") == 0
+    file = write_study_file(folder, faces, export={})
+    assert emotune("run", file, "--no-calibrate", "--events", folder / "events.jsonl") == 0
     return load_study_folder(folder / "runs/tiny")
 
 
@@ -87,33 +89,23 @@ def bucket_study(ray_cluster: str, bucket: str, faces: Path, tmp_path_factory: p
 
 @pytest.fixture(scope="session")
 def google_study(
-    ray_cluster: str, google_bucket: str, faces: Path, tmp_path_factory: pytest.TempPathFactory
+    ray_cluster: str, google_bucket: str, postgresql: str, faces: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> StudyFiles:
-    """The same in a bucket of Google's."""
-    return _study_in(google_bucket, faces, tmp_path_factory.mktemp("google"))
+    """The same in a bucket of Google's, Optuna's part of it in PostgreSQL."""
+    return _study_in(google_bucket, faces, tmp_path_factory.mktemp("google"), optuna_storage=postgresql)
 
 
-def _study_in(bucket: str, faces: Path, folder: Path) -> StudyFiles:
+def _study_in(bucket: str, faces: Path, folder: Path, **changes: Any) -> StudyFiles:
     data = bucket.format("faces")
     with import_folder(data) as imported:
         shutil.copytree(faces, imported)
-    file = write_study_file(folder, data, storage=bucket.format("runs"))
+    file = write_study_file(folder, data, storage=bucket.format("runs"), export={}, **changes)
     assert emotune("run", file, "--no-calibrate") == 0
     return find_study(bucket.format("runs/tiny"), "")
 
 
-@pytest.fixture(scope="session")
-def database_study(
-    ray_cluster: str, postgresql: str, faces: Path, tmp_path_factory: pytest.TempPathFactory
-) -> StudyFiles:
-    """The same study with Optuna's part of it in PostgreSQL."""
-    folder = tmp_path_factory.mktemp("database")
-    assert emotune("run", write_study_file(folder, faces, optuna_storage=postgresql), "--no-calibrate") == 0
-    return load_study_folder(folder / "runs/tiny")
-
-
-@pytest.fixture(params=["finished_study", "bucket_study", "google_study", "database_study"])
+@pytest.fixture(params=["finished_study", "bucket_study", "google_study"])
 def whole_study(request: pytest.FixtureRequest) -> StudyFiles:
-    """A study in a folder, in a bucket of S3, in one of Google's, with PostgreSQL: each run to its end."""
+    """A study in a folder, in a bucket of S3, in one of Google's with PostgreSQL: each run to its end."""
     study: StudyFiles = request.getfixturevalue(request.param)
     return study

@@ -87,9 +87,6 @@ def hub_server() -> Iterator[Hub]:
                     return
                 hub.files[name] = {".gitattributes": b""}
                 hub.private[name] = asked.get("visibility") == "private"
-                    {".gitattributes": b""},
-                    "private" in (asked.get("visibility"), asked.get("private") and "private"),
-                )
                 self._answer(200, {"url": f"{hub.address}/{name}", "name": name})
                 return
             if parts[-1] == "validate-yaml":

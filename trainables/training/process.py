@@ -11,8 +11,8 @@ from trainables.gpu import limit_gpu_memory
 from trainables.keras_setup import import_keras
 
 
-def prepare_process(context: TrialContext) -> None:
-    """Imports TensorFlow and Keras, and sets what TensorFlow reads once; leaves alone what the user has set of it."""
+def set_environment(context: TrialContext) -> None:
+    """Sets what TensorFlow reads once, here and in processes that are started; leaves alone what the user has set."""
     if not context.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray 2.60 no longer hides GPUs from processes that asked for none
     threads = str(max(1, int(context.cpus)))
@@ -25,6 +25,11 @@ def prepare_process(context: TrialContext) -> None:
         "NO_ALBUMENTATIONS_UPDATE": "1",
     }.items():
         os.environ.setdefault(name, value)
+
+
+def prepare_process(context: TrialContext) -> None:
+    """Imports TensorFlow and Keras with their environment set."""
+    set_environment(context)
     import_keras(context.onednn)
     limit_gpu_memory(context.gpus)
 

@@ -35,6 +35,10 @@ import json, os, sys
 import numpy as np
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # what libraries print is no answer
+try:
+    import keras  # before it is asked: TensorFlow takes seconds
+except Exception:
+    pass  # a format that needs it says so
 for line in sys.stdin:
     job = json.loads(line)
     try:
@@ -51,6 +55,11 @@ for line in sys.stdin:
         said = f"{path}: {type(error).__name__}: {error}"
     print(json.dumps(said), file=answers, flush=True)
 """
+
+
+def start_fresh_process() -> None:
+    """Starts the process that will run the formats, so that it loads TensorFlow while they are written."""
+    _fresh_process()
 
 
 @cache

@@ -14,6 +14,7 @@ from trainables.config import TrialContext
 from trainables.dataset.node_cache import open_data
 from trainables.local_copies import local_folder, written_folder
 from tune.export.import_tensorflow import import_tensorflow
+from tune.export.parity import start_fresh_process
 from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
 from tune.study.trial_record import SEED_STRIDE, TrialRecord, is_final_fit
@@ -78,8 +79,10 @@ def _local_folders(checkpoints: Sequence[str]) -> Iterator[list[Path]]:
 
 
 def _prepare(context: TrialContext) -> None:
-    from trainables.training.process import prepare_process
+    from trainables.training.process import prepare_process, set_environment
 
+    set_environment(context)
+    start_fresh_process()  # an export follows on all that is scored here
     import_tensorflow(context.onednn)  # in a caller's own process its greetings would be seen
     prepare_process(context)
 

@@ -27,7 +27,7 @@ from tune.nodes.capacity import UNLIMITED_TRIALS, fits_now, trials_at_once
 from tune.search.not_pickled import NotPickled
 from tune.search.scheduler import AshaScheduler, Rungs
 from tune.search.trial_queue import TrialQueue
-from tune.session.ray_actors import use_forgiving_actor_manager
+from tune.session.ray_actors import adapt_tune_controller
 from tune.session.session_context import SessionContext, interruptible
 from tune.session.tune_callback import StudyCallback
 from tune.session.watchdog import Watchdog
@@ -47,7 +47,7 @@ def run_tuner(session: SessionContext, queue: TrialQueue, rungs: Rungs, spent: C
     """
     study, spec, state = session.study, session.study.spec, session.journal.state
     resources = spec.resources
-    use_forgiving_actor_manager()
+    adapt_tune_controller()
     system, path = study.place.filesystem_and_path
     limiter = ConcurrencyLimiter(queue, max_concurrent=session.at_once)
 

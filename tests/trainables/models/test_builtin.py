@@ -93,16 +93,19 @@ def test_a_trial_again_from_its_seeds_is_the_same_and_micro_batches_learn_too(na
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "alexnet"])  # test_alexnet.py opens that one
-def test_a_saved_model_opens_where_emotune_is_not(name: str, tmp_path: Path) -> None:
-    model, _ = build(name, normalization="per_image")
+def test_saved_models_open_where_emotune_is_not(tmp_path: Path) -> None:
+    models = {name: build(name, normalization="per_image")[0] for name in NAMES if name != "alexnet"}  # test_alexnet.py
     images = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
-    model.save(tmp_path / "model.keras")
+    for name, model in models.items():
+        model.save(tmp_path / f"{name}.keras")
     code = (
-        "import keras, numpy as np\n"
-        "model = keras.saving.load_model('model.keras')\n"
-        "np.save('logits.npy', model.predict_on_batch(np.load('images.npy')))\n"
+        "import sys, keras, numpy as np\n"
+        "for name in sys.argv[1:]:\n"
+        "    model = keras.saving.load_model(f'{name}.keras')\n"
+        "    np.save(f'{name}.npy', model.predict_on_batch(np.load('images.npy')))\n"
     )
-    subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True, capture_output=True)
-    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), model.predict_on_batch(images), rtol=1e-5, atol=1e-4)
+    subprocess.run([sys.executable, "-I", "-c", code, *models], cwd=tmp_path, check=True, capture_output=True)
+    for name, model in models.items():
+        logits = np.load(tmp_path / f"{name}.npy")
+        np.testing.assert_allclose(logits, model.predict_on_batch(images), rtol=1e-5, atol=1e-4, err_msg=name)

@@ -103,6 +103,7 @@ def test_an_export_holds_its_parts_and_nothing_beside_it(summary: ExportSummary)
     assert matrix is not None and min(matrix.shape[:2]) > 300
 
 
+@pytest.mark.slow
 def test_saved_model_and_keras_model_give_the_checkpoints_softmax_in_a_fresh_process(
     summary: ExportSummary, checkpoint: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_saved_model_and_keras_model_give_the_checkpoints_softmax_in_a_fresh_pro
         np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_mean_of_several_checkpoints_is_the_same_for_keras_tensorflow_and_predict(
     checkpoint: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
@@ -164,6 +166,7 @@ def test_the_mean_of_several_checkpoints_is_the_same_for_keras_tensorflow_and_pr
         np.testing.assert_allclose(probabilities, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["selection_accuracy", "selection_loss"])
 def test_an_ensemble_is_kept_if_the_selection_fold_says_that_it_gains(
     checkpoint: Path, dataset: Dataset, tmp_path: Path, objective: str
@@ -199,6 +202,7 @@ def test_an_ensemble_is_kept_if_the_selection_fold_says_that_it_gains(
         judge_ensemble([tmp_path / "damaged", checkpoint], dataset, context, most=2)
 
 
+@pytest.mark.slow
 def test_the_mean_of_trials_that_evaluate_in_different_ways_is_that_of_their_own_answers(
     dataset: Dataset, tmp_path: Path
 ) -> None:
@@ -256,6 +260,7 @@ def test_labels_say_what_the_model_takes(summary: ExportSummary, dataset: Datase
     assert summary.note == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [name for name in METHODS if not METHODS[name].needs_faces])
 def test_the_evaluation_pipeline_of_every_method_comes_back_from_its_file(
     method: str, checkpoint: Path, dataset: Dataset, tmp_path: Path
@@ -334,6 +339,7 @@ def test_a_diverged_model_is_exported_with_json_that_any_reader_takes(dataset: D
     assert json.loads(text)["selection"] == {"loss": None, "confusion": [[1, 0], [0, 1]]}
 
 
+@pytest.mark.slow
 def test_an_earlier_export_gives_way_only_to_a_whole_one(checkpoint: Path, dataset: Dataset, tmp_path: Path) -> None:
     destination = tmp_path / "export"
     export(checkpoint, dataset, destination)

@@ -60,6 +60,7 @@ def png(dataset: Dataset, tmp_path: Path) -> Path:
     return tmp_path / "im0.png"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["none", "crop", "equalize", "face"])
 def test_predictions_repeat_the_test_confusion_that_the_export_recorded(
     method: str, exports: Callable[[str], Path], dataset: Dataset, tmp_path: Path
