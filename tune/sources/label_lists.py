@@ -23,6 +23,7 @@ _MAX_LIST_BYTES: Final = 64 << 20
 _RAF_DB_LIST: Final = re.compile(r"(?:.*/)?list_par?tition_label\.txt")
 _AFFECTNET_LABEL: Final = re.compile(r"(.*/)?annotations/([^/]+)_exp\.npy")
 _CK_PLUS_LABEL: Final = re.compile(r"(?:.*/)?(S\d+_\d+_\d+)_emotion\.txt")
+_TFDS_NAMES: Final = re.compile(r"(?:.*/)?[^/]+\.labels\.txt")
 _CK_PLUS_FRAME: Final = re.compile(r"(S\d+_\d+)_(\d+)")
 
 
@@ -58,7 +59,7 @@ class LabelList:
 
 def is_label_file(path: str) -> bool:
     """Whether a file holds labels of one of the layouts, by its path."""
-    return any(pattern.fullmatch(path) for pattern in (_RAF_DB_LIST, _AFFECTNET_LABEL, _CK_PLUS_LABEL))
+    return any(pattern.fullmatch(path) for pattern in (_RAF_DB_LIST, _AFFECTNET_LABEL, _CK_PLUS_LABEL, _TFDS_NAMES))
 
 
 def known_layout(store: FileStore) -> LabelList | None:

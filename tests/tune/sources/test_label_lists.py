@@ -124,6 +124,28 @@ def test_a_csv_of_paths_and_labels_gives_classes_where_folders_give_none(tmp_pat
     assert dataset.info.passed_over == {}
 
 
+def test_a_list_without_a_header_is_read_by_its_first_row(tmp_path: Path) -> None:
+    files = faces(*(f"images/im{i}.png" for i in range(4)))
+    rows = "".join(f"images/im{i}.png,{'sad' if i % 2 else 'happy'},{'test' if i < 2 else 'train'}\n" for i in range(4))
+    dataset = imported(make_folder(tmp_path / "in", files | {"labels.csv": rows.encode()}))
+    assert dataset.info.counts == {"train": {"happy": 1, "sad": 1}, "test": {"happy": 1, "sad": 1}}
+    assert "in/labels.csv has no header: its columns are taken for path, label, usage" in dataset.info.notes
+
+
+def test_a_list_that_is_not_utf_8_is_told_where_folders_are_taken_for_classes_and_refused_where_not(
+    tmp_path: Path,
+) -> None:
+    files = faces(*(f"{folder}/im{i}.png" for folder in ("left", "right") for i in range(4)))
+    rows = "".join(f"{path},{'fröhlich' if path[-5] in '02' else 'traurig'}\n" for path in files)
+    files["labels.csv"] = f"path,label\n{rows}".encode("latin-1")
+    dataset = imported(make_folder(tmp_path / "in", files), test_share=0)
+    assert dataset.info.classes == ("left", "right")
+    [note] = [note for note in dataset.info.notes if "labels.csv" in note]
+    assert note.startswith("classes from the folders; a table beside them is not read: A CSV must be readable text")
+    with pytest.raises(SourceError, match="must be readable text.*labels.csv.*save it as UTF-8"):
+        imported(tmp_path / "in", labels="labels.csv")
+
+
 def test_names_in_a_list_without_an_image_are_bad_images(tmp_path: Path) -> None:
     files = faces(*(f"images/im{i}.png" for i in range(4)), "images/b/im0.png", "images/c/im9.png", "images/d/im9.png")
     rows = ["images/im0.png,a", "im1.png,b", "im2,a", "im3.png,b", "gone.png,a", "im9.png,b", "x.png"]
