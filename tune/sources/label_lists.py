@@ -14,7 +14,6 @@ from typing import Final
 import numpy as np
 
 from tune.sources.csv_table import split_by_path
-from tune.sources.decoding import UnreadableImage
 from tune.sources.file_store import FileStore, folder_of
 from tune.sources.label_names import AFFECTNET, AFFECTNET_OTHER, CK_PLUS, RAF_DB
 from tune.sources.split_names import split_named
@@ -157,11 +156,13 @@ def _code(read: Callable[[], str]) -> str:
         text = read().strip()
         number = float(text)
         return str(int(number)) if number == int(number) else text
-    except (ValueError, OverflowError, UnreadableImage):
+    except (ValueError, OverflowError, EOFError, MemoryError):  # what NumPy raises of a damaged file
         return text
 
 
 def _array_text(data: bytes) -> str:
+    if not data.startswith(b"\x93NUMPY"):  # NumPy would look for a zip or a pickle
+        raise ValueError("no array")
     return str(np.load(io.BytesIO(data), allow_pickle=False).item())
 
 

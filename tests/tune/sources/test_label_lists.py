@@ -80,6 +80,18 @@ def test_affectnet_is_read_from_its_annotations(tmp_path: Path) -> None:
     assert dataset.info.passed_over == {}
 
 
+@pytest.mark.parametrize(
+    "damage", [b"", b"PK\x03\x04", b"PK\x05\x06" + bytes(18), array("1")[:60], array([1, 2]), b"1"]
+)
+def test_an_annotation_that_is_damaged_is_one_bad_image(tmp_path: Path, damage: bytes) -> None:
+    files = faces(*(f"train_set/images/{i}.png" for i in range(5)))
+    files |= {f"train_set/annotations/{i}_exp.npy": array(str(i % 2)) for i in range(4)}
+    files["train_set/annotations/4_exp.npy"] = damage
+    info = imported(make_folder(tmp_path / "in", files), max_bad=0.2).info
+    assert [image.path for image in info.skipped] == ["train_set/images/4.png"]
+    assert "AffectNet's labels are 0 to 10" in info.skipped[0].reason
+
+
 def test_affectnets_first_table_has_its_own_codes(tmp_path: Path) -> None:
     header = "subDirectory_filePath,face_x,expression,valence"
     rows = [f"Manually_Annotated/{i % 3}/im{i}.png,1,{code},0.1" for i, code in enumerate([0, 1, 6, 8, 7, 11])]
