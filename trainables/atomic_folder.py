@@ -23,7 +23,8 @@ from typing import IO, Final, Self
 
 HARMLESS: Final = frozenset({"lost+found", ".DS_Store", ".gitkeep", ".snapshot"})
 """What volumes and file managers put into a folder; it stays and is in nobody's way."""
-_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""What storage says that knows no locks, such as some mounts of NFS and Lustre."""
 
 
 def hidden_folder(target: Path, suffix: str) -> Path:
@@ -163,7 +164,7 @@ def _locked(folder: Path) -> IO[bytes]:
         lock.close()
         raise BlockingIOError(f"{path} has gone") from error
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno not in NO_LOCKS:
             lock.close()
             raise
     return lock

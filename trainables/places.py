@@ -21,6 +21,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 import pyarrow as pa
 from pyarrow import fs
 
+from trainables.atomic_folder import NO_LOCKS
 from trainables.errors import PlaceError, first_line
 
 SCHEMES = ("s3", "gs", "gcs")
@@ -243,8 +244,15 @@ class Place:
 
 @contextmanager
 def single_process_lock(lock: Path) -> Iterator[None]:
-    """Waits until no other process of this machine is in such a block with the same file."""
+    """Waits until no other process of this machine is in such a block with the same file.
+
+    Storage that knows no locks goes without: two processes may then do the same work at once.
+    """
     # The kernel lets go of the lock when its holder dies, so none can be left behind.
     with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
         yield

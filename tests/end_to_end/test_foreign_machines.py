@@ -8,8 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ SHADOWS = ("tune", "trainables", "search_spaces", "keras", "tensorflow", "albume
 
 PROBE = """
 import importlib.util, json, sys
+from tune.nodes.import_ray import import_ray
+
+import_ray()
 from tune.nodes.join import joined_ray
 
 def find(names):
@@ -84,7 +88,7 @@ def test_workers_start_from_a_path_a_shell_would_split_import_nothing_from_here_
     found = seen["modules"]
     assert not [name for name, origin in found.items() if Path(origin).parent == tmp_path], found
     assert Path(found["tune"]) == ROOT / "tune/__init__.py"
-    assert list((folder / "ray").glob("session_*"))
+    assert (folder / "ray").is_dir() and not list((folder / "ray").iterdir())  # a session that ended well leaves nothing
 
 
 @pytest.mark.parametrize("place", ["checkout", "elsewhere"])
@@ -123,6 +127,34 @@ def test_a_temporary_folder_that_cannot_be_written_is_told_and_leaves_nothing(fa
         "Name another: RAY_TMPDIR=FOLDER\n"
     )
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may write, which pytest's are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("home", ["-u HOME", "HOME=/"])
+def test_a_container_that_runs_as_a_number_starts_ray_where_neither_home_nor_tmp_ray_can_be_written(
+    home: str, open_folder: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to become another user")
+    private = open_folder / "another-users"
+    private.mkdir(mode=0o700)
+    # It may read everything, so that the checkout and the environment can lie anywhere, and writes what it may.
+    reads = "--inh-caps -all,+dac_read_search --ambient-caps +dac_read_search"
+    user = f"setpriv --reuid 54321 --regid 54321 --clear-groups {reads}"
+    become = f'mkdir -p /tmp/ray; mount --bind {private} /tmp/ray; exec {user} env -u TMPDIR {home} "$@"'
+    command = ["unshare", "--mount", "bash", "-c", become, "bash", sys.executable]
+    seen = probe(open_folder, command, {"RAY_AUTH_TOKEN": ""})
+    assert Path(seen["modules"]["tune"]) == ROOT / "tune/__init__.py"
+    assert not list(private.iterdir())
+    for folder in ("emotune-54321", "emotune-home-54321"):
+        shutil.rmtree(f"/tmp/{folder}", ignore_errors=True)
 
 
 SLEEPER = """#!/bin/bash

@@ -196,3 +196,18 @@ def test_nohup_is_left_alone() -> None:
     )
     done = subprocess.run(["nohup", sys.executable, "-c", f"{code}; print('went on')"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "went on\n")
+
+
+@pytest.mark.parametrize("part", ["gcs_server", "raylet"])
+def test_a_study_whose_ray_is_killed_under_it_says_so_in_a_line_and_can_be_resumed(
+    part: str, faces: Path, tmp_path: Path
+) -> None:
+    process = start(write_study_file(tmp_path, faces, trials=1, asha={"max_epochs": 500, "grace_epochs": 500}))
+    wait_for_line(process, lambda line: "epoch 1/500" in line)
+    family = psutil.Process(process.pid).children(recursive=True)
+    next(child for child in family if child.name() == part).kill()
+    said = process.communicate(timeout=20)[0]
+    [line] = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: Ray must run for as long as its study. Received: its {part} on this machine has ")
+    assert "emotune resume" in line and "Traceback" not in said and process.returncode == 1
+    assert not psutil.wait_procs(family, timeout=10)[1]

@@ -155,10 +155,11 @@ def fetch_data(address: str) -> Path:
     """Downloads a public data set, for `import_data`; a second call finds it on this machine.
 
     Args:
-        address: `kaggle:OWNER/NAME`, such as `kaggle:ananthu017/emotion-detection-fer`.
+        address: `kaggle:OWNER/NAME`, such as `kaggle:ananthu017/emotion-detection-fer`, or Hugging Face's
+            `hf://OWNER/NAME`, with `@REVISION` for another branch, tag or commit than `main`.
 
     Raises:
-        SourceError: the address has another form, kagglehub is not installed, or the download failed.
+        SourceError: the address has another form, the site's library is not installed, or the download failed.
     """
     from tune.dataset.fetch import fetch
 

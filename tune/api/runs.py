@@ -150,8 +150,9 @@ def check_study(
     time: str | float | None = None,
     max_cost: float | None = None,
     overrides: Mapping[str, Any] | Sequence[str] | None = None,
+    events: EventsTarget | None = None,
 ) -> StudySpec:
-    """Checks a study file and its data as `run` would, and starts nothing; see there for the arguments.
+    """Checks a study file, its data and the file for events as `run` would; starts nothing. See there for arguments.
 
     Returns:
         What the study file comes to: defaults, search space, overrides in place.
@@ -160,12 +161,15 @@ def check_study(
         EmotuneError: something is wrong.
     """
     from tune.session.create_or_resume import check_folder, locate_study
+    from tune.session.event_stream import check_events
     from tune.session.study_data import prepare_data
     from tune.session.study_warnings import study_warnings
 
     spec = spec_with_options(study, data, trials, time, max_cost, overrides)
     dataset = prepare_data(spec, _say, only_check=True)
     check_folder(locate_study(spec), dataset.info.fingerprint)
+    if events is not None and not callable(events):
+        check_events(Path(expand_home(events)))
     check_own(spec, dataset, _say)
     for line in study_warnings(spec, dataset):
         _say(f"warning: {line}")

@@ -121,7 +121,7 @@ def synth(
 
 @app.command()
 def fetch(
-    address: Annotated[str, typer.Argument(help="kaggle:OWNER/NAME")],
+    address: Annotated[str, typer.Argument(help="kaggle:OWNER/NAME, or hf://OWNER/NAME[@REVISION] of Hugging Face.")],
     to: Target,
     store_size: StoreSize = None,
     channels: Channels = None,
@@ -134,7 +134,7 @@ def fetch(
     labels: Labels = None,
     replace: Replace = False,
 ) -> None:
-    """Download a public data set and import it, e.g. kaggle:ananthu017/emotion-detection-fer."""
+    """Download a data set and import it, e.g. kaggle:ananthu017/emotion-detection-fer."""
     source = tune.fetch_data(address)
     decided = (split, validation, test, classes, labels, replace)
     import_command(source, to, store_size, channels, test_share, max_bad, *decided)

@@ -32,6 +32,7 @@ def predict(
     from tune.cli.text import prediction_line, tell_unread
     from tune.export.pictures import find_pictures
     from tune.export.predict import UnreadPicture
+    from tune.export.small_faces import MOST_LOOKED_AT
 
     if json and as_csv:
         raise typer.BadParameter("--json and --csv exclude one another. Give one.")
@@ -46,12 +47,15 @@ def predict(
     table = csv.writer(sys.stdout, lineterminator="\n")
     if as_csv:
         table.writerow(["path", "label", *predictor.classes])
-    unread, divided = [], 0
-    for prediction in predictor.predict_pictures((picture.name, picture.read) for picture in pictures):
+    unread, small, divided = [], [], 0
+    named = ((picture.name, picture.read) for picture in pictures)
+    for prediction in predictor.predict_pictures(named, look_for_faces=MOST_LOOKED_AT):
         if isinstance(prediction, UnreadPicture):
             unread.append(prediction)
             continue
         divided += prediction.looks_divided
+        if prediction.small_face is not None:
+            small.append(f"{prediction.path}: {prediction.small_face:.0%}")
         if as_csv:
             table.writerow([prediction.path, prediction.label, *prediction.probabilities.values()])
         else:
@@ -60,6 +64,12 @@ def predict(
         typer.echo(
             f"warning: {divided} of {len(pictures)} images have no pixel above 1 of 255, as if divided by 255; "
             "save them with pixels 0-255",
+            err=True,
+        )
+    if small:
+        typer.echo(
+            f"warning: {len(small)} large images hold a small face ({small[0]} of the shorter side) and are squeezed "
+            "whole; find their faces: --faces",
             err=True,
         )
     if tell_unread(unread, len(pictures)):

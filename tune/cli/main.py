@@ -14,6 +14,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError  # typer 0
 
 import tune
 from trainables.errors import EmotuneError
+from trainables.home_folder import ensure_home
 from tune.cli import exports as cli_exports
 from tune.cli import jobs as cli_jobs
 from tune.cli import look
@@ -83,7 +84,7 @@ def run(
     if check:
         from tune.cli.text import checked_lines
 
-        spec = tune.check_study(study_file, overrides=overrides, **changes)
+        spec = tune.check_study(study_file, overrides=overrides, events=events, **changes)
         typer.echo(checked_lines(study_file, spec))
         return
     with _interruption_told():
@@ -274,6 +275,7 @@ def main() -> None:
 def command_line() -> None:
     """Runs the command line; an error that the user can fix is one line and its own exit code."""
     try:
+        ensure_home()
         status = app(standalone_mode=False)
     except NoArgsIsHelpError as error:
         error.show()

@@ -38,6 +38,7 @@ from tune.sources.source import Source
 from tune.sources.split_names import parse_decisions
 
 _CHUNK_IMAGES: Final = 32
+_TWELVE_BITS_IN_EIGHT: Final = 4095 // 257 + 1
 _THREADS: Final = min(8, os.cpu_count() or 1)
 
 
@@ -138,7 +139,7 @@ def _write_images(
     counts = np.zeros((2, len(source.classes)), np.int64)
     labels = {name: label for label, name in enumerate(source.classes)}
     unread: dict[str, SkippedImage] = {}
-    undecided = 0
+    undecided, brightest = 0, 0
     first: tuple[str, Pixels] | None = None
     chosen, before = _drawn_test_images(source, options, on_image)
     for done, (item, image) in enumerate(_decoded(source, options), start=1):
@@ -152,13 +153,18 @@ def _write_images(
             if split is None:
                 undecided += 1
                 split = TEST if hash_pixels(image) in chosen else TRAIN
+            if brightest <= _TWELVE_BITS_IN_EIGHT:
+                brightest = max(brightest, int(image.max()))
             counts[split, label] += 1
             writer.append(image, label, split, item.path)
         if on_image is not None:
             on_image(before + done, before + source.expected_images)
     _check_bad(bad, int(counts.sum()) + len(bad), options.max_bad)
     _check_counts(counts, source, unread)
-    return bad, _test_split_notes(undecided, counts, source.classes, options.test_share)
+    notes = _test_split_notes(undecided, counts, source.classes, options.test_share)
+    if brightest <= _TWELVE_BITS_IN_EIGHT:
+        notes.append(f"almost black, no pixel is above {brightest} of 255; 12 bits in 16 have to be scaled first")
+    return bad, notes
 
 
 def _drawn_test_images(

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from tune.export.export import LABELS_FILE, MODEL_FILE, PREPROCESSING_FILE
 from tune.export.graph import pixel_part
 from tune.export.import_tensorflow import import_tensorflow
 from tune.export.manifest import check_manifest
+from tune.export.small_faces import overview, small_face
 from tune.sources.decoding import UnreadableImage, decode, silence_decoders
 
 if TYPE_CHECKING:
@@ -46,12 +47,14 @@ class Prediction:
         label: The likeliest class.
         probabilities: By class, in the export's order; they sum to 1.
         looks_divided: No pixel is brighter than 1 of 255: of a picture divided by 255, nothing else would be left.
+        small_face: The share of a large picture's shorter side that its face takes, if that is small and was looked at.
     """
 
     path: Path | None
     label: str
     probabilities: dict[str, float]
     looks_divided: bool = False
+    small_face: float | None = None
 
 
 @dataclass(frozen=True)
@@ -104,28 +107,39 @@ class Predictor:
         return predictions
 
     def predict_pictures(
-        self, pictures: Iterable[tuple[str, Callable[[], bytes]]]
+        self, pictures: Iterable[tuple[str, Callable[[], bytes]]], look_for_faces: int = 0
     ) -> Iterator[Prediction | UnreadPicture]:
         """Classifies pictures one batch after the other, and goes on after one that cannot be read.
 
         Args:
             pictures: A name, and what returns the file's content.
+            look_for_faces: In how many large pictures at most it is looked whether the face is small.
         """
         remaining = iter(pictures)
         with silence_decoders(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
             while batch := list(islice(remaining, _BATCH)):
                 read = list(readers.map(self._read_picture, batch))
-                whole = [self._preprocessed(one) for one in read if not isinstance(one, UnreadPicture)]
+                whole = [self._preprocessed(one[0]) for one in read if not isinstance(one, UnreadPicture)]
                 rows = iter(np.asarray(self._model.predict_on_batch(np.stack(whole))) if whole else ())
                 for (name, _), one in zip(batch, read, strict=True):
-                    yield one if isinstance(one, UnreadPicture) else self._prediction(Path(name), next(rows), one)
+                    if isinstance(one, UnreadPicture):
+                        yield one
+                        continue
+                    pixels, large = one
+                    looked = large is not None and look_for_faces > 0
+                    look_for_faces -= looked
+                    yield replace(
+                        self._prediction(Path(name), next(rows), pixels),
+                        small_face=small_face(large) if large is not None and looked else None,
+                    )
 
-    def _read_picture(self, picture: tuple[str, Callable[[], bytes]]) -> Pixels | UnreadPicture:
+    def _read_picture(self, picture: tuple[str, Callable[[], bytes]]) -> tuple[Pixels, Pixels | None] | UnreadPicture:
         name, read = picture
         image = read_picture(name, read)
         if isinstance(image, UnreadPicture):
             return image
-        return _fitted(image, self._labels.height_px, self._labels.width_px, self._labels.channels)
+        height_px, width_px = self._labels.height_px, self._labels.width_px
+        return _fitted(image, height_px, width_px, self._labels.channels), overview(image, height_px, width_px)
 
     def _batches(self, items: list[Path | Pixels]) -> Iterator[tuple[list[Path | Pixels], Pixels]]:
         """Reads the next batch while the model works on this one."""

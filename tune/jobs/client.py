@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
+import socket
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import ray.exceptions
@@ -24,6 +28,7 @@ _NOISY_LOGGERS = (
     "ray._private.runtime_env.packaging",
     "ray._private.authentication.authentication_token_setup",
 )
+_NO_PROXY = {"http": "", "https": ""}
 CONNECTION_ERRORS = (OSError, RuntimeError, aiohttp.ClientError, ray.exceptions.RayError)
 """What Ray's client raises when the jobs server goes away; `requests` raises OSErrors."""
 
@@ -43,6 +48,7 @@ class JobsClient(JobSubmissionClient):
     def __init__(self, address: str) -> None:
         for name in _NOISY_LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
+        self._proxies = _NO_PROXY if proxy_of(address) and _is_near(address) else None
         before = os.environ.get(_ADDRESS)
         os.environ[_ADDRESS] = address  # Ray 2.60 prefers this and RAY_ADDRESS to what it is given
         try:
@@ -60,7 +66,7 @@ class JobsClient(JobSubmissionClient):
         return self._server_ray_version or "unknown"
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
-        return super()._do_request(method, endpoint, **{"timeout": _TIMEOUT_S, **options})
+        return super()._do_request(method, endpoint, **{"timeout": _TIMEOUT_S, "proxies": self._proxies, **options})
 
     def lines(self, job_id: str, probe: Callable[[], object]) -> Iterator[str | None]:
         """Yields a job's lines from its first on, None for every second without one; probes a server that is silent."""
@@ -92,6 +98,24 @@ class JobsClient(JobSubmissionClient):
             loop.run_until_complete(chunks.aclose())  # type: ignore[attr-defined]  # an async generator
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
+
+
+def proxy_of(address: str) -> str | None:
+    """Returns which variable of the environment sends requests for an address through a proxy, if one does."""
+    parts = urlsplit(address)
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    names = (f"{parts.scheme}_proxy", "all_proxy")
+    return next((name for name in names if urllib.request.getproxies().get(name.removesuffix("_proxy"))), None)
+
+
+def _is_near(address: str) -> bool:
+    """Says whether a host is this machine or in a private network, which a proxy to the outside does not reach."""
+    try:
+        found = socket.getaddrinfo(urlsplit(address).hostname, None)
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]).is_private for entry in found)
 
 
 async def _next_chunk(chunks: Any) -> str | None:

@@ -14,7 +14,7 @@ import ray.exceptions
 
 from trainables.places import is_bucket
 from tune.errors import JobError, nearest
-from tune.jobs.client import CONNECTION_ERRORS, connect
+from tune.jobs.client import CONNECTION_ERRORS, connect, proxy_of
 from tune.jobs.job import Job, read_job
 from tune.study.spec import StudySpec
 from tune.study.yaml_source import write_yaml
@@ -46,9 +46,11 @@ class JobsServer:
                 "what `ray get-auth-token` prints on its head node"
             ) from None
         except (*CONNECTION_ERRORS, ValueError, LookupError):
+            name = proxy_of(self.address)
+            proxy = f", or leave the proxy of {name} out: no_proxy={urlsplit(self.address).hostname}" if name else ""
             raise JobError(
                 f"--address must be a Ray cluster's jobs server. Received: {self.address}, where none answers. "
-                "Start the cluster (ray up), or open a way to its port 8265 (ray dashboard CLUSTER.yaml)"
+                f"Start the cluster (ray up), or open a way to its port 8265 (ray dashboard CLUSTER.yaml){proxy}"
             ) from None
         theirs, ours = self._client.version, importlib.metadata.version("ray")
         if theirs != ours:

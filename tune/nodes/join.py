@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
 from tune.errors import ClusterError, EmotuneError
-from tune.nodes.process_start import ProcessStart, ray_start_limit
+from tune.nodes.head_watch import head_watch
+from tune.nodes.process_start import ProcessStart, ray_start_limit, session_folder
 from tune.nodes.ray_options import joining_options, ray_folder, set_environment, starting_options
 from tune.nodes.signals import handle_signals
 from tune.study.spec import StudySpec
 
 _LOCAL = "local"
+_OTHER_VERSIONS = "versions differ"
 _PORT_CHECK_S = 5.0
 _CONNECT_TRIES = 3
 
@@ -43,11 +48,10 @@ def joined_ray(address: str | None = None) -> Iterator[None]:
     # Without an address Ray would join whatever was started last on this machine, for minutes even if that is gone.
     address = address or os.environ.get("RAY_ADDRESS") or _LOCAL
     _check_port_open(address)
+    keeps_logs = True
     try:
         try:
-            with _delay_interrupts(), ray_start_limit() if address == _LOCAL else _connect_timeout(_CONNECT_TRIES):
-                ray.init(address=address, **(starting_options() if address == _LOCAL else joining_options(address)))
-                ray.nodes()  # makes the rest of its client
+            _connect(address)
         except EmotuneError:
             raise
         except Exception as error:  # Ray raises whatever its parts raise
@@ -56,10 +60,50 @@ def joined_ray(address: str | None = None) -> Iterator[None]:
                     f"Ray must be able to start on this machine. Received: {_reason_line(str(error))}. See its logs in "
                     f"{ray_folder()}/ray/session_latest/logs, and free memory and disk: emotune doctor"
                 ) from error
-            raise _unreachable(address, _reason_line(str(error))) from None
-        yield
+            reason = _reason_line(str(error))
+            if reason.startswith(_OTHER_VERSIONS) or not _show_token():
+                raise _unreachable(address, reason) from None
+            ray.shutdown()
+            try:
+                _connect(address)
+            except Exception as again:
+                raise _unreachable(address, _reason_line(str(again))) from None
+        with head_watch() if address == _LOCAL else nullcontext():
+            yield
+        keeps_logs = False
+    except KeyboardInterrupt:
+        keeps_logs = False
+        raise
     finally:
+        session = None if keeps_logs or address != _LOCAL else session_folder()
         ray.shutdown()
+        if session is not None:
+            _remove_session(session)
+
+
+def _connect(address: str) -> None:
+    with _delay_interrupts(), ray_start_limit() if address == _LOCAL else _connect_timeout(_CONNECT_TRIES):
+        ray.init(address=address, **(starting_options() if address == _LOCAL else joining_options(address)))
+        ray.nodes()  # makes the rest of its client
+
+
+def _show_token() -> bool:
+    """Lets Ray show the token that lies ready here, if one does and nobody has said otherwise.
+
+    By itself Ray 2.60 shows it only to a cluster that it finds on this machine, and does not say that one is missed.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        return False
+    return bool(maybe_enable_token_auth_if_token_available(warn_if_disabled=False))
+
+
+def _remove_session(folder: Path) -> None:
+    """Removes what Ray 2.60 keeps of a session that ended well, a MiB each in /tmp/ray, and the link to it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    latest = folder.with_name("session_latest")
+    with suppress(OSError):
+        if latest.is_symlink() and not latest.exists():
+            latest.unlink()
 
 
 def _check_port_open(address: str) -> None:
@@ -90,7 +134,7 @@ def _reason_line(words: str) -> str:
         return "its token is not the one here (`ray get-auth-token`, or RAY_AUTH_TOKEN)"
     versions = re.findall(r"(Ray|Python): (\S+)", words)
     if "ersion mismatch" in words and versions:
-        return "versions differ, " + ", ".join(f"{name} {version}" for name, version in versions)
+        return f"{_OTHER_VERSIONS}, " + ", ".join(f"{name} {version}" for name, version in versions)
     return (words.strip().splitlines() or ["it does not answer"])[0].rstrip(".")
 
 

@@ -99,12 +99,18 @@ def ray_start_limit() -> Iterator[None]:
         yield
 
 
+def session_folder() -> Path | None:
+    """Returns the folder of the Ray session that this process takes part in, on this machine."""
+    node: Any = getattr(ray._private.worker, "_global_node", None)
+    return None if node is None else Path(node.get_session_dir_path())
+
+
 def ray_log_summary() -> str:
     """Returns what Ray's logs on this machine say of processes that do not start, in one line, and where they lie."""
-    node: Any = getattr(ray._private.worker, "_global_node", None)
-    if node is None:
+    session = session_folder()
+    if session is None:
         return "Ray's logs are on its nodes, in /tmp/ray/session_latest/logs"
-    logs = Path(node.get_logs_dir_path())
+    logs = session / "logs"
     return "; ".join([_starting(psutil.Process()), *_last_lines(logs), f"Ray's logs: {logs}"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import secrets
 import shlex
 import subprocess
 import sys
@@ -62,11 +63,26 @@ def starting_options() -> dict[str, Any]:
     Raises:
         ClusterError: There is no folder that Ray could keep its sockets in.
     """
+    _give_token_without_home()
     options = {**_OPTIONS, "job_config": _JobConfigWithoutCurrentFolder(), "_temp_dir": f"{ray_folder()}/ray"}
     quoted = shlex.quote(sys.executable)
     if quoted != sys.executable:  # Ray 2.60 puts it into a bash command as it is
         options["runtime_env"] = {"py_executable": quoted}
     return options
+
+
+def _give_token_without_home() -> None:
+    """Gives Ray a token of this process's own where the home folder cannot hold the one that Ray 2.60 keeps there."""
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return
+    folder = Path.home() / ".ray"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = (folder / "auth_token").is_file() or os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        held = False
+    if not held:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 class _JobConfigWithoutCurrentFolder(JobConfig):
@@ -119,11 +135,11 @@ def _can_hold_ray(folder: Path) -> bool:
 def _short_link(folder: Path) -> str:
     name = f"/tmp/emotune-{hashlib.blake2b(os.fsencode(folder), digest_size=5).hexdigest()}"  # noqa: S108
     link = Path(name)
-    with suppress(FileExistsError):
+    with suppress(OSError):  # it is there, or /tmp takes no links
         link.symlink_to(folder)
     if link.is_symlink() and os.readlink(link) == str(folder):
         return name
     raise ClusterError(
         f"Ray's folder must have a path of at most {LONGEST_FOLDER} characters, for its sockets. Received: {folder}, "
-        f"and {name} is in the way of a short link to it. Remove that, or name another folder: RAY_TMPDIR=FOLDER"
+        f"and {name} cannot be a short link to it. Remove what is there, or name another folder: RAY_TMPDIR=FOLDER"
     )

@@ -49,6 +49,12 @@ class EventFile:
         self._records.flush()
 
 
+def remove_events(directory: Path) -> None:
+    """Removes a folder's own event files; those of folders in it stay."""
+    for path in directory.glob(f"*{_MARK}*"):
+        path.unlink()
+
+
 def has_events(directory: Path) -> bool:
     """Says whether a folder holds an event file."""
     return any(directory.glob(f"*{_MARK}*"))

@@ -21,7 +21,7 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
 from search_spaces import CategoricalParameter, SearchSpace, Value
-from tune.report.event_files import EventFile, has_events, image, read_events, scalar
+from tune.report.event_files import EventFile, has_events, image, read_events, remove_events, scalar
 from tune.report.figures import confusion_figure
 from tune.study.trial_record import run_name
 
@@ -83,15 +83,13 @@ class TrialLogs:
         self.close()
 
     def experiment(self, space: SearchSpace, fixed: Mapping[str, Value] | None = None) -> None:
-        """Declares the columns of the HParams table, once a folder.
+        """Declares the columns of the HParams table, anew where the space has been widened since.
 
         Args:
             space: its parameters come first.
             fixed: further parameters to show, with the one value that every trial has.
         """
         self._fixed = dict(fixed or {})
-        if has_events(self._directory):
-            return
         infos = [_domain(name, parameter) for name, parameter in space.parameters.items()]
         infos += [_choices(name, [value]) for name, value in self._fixed.items()]
         metrics = [
@@ -99,6 +97,11 @@ class TrialLogs:
             for name in [*self._metrics, "epoch"]
         ]
         experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics, time_created_secs=time.time())
+        if (earlier := _experiment_in(self._directory)) is not None:
+            experiment.time_created_secs = earlier.time_created_secs
+            if experiment == earlier:
+                return
+            remove_events(self._directory)  # TensorBoard 2.21 shows the first that it reads
         file = EventFile(self._directory)
         file.write([_hparams(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment))])
         file.close()
@@ -190,6 +193,14 @@ class TrialLogs:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _experiment_in(folder: Path) -> Any:
+    for event in read_events(folder):
+        for value in event.summary.value:
+            if value.tag == metadata.EXPERIMENT_TAG:
+                return metadata.parse_experiment_plugin_data(value.metadata.plugin_data.content)
+    return None
 
 
 def _best_at(folder: Path) -> dict[int, dict[str, float]]:

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from tune.errors import EmotuneError, StudyError
 from tune.nodes.output_redirect import heard_outside
@@ -23,6 +23,29 @@ STANDARD_OUTPUT = Path("-")
 
 Events = Path | Callable[[dict[str, Any]], object]
 """Where events go: a file, `-` for standard output, or a function that is called with each."""
+
+
+def check_events(path: Path) -> None:
+    """Tries whether events can be written to a file, and leaves it as it was.
+
+    Raises:
+        StudyError: they cannot.
+    """
+    if path == STANDARD_OUTPUT or path.is_fifo():  # a pipe waits for its reader
+        return
+    is_new = not path.exists()
+    _open(path).close()
+    if is_new:
+        path.unlink()
+
+
+def _open(path: Path) -> TextIO:
+    try:
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise StudyError(
+            f"--events must be a file that can be written. Received: {path}: {error.strerror}. Name another"
+        ) from None
 
 
 class EventStream:
@@ -34,7 +57,7 @@ class EventStream:
         Raises:
             StudyError: it cannot be written.
         """
-        self._file = None
+        self._file: TextIO | None = None
         self._call: Callable[[dict[str, Any]], object] | None = None
         self._exit: dict[str, Any] = {}
         path: Path | None = None
@@ -47,12 +70,7 @@ class EventStream:
             sys.stdout.flush()
             self._file = os.fdopen(os.dup(1), "w", encoding="utf-8")
         elif path is not None:
-            try:
-                self._file = path.open("a", encoding="utf-8")
-            except OSError as error:
-                raise StudyError(
-                    f"--events must be a file that can be written. Received: {path}: {error.strerror}. Name another"
-                ) from None
+            self._file = _open(path)
 
     def write(self, event: Mapping[str, Any]) -> None:
         """Writes one event; NaN and infinities become null.

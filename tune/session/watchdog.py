@@ -79,6 +79,7 @@ class Watchdog:
         """Takes the study, its state, the time that calibration found for an epoch, and what ends a trial."""
         self._kill = kill
         self._factor, self._floor_s = spec.faults.silence_factor, spec.faults.silence_min_s
+        self._first_limit_s = spec.faults.first_epoch_limit_s
         self._state = state
         self._expected_epoch_s = expected_epoch_s
         self._last_report: dict[str, float] = {}
@@ -102,8 +103,9 @@ class Watchdog:
         self._last_check = now
         for trial in trials:
             since = self._last_report.get(trial.trial_id)
-            limit_s = self.limit_s(int(trial.config["trial"])) if "trial" in trial.config else None
-            if since is None or limit_s is None or now - since < limit_s or not self._kill(trial):
+            if since is None or "trial" not in trial.config:
+                continue
+            if now - since < self.limit_s(int(trial.config["trial"])) or not self._kill(trial):
                 continue
             self._hung[trial.trial_id] = TrialFault("hung", f"no report for {now - since:.0f} s, its process was ended")
             self._last_report.pop(trial.trial_id)
@@ -114,9 +116,9 @@ class Watchdog:
             if trial.trial_id in self._last_report and self._kill(trial):
                 self._last_report.pop(trial.trial_id)
 
-    def limit_s(self, number: int) -> float | None:
-        """Returns the silence that a trial is allowed, None while nobody knows how long an epoch takes."""
+    def limit_s(self, number: int) -> float:
+        """Returns the silence that a trial is allowed."""
         own = [metrics["epoch_s"] for metrics in self._state.run(number).epochs.values()]
         others = (m["epoch_s"] for t in self._state.trials.values() for m in t.epochs.values())
         usual = statistics.median(own) if own else max(others, default=self._expected_epoch_s)
-        return None if usual is None else max(self._floor_s, self._factor * usual)
+        return self._first_limit_s if usual is None else max(self._floor_s, self._factor * usual)

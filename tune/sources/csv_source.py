@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy.typing as npt
 
 from trainables.dataset.reader import LeftOut, Pixels, SkippedImage
 from tune.errors import SourceError, nearest
-from tune.sources.csv_table import LABEL_COLUMNS, USAGE_COLUMNS, CsvTable, usage_kind
+from tune.sources.csv_table import LABEL_COLUMNS, USAGE_COLUMNS, CsvTable, numbers_in, usage_kind
 from tune.sources.decoding import UnreadableImage
 from tune.sources.ferplus import NO_MAJORITY, Vote, holds_votes, vote_of
 from tune.sources.file_store import PassedOver
@@ -24,7 +23,6 @@ from tune.sources.split_names import CLASS, LEAVE_OUT, SplitDecisions, SplitUses
 
 USAGES: Final = ("Training", "PublicTest", "PrivateTest")
 _SAMPLED_ROWS: Final = 64
-_BETWEEN: Final = re.compile(r"[\s,;]+")
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,13 @@ class CsvSource:
         self._pixels = _pixel_format(sample, name)
         self._side = math.isqrt(self._pixels.count)
         self._left_out: Counter[tuple[str, str]] = Counter()
-        told = [*notes, uses.note, self._names.note, "labels are the majority of FER+'s votes" if voted else None]
+        told = [
+            *notes,
+            *(read.table.note for read in tables),
+            uses.note,
+            self._names.note,
+            "labels are the majority of FER+'s votes" if voted else None,
+        ]
         told += ["pixels are numbers from 0 to 1: multiplied by 255"] if self._pixels.from_0_to_1 else []
         self.notes = tuple(note for note in told if note)
 
@@ -162,7 +166,7 @@ class CsvSource:
             except ValueError:
                 pass
         try:
-            values = _numbers(text)
+            values = np.array(numbers_in(text))
         except ValueError as error:
             raise UnreadableImage(f"pixels must be numbers: {error}") from error
         scaled = values * 255 if self._pixels.from_0_to_1 else values
@@ -258,7 +262,7 @@ def _pixel_format(sample: Sequence[_RawRow], name: str) -> _PixelFormat:
     counts, largest, fractions = Counter[int](), 0.0, False
     for row in sample:
         try:
-            values = _numbers(row.text)
+            values = np.array(numbers_in(row.text))
         except ValueError:
             continue
         counts[len(values)] += 1
@@ -270,12 +274,3 @@ def _pixel_format(sample: Sequence[_RawRow], name: str) -> _PixelFormat:
             f"A row's pixels must make a square, 2304 for 48 x 48. Received: {count} in {sample[0].where} of {name}."
         )
     return _PixelFormat(count, fractions and largest <= 1)
-
-
-def _numbers(text: str) -> npt.NDArray[np.float64]:
-    """Numbers between blanks, commas or semicolons, perhaps in brackets."""
-    parts = _BETWEEN.split(text.strip().strip("[]()").strip(" ,;\t\r\n"))
-    values = np.array([float(part) for part in parts if part])
-    if not np.isfinite(values).all():
-        raise ValueError("one is not finite")
-    return values

@@ -1,17 +1,19 @@
-"""Reads a CSV as rows under named columns: its encoding, its separator, rows of any length. Knows nothing of images."""
+"""Reads a CSV as rows under named columns: its encoding, its separator, its header. Knows nothing of images."""
 
 from __future__ import annotations
 
 import codecs
 import csv
 import io
+import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import IO, Final
 
 from tune.errors import SourceError
+from tune.sources.file_kinds import is_image
 from tune.sources.file_store import DAMAGED, MAX_TABLE_BYTES, FileStore, check_sizes
 from tune.sources.split_names import SplitDecisions, split_named
 
@@ -30,28 +32,40 @@ _MAX_FIELD_CHARACTERS: Final = 32 << 20
 _MAX_HEADER_CHARACTERS: Final = 1 << 20
 _NUMBERED: Final = re.compile(r"(?:pixels?|px|p)?[ _-]?\d+(?:x\d+)?")
 _FEWEST_NUMBERED: Final = 16
+_BETWEEN: Final = re.compile(r"[\s,;]+")
+_FER2013_USAGES: Final = ("training", "publictest", "privatetest")
 _SHOWN_COLUMNS: Final = 8
 _SHOWN_CHARACTERS: Final = 24
 _BROKEN: Final = (csv.Error, UnicodeError, *DAMAGED)
 
 
 class CsvTable:
-    """A CSV with a header.
+    """A CSV.
 
     Attributes:
         name: what to call it.
         header: names of the columns, in lower case, without blanks around them.
+        note: how the columns were understood, if the table has no header of its own.
     """
 
     def __init__(self, name: str, opened: Callable[[], IO[bytes]]) -> None:
-        """Reads the header.
+        """Reads the header; rows behind it may still turn out not to be readable.
 
         Raises:
             SourceError: it is not readable text.
         """
         self.name, self._opened = name, opened
-        with self._text() as lines:
-            self.header = tuple(column.strip().lower() for column in next(lines, []))
+        self.note: str | None = None
+        with self._text("replace") as lines:
+            first = next(lines, [])
+        if any("\ufffd" in column or "\0" in column for column in first):
+            with self._text() as lines:
+                first = next(lines, [])
+        known = _columns_of_data(first)
+        self._first_row = 2 if known is None else 1
+        self.header = known or tuple(column.strip().lower() for column in first)
+        if known is not None:
+            self.note = f"{name} has no header: its columns are taken for {', '.join(known)}"
 
     def column(self, names: Iterable[str]) -> int | None:
         """Where the first of some columns is that the table has."""
@@ -65,14 +79,15 @@ class CsvTable:
         return numbered if len(numbered) >= _FEWEST_NUMBERED else ()
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """The rows below the header that are not empty, with their numbers; the header is number 1.
+        """The rows below the header that are not empty, with their numbers; the first of the table is number 1.
 
         Raises:
             SourceError: it is not readable text.
         """
         with self._text() as lines:
-            next(lines, None)
-            for number, row in enumerate(lines, start=2):
+            if self._first_row == 2:
+                next(lines, None)
+            for number, row in enumerate(lines, start=self._first_row):
                 if row:
                     yield number, row
 
@@ -83,14 +98,14 @@ class CsvTable:
         return ", ".join(names) or "no columns"
 
     @contextmanager
-    def _text(self) -> Iterator[Iterator[list[str]]]:
+    def _text(self, errors: str = "strict") -> Iterator[Iterator[list[str]]]:
         # Python's limit of 131,072 characters is less than a row of 224 x 224 pixels.
         csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD_CHARACTERS))
         try:
             with self._opened() as raw:
                 buffered = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)  # type: ignore[type-var]
                 encoding = _encoding(buffered.peek(4)[:4])
-                with io.TextIOWrapper(buffered, encoding=encoding, newline="") as text:
+                with io.TextIOWrapper(buffered, encoding=encoding, errors=errors, newline="") as text:
                     first = text.readline(_MAX_HEADER_CHARACTERS)
                     separator = max(",;\t", key=first.count)
                     yield csv.reader(chain([first] if first else [], text), delimiter=separator)
@@ -123,10 +138,50 @@ def split_by_path(path: str) -> str | None:
     return None
 
 
+def numbers_in(text: str) -> list[float]:
+    """Numbers between blanks, commas or semicolons, perhaps in brackets.
+
+    Raises:
+        ValueError: something is no number, or not finite.
+    """
+    parts = _BETWEEN.split(text.strip().strip("[]()").strip(" ,;\t\r\n"))
+    values = [float(part) for part in parts if part]
+    if not all(map(math.isfinite, values)):
+        raise ValueError("one is not finite")
+    return values
+
+
 def usage_kind(usage: str, decisions: SplitDecisions) -> str | None:
     """What the user decided about a Usage, or which split it says; None if it says none."""
     named = split_named(usage)
     return decisions.of(usage) or (named.kind if named and named.plain else None) or decisions.rest
+
+
+def _columns_of_data(first: Sequence[str]) -> tuple[str, ...] | None:
+    """Names the columns of a table whose first row is data already: an image's pixels or path, its label, perhaps its
+    split. None if it is a header, or not plainly one of these."""
+    names: list[str] = []
+    for field in (field.strip() for field in first):
+        named = split_named(field)
+        if _holds_pixels(field):
+            names.append(PIXEL_COLUMNS[0])
+        elif is_image(field):
+            names.append(PATH_COLUMNS[0])
+        else:
+            names.append(USAGE_COLUMNS[0] if named is not None and named.plain else "label")
+    images = names.count(PIXEL_COLUMNS[0]) + names.count(PATH_COLUMNS[0])
+    if images != 1 or names.count("label") != 1 or names.count(USAGE_COLUMNS[0]) > 1:
+        return None
+    if PIXEL_COLUMNS[0] in names and any(field.strip().casefold() in _FER2013_USAGES for field in first):
+        names[names.index("label")] = LABEL_COLUMNS[0]  # whose numbers are FER-2013's codes
+    return tuple(names)
+
+
+def _holds_pixels(field: str) -> bool:
+    try:
+        return len(numbers_in(field)) >= _FEWEST_NUMBERED
+    except ValueError:
+        return False
 
 
 def _encoding(beginning: bytes) -> str:

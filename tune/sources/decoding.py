@@ -42,7 +42,8 @@ def silence_decoders() -> Iterator[None]:
 
 
 def decode(data: bytes, path: str) -> Pixels:
-    """Decodes one image: 16 bits become 8, alpha is dropped, a camera's orientation is applied.
+    """Decodes one image: 16 bits become 8, alpha is dropped unless the picture is in it alone, a camera's orientation
+    is applied.
 
     Args:
         data: a file's content.
@@ -58,8 +59,9 @@ def decode(data: bytes, path: str) -> Pixels:
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as header:
             (width, height), kind = header.size, header.format
+            transparent = header.mode in ("RGBA", "LA", "PA") or "transparency" in header.info
     except Image.DecompressionBombError:
-        width, height, kind = 1 << 20, 1 << 20, None
+        width, height, kind, transparent = 1 << 20, 1 << 20, None, False
     except Exception as error:
         raise UnreadableImage("not an image") from error
     if width * height > MAX_MEGAPIXELS * 1_000_000:
@@ -74,7 +76,8 @@ def decode(data: bytes, path: str) -> Pixels:
     if decoded is None:
         return _with_pillow(data)
     image = _as_uint8(decoded)
-    return image[..., None] if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    image = image[..., None] if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return _on_ground(image[:1, :1], data) if transparent and (image == image[0, 0]).all() else image
 
 
 def _with_pillow(data: bytes) -> Pixels:
@@ -93,6 +96,18 @@ def _with_pillow(data: bytes) -> Pixels:
     if palette and image.ndim == 3 and (image == image[..., :1]).all():
         image = image[..., 0]  # a palette of grays
     return image[..., None] if image.ndim == 2 else image
+
+
+def _on_ground(ink: Pixels, data: bytes) -> Pixels:
+    """Puts a picture of one colour (`ink`, 1 x 1), whose shape is in its alpha channel, on white or black."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+            alpha = np.asarray(ImageOps.exif_transpose(picture).convert("RGBA").getchannel("A"), np.float32)
+    except Exception as error:
+        raise UnreadableImage("damaged") from error
+    share = alpha[..., None] / 255
+    ground = 255 if ink.mean() < 128 else 0
+    return np.rint(ink * share + ground * (1 - share)).astype(np.uint8)
 
 
 def resize(image: Pixels, store_size_px: int | None, channels: int | None, path: str) -> Pixels:

@@ -26,6 +26,7 @@ _OTHER_SUFFIXES: Final = frozenset(
         "xls xlsx xml xz yaml yml zip zst"
     ).split()
 )
+RECORD_SUFFIXES: Final = (".tfrecord", ".tfrecords")
 _OTHER_NAMES: Final = frozenset(
     "thumbs.db ehthumbs.db desktop.ini icon\r readme license licence copying notice authors changelog changes citation "
     "contributing makefile dockerfile version md5sums sha1sums sha256sums".split(" ")

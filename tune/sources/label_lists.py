@@ -14,7 +14,6 @@ from typing import Final
 import numpy as np
 
 from tune.sources.csv_table import split_by_path
-from tune.sources.decoding import UnreadableImage
 from tune.sources.file_store import FileStore, folder_of
 from tune.sources.label_names import AFFECTNET, AFFECTNET_OTHER, CK_PLUS, RAF_DB
 from tune.sources.split_names import split_named
@@ -23,6 +22,7 @@ _MAX_LIST_BYTES: Final = 64 << 20
 _RAF_DB_LIST: Final = re.compile(r"(?:.*/)?list_par?tition_label\.txt")
 _AFFECTNET_LABEL: Final = re.compile(r"(.*/)?annotations/([^/]+)_exp\.npy")
 _CK_PLUS_LABEL: Final = re.compile(r"(?:.*/)?(S\d+_\d+_\d+)_emotion\.txt")
+_TFDS_NAMES: Final = re.compile(r"(?:.*/)?[^/]+\.labels\.txt")
 _CK_PLUS_FRAME: Final = re.compile(r"(S\d+_\d+)_(\d+)")
 
 
@@ -58,7 +58,7 @@ class LabelList:
 
 def is_label_file(path: str) -> bool:
     """Whether a file holds labels of one of the layouts, by its path."""
-    return any(pattern.fullmatch(path) for pattern in (_RAF_DB_LIST, _AFFECTNET_LABEL, _CK_PLUS_LABEL))
+    return any(pattern.fullmatch(path) for pattern in (_RAF_DB_LIST, _AFFECTNET_LABEL, _CK_PLUS_LABEL, _TFDS_NAMES))
 
 
 def known_layout(store: FileStore) -> LabelList | None:
@@ -156,11 +156,13 @@ def _code(read: Callable[[], str]) -> str:
         text = read().strip()
         number = float(text)
         return str(int(number)) if number == int(number) else text
-    except (ValueError, OverflowError, UnreadableImage):
+    except (ValueError, OverflowError, EOFError, MemoryError):  # what NumPy raises of a damaged file
         return text
 
 
 def _array_text(data: bytes) -> str:
+    if not data.startswith(b"\x93NUMPY"):  # NumPy would look for a zip or a pickle
+        raise ValueError("no array")
     return str(np.load(io.BytesIO(data), allow_pickle=False).item())
 
 

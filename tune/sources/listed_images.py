@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from trainables.dataset.reader import TEST, LeftOut, SkippedImage
@@ -65,6 +66,9 @@ def open_images(
         if list_ is None:
             raise unusable or error from None
         return _listed(store, list_, decisions)
+    if unusable is not None and unusable.__cause__ is not None:  # it may have been the labels
+        note = f"classes from the folders; a table beside them is not read: {str(unusable).rstrip('.')}"
+        layout = replace(layout, notes=(*layout.notes, note))
     if list_ is not None and not _agree(layout, list_):
         raise SourceError(
             f"Folders and lists of labels must agree. Received: {store.where}, where {list_.name} gives other classes "
@@ -108,6 +112,7 @@ def _of_tables(store: FileStore, tables: Sequence[tuple[CsvTable, str | None]], 
     """Reads tables of paths and labels, or of FER+ votes."""
     find, listed, notes = image_paths(store), list[Listed](), list[str]()
     for table, path in tables:
+        notes += [table.note] if table.note else []
         if holds_votes(table):
             listed += [_voted(vote, find) for vote in read_votes(table)]
             notes.append("labels are the majority of FER+'s votes")

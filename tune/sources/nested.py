@@ -15,6 +15,7 @@ from typing import IO, Any, Final
 
 from tune.errors import SourceError
 from tune.sources.csv_table import TABLE_SUFFIXES
+from tune.sources.file_kinds import RECORD_SUFFIXES, file_kind
 from tune.sources.file_store import DAMAGED, MAX_TABLE_BYTES, FileStore, Listing, check_sizes, copied
 from tune.sources.folder_source import FileAlone, FolderStore
 from tune.sources.tar_source import MAGIC, MAGIC_AT, FilePart, TarStore
@@ -45,7 +46,7 @@ def open_store(path: Path) -> FileStore:
     for _ in range(_MAX_DEPTH):
         others = store.listing.others
         archives = sorted(name for name, file in others.items() if file.kind in ARCHIVE_SUFFIXES)
-        readable = any(file.kind in (*TABLE_SUFFIXES, ".parquet") for file in others.values())
+        readable = any(file.kind in (*TABLE_SUFFIXES, *RECORD_SUFFIXES, ".parquet") for file in others.values())
         if store.listing.sure_images or readable or not archives:
             break
         store = _NestedStore(store, archives)
@@ -155,8 +156,10 @@ def _plain_store(
     if head[MAGIC_AT:].startswith(MAGIC):
         return TarStore(file, name, where, packed_bytes)
     suffix = Path(name).suffix.lower()
+    if suffix not in TABLE_SUFFIXES:
+        suffix = str(file_kind(name, lambda: b""))  # which knows the names of shards
     is_zip = head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
-    if head.startswith(b"PAR1") or (suffix in TABLE_SUFFIXES and not is_zip):
+    if head.startswith(b"PAR1") or (suffix in (*TABLE_SUFFIXES, *RECORD_SUFFIXES) and not is_zip):
         kind = ".parquet" if head.startswith(b"PAR1") else suffix
         return FileAlone(name, where, kind, size, lambda: _whole(file, size))
     return ZipStore(file, name, where, packed_bytes or size)

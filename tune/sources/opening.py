@@ -1,8 +1,9 @@
-"""Opens what is to be imported and chooses its reader: image files, tables of pixels, or parquet files.
+"""Opens what is to be imported and chooses its reader: image files, tables of pixels, parquet files or TFRecords.
 
 Writes nothing.
 
-`nested.py` opens archives and folders; `listed_images.py`, `csv_source.py` and `parquet_source.py` read.
+`nested.py` opens archives and folders; `listed_images.py`, `csv_source.py`, `parquet_source.py` and
+`tfrecord_source.py` read.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Final
 from tune.errors import SourceError
 from tune.sources.csv_source import CsvSource, PixelTable, is_pixel_table
 from tune.sources.csv_table import TABLE_SUFFIXES, USAGE_COLUMNS, CsvTable, open_table, row_source, split_by_path
+from tune.sources.decoding import UnreadableImage
 from tune.sources.ferplus import Vote, holds_votes, read_votes
+from tune.sources.file_kinds import RECORD_SUFFIXES
 from tune.sources.file_store import FileStore, folder_of
 from tune.sources.folder_layout import no_images
 from tune.sources.folder_source import list_folder
@@ -40,7 +43,7 @@ def open_source(
     """Looks at a source and checks all that can be checked without decoding.
 
     Args:
-        path: a folder, a zip or a tar with images, CSVs, parquet files or further archives, or one of these alone.
+        path: a folder, a zip or a tar with images, CSVs, parquet files, TFRecords or further archives, or one of these.
         decisions: what the user decided about its splits.
         classes: what the user calls its labels.
         labels: a list of labels of its images (a file, or a path in the source); `none` for the folders' names.
@@ -72,9 +75,9 @@ def fingerprint_source(path: Path) -> str:
     with _readable(path):
         if path.is_dir():
             listing = list_folder(path)
-            archives = () if listing.sure_images else (*ARCHIVE_SUFFIXES, ".parquet", ".tsv")
+            tables = () if listing.sure_images else (*ARCHIVE_SUFFIXES, *RECORD_SUFFIXES, ".parquet", ".tsv")
             others = [
-                file for file in listing.others.values() if file.kind in (".csv", *archives) or is_label_file(file.path)
+                file for file in listing.others.values() if file.kind in (".csv", *tables) or is_label_file(file.path)
             ]
             for found in sorted([*listing.images.values(), *others], key=lambda found: found.path):
                 digest.update(f"{found.path}\n{found.stamp}\n".encode("utf-8", "surrogateescape"))
@@ -106,6 +109,8 @@ def _readable(path: Path) -> Iterator[None]:
         raise SourceError(f"A source must be a regular file or a folder. Received: {path}; name one of these.")
     try:
         yield
+    except UnreadableImage as error:  # of a list that had to be read before any image
+        raise SourceError(f"A source's lists of labels must be readable. Received: {path}: {error}.") from error
     except OSError as error:
         where = f" ({error.filename})" if error.filename and str(error.filename) != str(path) else ""
         raise SourceError(f"A source must be readable. Received: {path}: {error.strerror or error}{where}.") from error
@@ -122,14 +127,19 @@ def _open(
     listing = store.listing
     parquet = [path for path, file in listing.others.items() if file.kind == ".parquet"]
     tables = sorted(path for path, file in listing.others.items() if file.kind in TABLE_SUFFIXES)
-    if listing.sure_images or not (parquet or tables):
+    records = [path for path, file in listing.others.items() if file.kind in RECORD_SUFFIXES]
+    if listing.sure_images or not (parquet or tables or records):
         if not listing.images:
             raise no_images(store.where, listing.not_read(()))
         return open_images(store, decisions, given, labels, folders)
-    if parquet and not any(is_pixel_table(table) for _, table in _tables(store, tables)):
-        from tune.sources.parquet_source import ParquetSource  # pyarrow.parquet takes a third of a second to load
+    if (parquet or records) and not any(is_pixel_table(table) for _, table in _tables(store, tables)):
+        if parquet:
+            from tune.sources.parquet_source import open_parquet  # pyarrow.parquet takes a third of a second to load
 
-        return ParquetSource(store, parquet, decisions, given)
+            return open_parquet(store, parquet, decisions, given)
+        from tune.sources.tfrecord_source import open_tfrecords  # as TensorBoard's reader does
+
+        return open_tfrecords(store, records, decisions, given)
     return _open_tables(store, tables, decisions, given, labels)
 
 

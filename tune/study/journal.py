@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from trainables.atomic_folder import NO_LOCKS
 from trainables.places import Place
 from tune.errors import StudyError
 from tune.study.study_state import StudyState
@@ -41,7 +42,7 @@ class Journal:
             place: the study's place, if it is another than the file's folder.
 
         Raises:
-            StudyError: another process has it, or a line before the last is damaged.
+            StudyError: another process has it, the storage knows no locks, or a line before the last is damaged.
         """
         self.path = path
         self.place = place or Place(str(path.parent.resolve()))
@@ -55,6 +56,15 @@ class Journal:
             raise StudyError(
                 f"study {path.parent} is being run by {process}. "
                 f"Watch it: emotune show {shlex.quote(str(path.parent))}; or stop that process first"
+            ) from None
+        except OSError as error:
+            self._file.close()
+            if error.errno not in NO_LOCKS:
+                raise
+            raise StudyError(
+                "a study's storage must know file locks (flock), by which a second driver is kept out. Received: "
+                f"{path.parent}: {error.strerror}. Mount it with locks, or choose another folder or a bucket: "
+                "--set storage=..."
             ) from None
         try:
             self.state, whole = replay(path)
@@ -127,4 +137,7 @@ def is_locked(path: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
     return False

@@ -161,6 +161,9 @@ class Faults(Section, frozen=True):
     silence_min_s: Annotated[float, BeforeValidator(seconds)] = Field(
         300, gt=0, allow_inf_nan=False, description="...and for at least so long"
     )
+    first_epoch_limit_s: Annotated[float, BeforeValidator(seconds)] = Field(
+        86400, gt=0, allow_inf_nan=False, description="hung too: no report for so long while no epoch's time is known"
+    )
     start_limit_s: Annotated[float, BeforeValidator(seconds)] = Field(
         180, ge=1, allow_inf_nan=False, description="end the study if no trial's process has started for so long"
     )

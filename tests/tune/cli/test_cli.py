@@ -86,9 +86,12 @@ def test_an_export_classifies_images_from_the_command_line(
 def test_check_validates_and_starts_nothing(
     faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = emotune("run", write_study_file(tmp_path, faces), "--check", monkeypatch=monkeypatch, capsys=capsys)
+    file, events = write_study_file(tmp_path, faces), tmp_path / "events.jsonl"
+    said = emotune("run", file, "--check", "--events", events, monkeypatch=monkeypatch, capsys=capsys)
     assert "is in order: 6 trials" in said
-    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "runs").exists() and not events.exists()
+    gone = ("run", file, "--check", "--events", tmp_path / "gone/events.jsonl")
+    assert "--events must be a file that can be written" in refused(*gone, monkeypatch=monkeypatch, capsys=capsys)
 
 
 def test_check_says_that_a_space_has_fewer_configurations_than_the_study_trials(

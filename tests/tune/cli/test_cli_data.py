@@ -12,10 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from tests import ROOT
+from tests.support.hugging_face import hugging_face
+from tests.tune.sources.test_ingest import encode, pixels
 from trainables.dataset.reader import open_dataset
 from trainables.errors import DatasetError
 from tune.cli.data import app
@@ -109,9 +113,12 @@ def test_fetch_without_kagglehub_names_the_extra(tmp_path: Path, monkeypatch: py
         emotune_data("fetch", "kaggle:ananthu017/emotion-detection-fer", "--to", tmp_path / "data")
 
 
-@pytest.mark.parametrize("address", ["ananthu017/emotion-detection-fer", "kaggle:fer", "https://example.com/a.zip"])
+@pytest.mark.parametrize(
+    "address",
+    ["ananthu017/emotion-detection-fer", "kaggle:fer", "https://example.com/a.zip", "hf://faces", "hf://a/b@"],
+)
 def test_fetch_refuses_other_addresses(tmp_path: Path, address: str) -> None:
-    with pytest.raises(SourceError, match=f"must be kaggle:OWNER/NAME. Received: '{address}'"):
+    with pytest.raises(SourceError, match=f"must be kaggle:OWNER/NAME or hf://OWNER/NAME. Received: '{address}'"):
         emotune_data("fetch", address, "--to", tmp_path / "data")
 
 
@@ -135,6 +142,37 @@ def test_fetch_tells_why_a_download_failed(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "kagglehub", SimpleNamespace(dataset_download=dataset_download))
     with pytest.raises(SourceError, match="kaggle:a/b could not be downloaded: no route to host; check the name"):
         emotune_data("fetch", "kaggle:a/b", "--to", tmp_path / "data")
+
+
+def parquet_of_faces(rows: int, seed: int) -> bytes:
+    images = [{"bytes": encode(pixels(seed + row, (12, 12))), "path": f"{row}.png"} for row in range(rows)]
+    file = pa.BufferOutputStream()
+    pq.write_table(pa.table({"image": images, "label": [("happy", "sad")[row % 2] for row in range(rows)]}), file)
+    return bytes(file.getvalue())
+
+
+def test_fetch_imports_a_data_set_of_hugging_faces_and_tells_what_it_does_not_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    files = {
+        "README.md": b"# Faces",
+        "data/train-00000-of-00001.parquet": parquet_of_faces(8, 0),
+        "data/test-00000-of-00001.parquet": parquet_of_faces(4, 8),
+    }
+    with hugging_face("someone/faces", files) as address:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        output = emotune_data("fetch", "hf://someone/faces", "--to", tmp_path / "data")
+        assert "8 train and 4 test images" in output
+        assert "Unchanged" in emotune_data("fetch", "hf://datasets/someone/faces@main", "--to", tmp_path / "data")
+        with pytest.raises(SourceError, match="hf://someone/cats could not be downloaded: Repository Not Found"):
+            emotune_data("fetch", "hf://someone/cats", "--to", tmp_path / "cats")
+        with pytest.raises(SourceError, match="could not be downloaded: Revision Not Found .*check the name"):
+            emotune_data("fetch", "hf://someone/faces@v9", "--to", tmp_path / "cats")
+    with pytest.raises(SourceError, match="could not be downloaded: .*ConnectError.*check the name and the network"):
+        emotune_data("fetch", "hf://someone/dogs", "--to", tmp_path / "dogs")
 
 
 def test_a_hostile_zip_reaches_the_caller_as_one_error(tmp_path: Path) -> None:

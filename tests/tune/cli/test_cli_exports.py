@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.checkpoints import write_checkpoint
 from tests.support.fixtures_study import emotune
+from trainables.dataset.face_boxes import detect_face
 from trainables.dataset.folds import test_rows as rows_of_test
 from trainables.dataset.reader import Dataset, open_dataset
 from tune.errors import DatasetError, ExportError, ImageError
@@ -97,6 +98,21 @@ def test_a_folder_a_zip_and_standard_input_get_the_same_answers(
     ]
     assert rows[0] == rows[2] == rows[4] != rows[1] == rows[3]
     assert list(rows[0])[1:] == json.loads((study / "export" / "labels.json").read_text())["classes"]
+
+
+@pytest.mark.slow
+def test_a_large_picture_of_a_small_face_is_told_and_one_of_a_large_face_is_not(
+    study: Path, dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    face = next(image for image in map(dataset.image, range(20)) if detect_face(image) is not None)
+    frame = np.full((600, 800, 1), 128, np.uint8)
+    frame[300:430, 420:550, 0] = cv2.resize(face, (130, 130), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(tmp_path / "far.png"), frame)
+    cv2.imwrite(str(tmp_path / "near.png"), cv2.resize(face, (480, 480), interpolation=cv2.INTER_CUBIC))
+    cv2.imwrite(str(tmp_path / "own.png"), face)
+    assert run("predict", study, tmp_path) == 0
+    said = capsys.readouterr().err
+    assert "warning: 1 large images hold a small face" in said and "far.png: " in said and "near.png" not in said
 
 
 @pytest.mark.slow

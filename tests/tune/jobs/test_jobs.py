@@ -37,6 +37,9 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+HEAD_PORT = free_port()
+
+
 def wait_until(holds: Callable[[], Any], timeout_s: float = 90, pause_s: float = 0.2) -> Any:
     """Returns what `holds` returns once that is true."""
     give_up = time.monotonic() + timeout_s
@@ -55,7 +58,7 @@ def jobs_server() -> Iterator[str]:
     token = subprocess.run([*RAY, "get-auth-token", "--generate"], capture_output=True, text=True, check=True).stdout
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     options = {
-        "port": free_port(),
+        "port": HEAD_PORT,
         "dashboard-port": port,
         "dashboard-agent-listen-port": free_port(),
         "ray-client-server-port": free_port(),
@@ -247,6 +250,20 @@ def test_submit_outlives_a_broken_line_a_killed_supervisor_and_wrapper_and_stop_
     saved = [e["epoch"] for e in found if e["event"] == "checkpoint"]
     assert epochs(tmp_path, "two", session=3)[-1]["epoch"] == saved[-1]  # before it ended
     assert "stopped" in emotune("status", "two", "--address", jobs_server, monkeypatch=monkeypatch, capsys=capsys)
+
+
+def test_a_cluster_that_wants_a_token_is_shown_the_one_that_lies_ready(jobs_server: str) -> None:
+    """As `submit` does; here by `run` and `doctor` with an address, or with RAY_ADDRESS."""
+    code = (
+        "import sys; from tune.nodes.join import joined_ray\n"
+        "with joined_ray(sys.argv[1]): import ray; print(len(ray.nodes()), 'node')"
+    )
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("RAY_ADDRESS", "RAY_AUTH"))
+    }
+    command = [sys.executable, "-c", code, f"127.0.0.1:{HEAD_PORT}"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.stdout == "1 node\n", done.stderr
 
 
 @pytest.mark.parametrize(

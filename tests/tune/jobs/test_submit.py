@@ -7,6 +7,8 @@ import json
 import re
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -66,9 +68,10 @@ def test_an_address_where_nothing_answers_is_refused_at_once(
     assert time.monotonic() - begun < 60  # Ray waits for minutes
 
 
-def test_another_version_of_ray_on_the_cluster_is_refused(
-    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@contextmanager
+def old_ray() -> Iterator[str]:
+    """A jobs server of Ray 2.40; yields its address."""
+
     class OldRay(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -80,8 +83,30 @@ def test_another_version_of_ray_on_the_cluster_is_refused(
 
     with http.server.HTTPServer(("127.0.0.1", 0), OldRay) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "all_proxy"])
+def test_a_proxy_to_the_outside_is_not_asked_for_a_near_jobs_server_and_named_for_a_far_one(
+    variable: str, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("http_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")  # where nobody listens
+    file = write_study_file(tmp_path, faces)
+    with old_ray() as address:
+        said = refused("submit", file, "--address", address, monkeypatch=monkeypatch, capsys=capsys)
+    assert f"2.40.0 at {address}" in said
+    said = refused("submit", file, "--address", "http://head.invalid:8265", monkeypatch=monkeypatch, capsys=capsys)
+    assert "where none answers" in said and f"leave the proxy of {variable} out: no_proxy=head.invalid" in said
+
+
+def test_another_version_of_ray_on_the_cluster_is_refused(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with old_ray() as address:
         file = write_study_file(tmp_path, faces)
         said = refused("submit", file, "--address", address, monkeypatch=monkeypatch, capsys=capsys)
-        server.shutdown()
     assert f"here, 2.40.0 at {address}. Install one of them on both sides" in said

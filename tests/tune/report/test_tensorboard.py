@@ -141,6 +141,22 @@ def test_experiment_declares_each_parameter_once_with_its_domain(tmp_path: Path)
     ]
 
 
+def test_a_widened_space_renews_the_columns_and_keeps_the_trials(logs: TrialLogs, tmp_path: Path) -> None:
+    space: dict[str, Any] = {"dropout": {"type": "float", "low": 0, "high": 0.5, "default": 0.5}}
+    logs.experiment(SearchSpace.model_validate(space))
+    logs.start(0, {"dropout": 0.1})
+    space["dropout"]["high"] = 0.75
+    space["optimizer"] = {"type": "categorical", "choices": ["adam", "sgd"], "default": "adam"}
+    with TrialLogs(tmp_path) as later:
+        later.experiment(SearchSpace.model_validate(space))
+
+    [content] = plugin_data(tmp_path, metadata.EXPERIMENT_TAG)  # TensorBoard would show the first of two
+    dropout, optimizer = metadata.parse_experiment_plugin_data(content).hparam_infos
+    assert dropout.domain_interval.max_value == 0.75
+    assert list(optimizer.domain_discrete) == ["adam", "sgd"]
+    assert plugin_data(tmp_path / "trial-0000", metadata.SESSION_START_INFO_TAG)
+
+
 def test_what_is_fixed_is_shown_with_every_trial(logs: TrialLogs, tmp_path: Path) -> None:
     space = {"dropout": {"type": "float", "low": 0, "high": 0.5, "default": 0.5}}
     logs.experiment(SearchSpace.model_validate(space), {"width": 0.25})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import ray
@@ -101,4 +103,22 @@ def test_silence_is_measured_against_the_trials_own_epochs_then_the_studys_then_
     fresh = record(session(), {"event": "trial", "time": 0, "trial": 0, "values": {}})
     assert Watchdog(study, fresh, 2.0).limit_s(0) == 20
     assert Watchdog(study, fresh, 0.1).limit_s(0) == 5
-    assert Watchdog(study, fresh, None).limit_s(0) is None
+    assert Watchdog(study, fresh, None).limit_s(0) == 24 * 3600
+
+
+def test_a_trial_that_hangs_in_a_studys_very_first_epoch_is_ended_without_a_calibration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, killed = [0.0], list[object]()
+    monkeypatch.setattr("tune.session.watchdog.time", SimpleNamespace(monotonic=lambda: now[0]))
+    fresh = record(session(), {"event": "trial", "time": 0, "trial": 0, "values": {}})
+    hanging: Any = SimpleNamespace(trial_id="a", config={"trial": 0})
+    dog = Watchdog(spec(faults={"first_epoch_limit_s": "2h"}), fresh, None, lambda trial: not killed.append(trial))
+    dog.note_report(hanging)
+    now[0] = 7100.0
+    dog.check([hanging])
+    assert not killed
+    now[0] = 7300.0
+    dog.check([hanging])
+    fault = dog.forget(hanging)
+    assert killed == [hanging] and fault is not None and fault.kind == "hung"

@@ -81,6 +81,18 @@ def test_a_gray_palette_is_gray_and_the_orientation_of_a_camera_is_applied() -> 
     assert decode(turned, "x").shape == (48, 24, 1)
 
 
+@pytest.mark.parametrize("ink", [0, 255])
+def test_a_picture_in_the_alpha_channel_alone_is_seen_on_white_or_black(ink: int) -> None:
+    alpha = pixels(3, (12, 10))
+    seen = alpha if ink == 255 else 255 - alpha
+    one = np.full_like(alpha, ink)
+    assert np.array_equal(decode(written(np.dstack([one, alpha]), "PNG"), "icon.png")[..., 0], seen)
+    colour = decode(written(np.dstack([one, one, one, alpha]), "PNG"), "icon.png")
+    assert colour.shape == (12, 10, 3) and (colour == seen[..., None]).all()
+    red = decode(written(np.dstack([one | 200, one, one, alpha]), "PNG"), "icon.png")
+    assert (red[alpha == 255] == (200 | ink, ink, ink)).all() and (red[alpha == 0] == 255 - ink).all()
+
+
 @pytest.mark.parametrize("data", [b"GIF89a" + b"\0" * 20, written(SMOOTH, "GIF")[:300], b"not an image at all"])
 def test_a_file_without_a_known_suffix_that_cannot_be_decoded_is_a_bad_image(tmp_path: Path, data: bytes) -> None:
     source = make_folder(tmp_path / "in", kaggle_files(train=60) | {"train/sad/bad": data})

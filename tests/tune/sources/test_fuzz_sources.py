@@ -12,20 +12,27 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
+from tests.support.memory import memory_bound
 from tests.tune.sources.test_ingest import encode, pixels
 from trainables.dataset.reader import open_dataset
 from tune.dataset.import_options import ImportOptions
 from tune.dataset.ingest import import_dataset
 from tune.dataset.source_plan import plan_import
 from tune.errors import EmotuneError
+from tune.sources.csv_table import CsvTable
 from tune.sources.file_kinds import is_image
 
 SHARE = float(os.environ.get("EMOTUNE_FUZZ", "0.2"))
 """How much of the 5,000 sources is generated."""
+
+MEMORY_MIB = 256
+"""What an import may take at most, above what its process had before: none of these sources has a MiB of content."""
+SIXTEEN = " ".join(map(str, range(16)))
 
 
 def examples(count: int) -> Any:
@@ -42,6 +49,7 @@ FOLDERS = st.sampled_from(
 NAMES = st.sampled_from(
     "im0.png im1.png im2.JPG x .DS_Store notes.txt labels.csv train.csv fer2013.csv list_patition_label.txt 0_exp.npy "
     "S001_001_00000001_emotion.txt S001_001_00000001.png a.zip a.tar.gz data.parquet train_00001_aligned.png "
+    "x-train.tfrecord-00000-of-00001 label.labels.txt "
     "README".split()
 )
 JUNK = st.one_of(
@@ -58,6 +66,7 @@ FIELDS = st.sampled_from(
         "x",
         "1 2 3 4",
         "9 9 9 9",
+        SIXTEEN,
         "[1, 2, 3, 4]",
         "0.1 0.2 0.3 1",
         "nan",
@@ -81,16 +90,23 @@ GOOD_HEADERS = ("emotion,pixels,Usage", " Usage, emotion ,pixels", "label,pixels
 
 @st.composite
 def tables(draw: Any) -> bytes:
-    """A header, mostly one that is known, with rows under it, some of them right."""
+    """A header, mostly one that is known or none at all, with rows under it, some of them right."""
     separator = draw(st.sampled_from([",", ";", "\t"]))
     header = draw(st.one_of(st.sampled_from(GOOD_HEADERS), HEADERS.map(",".join)))
-    right = {"emotion": "3", "label": "0", "pixels": "1 2 3 4", "Usage": "Training", "path": "a/im0.png"}
+    right = {
+        "emotion": "3",
+        "label": "0",
+        "pixels": draw(st.sampled_from(["1 2 3 4", SIXTEEN])),
+        "Usage": "Training",
+        "path": "a/im0.png",
+    }
     rows = [
         ",".join(right.get(name.strip(), "7").replace("3", str(row % 7)) for name in header.split(","))
         for row in range(draw(st.integers(0, 6)))
     ]
     rows += [",".join(fields) for fields in draw(st.lists(st.lists(FIELDS, max_size=5), max_size=5))]
-    text = "\n".join((header, *draw(st.permutations(rows))))
+    lines = draw(st.permutations(rows))
+    text = "\n".join(lines if draw(st.integers(0, 4)) == 4 else (header, *lines))
     return text.replace(",", separator).encode(
         draw(st.sampled_from(["utf-8", "utf-8", "utf-16", "latin-1"])), "replace"
     )
@@ -132,13 +148,28 @@ def write_source(at: Path, kind: str, files: dict[str, bytes]) -> Path:
     return at / "in.tar.gz"
 
 
-def check_source(source: Path, images: int | None) -> None:
-    """Imports a source and looks at what became of it; `images` are in it by their names, if that is known."""
+def rows_of(table: Path) -> int | None:
+    """How many images a table has, a row each; None if it cannot be read."""
+    try:
+        return sum(1 for _ in CsvTable(table.name, lambda: table.open("rb")).rows())
+    except EmotuneError:
+        return None
+
+
+def check_source(source: Path, images: int | None, rows: int | None = None) -> None:
+    """Imports a source and looks at what became of it.
+
+    Args:
+        source: what to import.
+        images: how many are in it by their names, if that is known.
+        rows: how many rows its table has, if it is one.
+    """
     at, before = source.parent, sorted(source.parent.rglob("*"))
     options = ImportOptions(max_bad=1.0, test_share=0.3)
     try:
-        plan_import(source, options)
-        dataset = import_dataset(source, at / "data", options).dataset
+        with memory_bound(mib=MEMORY_MIB):
+            plan_import(source, options)
+            dataset = import_dataset(source, at / "data", options).dataset
     except EmotuneError as error:
         assert "\n" not in str(error) and "Received: " in str(error)
         assert sorted(at.rglob("*")) == before
@@ -146,9 +177,11 @@ def check_source(source: Path, images: int | None) -> None:
     info = open_dataset(at / "data").info
     assert sorted(path for path in at.rglob("*") if path.parent != at / "data") == sorted([*before, at / "data"])
     assert len(dataset) == sum(sum(counts.values()) for counts in info.counts.values())
+    named = len(dataset) + len(info.skipped) + sum(entry.images for entry in info.left_out)
     if images is not None and not dataset.paths[0].partition(", ")[2]:
-        named = len(dataset) + len(info.skipped) + sum(entry.images for entry in info.left_out)
         assert named >= images, (info.skipped, info.left_out)
+    if rows is not None:
+        assert named == rows, (info.skipped, info.left_out)
 
 
 @pytest.mark.slow
@@ -180,7 +213,7 @@ def test_any_table_is_imported_or_refused_in_one_line(content: bytes) -> None:
     at = Path(tempfile.mkdtemp())
     try:
         (at / "in.csv").write_bytes(content)
-        check_source(at / "in.csv", None)
+        check_source(at / "in.csv", None, rows_of(at / "in.csv"))
     finally:
         shutil.rmtree(at)
 
@@ -195,12 +228,25 @@ def test_any_damage_to_an_archive_ends_in_one_line_or_in_named_images(
 ) -> None:
     at = Path(tempfile.mkdtemp())
     try:
-        source = write_source(
-            at, kind, {f"train/{c}/{i}.png": GOOD[i + 5 * (c == "b")] for c in "ab" for i in range(5)}
-        )
+        files = {f"train/{c}/{i}.png": GOOD[i + 5 * (c == "b")] for c in "ab" for i in range(5)}
+        lists = {"list.csv": b"path,label\n", "EmoLabel/list_patition_label.txt": b"1.png 5\n"}
+        source = write_source(at, kind, (lists if at_byte % 2 else {}) | files)
         data = bytearray(source.read_bytes())
         data[at_byte % len(data)] ^= flip
         source.write_bytes(data[: len(data) - (cut if cut < 300 else 0)])
         check_source(source, None)
     finally:
         shutil.rmtree(at)
+
+
+@pytest.mark.slow
+def test_large_images_are_brought_to_their_size_one_after_another(tmp_path: Path) -> None:
+    large = encode(np.zeros((2000, 2000, 3), np.uint8))  # 11 MiB each, some KiB packed
+    for i in range(48):
+        (tmp_path / "in" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / "ab"[i % 2] / f"{i}.png").write_bytes(large)
+    with memory_bound(mib=350):  # all of them at once are 549 MiB
+        dataset = import_dataset(
+            tmp_path / "in", tmp_path / "data", ImportOptions(store_size_px=48, test_share=0)
+        ).dataset
+    assert len(dataset) == 48

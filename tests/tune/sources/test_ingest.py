@@ -176,10 +176,13 @@ def test_colour_is_stored_as_rgb(tmp_path: Path) -> None:
 def test_sixteen_bits_become_eight_and_alpha_is_dropped(tmp_path: Path) -> None:
     deep = np.array([[0, 257, 65535, 32896]], np.uint16).repeat(4, 0)
     transparent = pixels(3, (4, 4, 4))
+    twelve = {f"{c}/{i}.png": encode(deep // 16) for c in "ab" for i in range(2)}
     deep_files = {f"{c}/{i}.png": encode(deep) for c in "ab" for i in range(2)}
     options = ImportOptions(test_share=0)
     dataset = import_dataset(make_folder(tmp_path / "deep", deep_files), tmp_path / "a", options).dataset
-    assert dataset.image(0)[0, :, 0].tolist() == [0, 1, 255, 128]
+    assert dataset.image(0)[0, :, 0].tolist() == [0, 1, 255, 128] and dataset.info.notes == ()
+    info = import_dataset(make_folder(tmp_path / "twelve", twelve), tmp_path / "c", options).dataset.info
+    assert info.notes == ("almost black, no pixel is above 16 of 255; 12 bits in 16 have to be scaled first",)
     files = {f"{c}/{i}.png": encode(transparent) for c in "ab" for i in range(2)}
     dataset = import_dataset(make_folder(tmp_path / "alpha", files), tmp_path / "b", options).dataset
     assert np.array_equal(dataset.image(0), transparent[..., 2::-1])

@@ -80,6 +80,18 @@ def test_affectnet_is_read_from_its_annotations(tmp_path: Path) -> None:
     assert dataset.info.passed_over == {}
 
 
+@pytest.mark.parametrize(
+    "damage", [b"", b"PK\x03\x04", b"PK\x05\x06" + bytes(18), array("1")[:60], array([1, 2]), b"1"]
+)
+def test_an_annotation_that_is_damaged_is_one_bad_image(tmp_path: Path, damage: bytes) -> None:
+    files = faces(*(f"train_set/images/{i}.png" for i in range(5)))
+    files |= {f"train_set/annotations/{i}_exp.npy": array(str(i % 2)) for i in range(4)}
+    files["train_set/annotations/4_exp.npy"] = damage
+    info = imported(make_folder(tmp_path / "in", files), max_bad=0.2).info
+    assert [image.path for image in info.skipped] == ["train_set/images/4.png"]
+    assert "AffectNet's labels are 0 to 10" in info.skipped[0].reason
+
+
 def test_affectnets_first_table_has_its_own_codes(tmp_path: Path) -> None:
     header = "subDirectory_filePath,face_x,expression,valence"
     rows = [f"Manually_Annotated/{i % 3}/im{i}.png,1,{code},0.1" for i, code in enumerate([0, 1, 6, 8, 7, 11])]
@@ -122,6 +134,28 @@ def test_a_csv_of_paths_and_labels_gives_classes_where_folders_give_none(tmp_pat
     assert dataset.info.counts == {"train": {"Happy": 3, "sad": 3}, "test": {"Happy": 1, "sad": 1}}
     assert told(dataset.info) == {"images/extra.png": "not in labels.csv"}
     assert dataset.info.passed_over == {}
+
+
+def test_a_list_without_a_header_is_read_by_its_first_row(tmp_path: Path) -> None:
+    files = faces(*(f"images/im{i}.png" for i in range(4)))
+    rows = "".join(f"images/im{i}.png,{'sad' if i % 2 else 'happy'},{'test' if i < 2 else 'train'}\n" for i in range(4))
+    dataset = imported(make_folder(tmp_path / "in", files | {"labels.csv": rows.encode()}))
+    assert dataset.info.counts == {"train": {"happy": 1, "sad": 1}, "test": {"happy": 1, "sad": 1}}
+    assert "in/labels.csv has no header: its columns are taken for path, label, usage" in dataset.info.notes
+
+
+def test_a_list_that_is_not_utf_8_is_told_where_folders_are_taken_for_classes_and_refused_where_not(
+    tmp_path: Path,
+) -> None:
+    files = faces(*(f"{folder}/im{i}.png" for folder in ("left", "right") for i in range(4)))
+    rows = "".join(f"{path},{'fröhlich' if path[-5] in '02' else 'traurig'}\n" for path in files)
+    files["labels.csv"] = f"path,label\n{rows}".encode("latin-1")
+    dataset = imported(make_folder(tmp_path / "in", files), test_share=0)
+    assert dataset.info.classes == ("left", "right")
+    [note] = [note for note in dataset.info.notes if "labels.csv" in note]
+    assert note.startswith("classes from the folders; a table beside them is not read: A CSV must be readable text")
+    with pytest.raises(SourceError, match="must be readable text.*labels.csv.*save it as UTF-8"):
+        imported(tmp_path / "in", labels="labels.csv")
 
 
 def test_names_in_a_list_without_an_image_are_bad_images(tmp_path: Path) -> None:

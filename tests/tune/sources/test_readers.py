@@ -9,11 +9,13 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from tests.tune.sources.test_ingest import encode, make_folder, make_zip, names_in, pixels
 from trainables.dataset.reader import open_dataset
@@ -74,6 +76,44 @@ def make_parquet(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
+def make_tfrecords(folder: Path, files: dict[str, bytes]) -> Path:
+    """As TensorFlow Datasets write them, two shards for the train split; the files' format is also TensorBoard's."""
+    folder.mkdir()
+    names = {split: [name for name in files if name.startswith(split)] for split in ("train", "test")}
+    shards = {"train": (names["train"][::2], names["train"][1::2]), "test": (names["test"],)}
+    for split, parts in shards.items():
+        for number, part in enumerate(parts):
+            with (folder / f"faces-{split}.tfrecord-{number:05d}-of-{len(parts):05d}").open("wb") as file:
+                for name in part:
+                    write_record(file, files[name], CLASSES.index(name.split("/")[1]))
+    (folder / "label.labels.txt").write_text("\n".join(CLASSES) + "\n")
+    (folder / "features.json").write_text("{}")
+    return folder
+
+
+def write_record(file: IO[bytes], image: bytes | None, label: int | bytes) -> None:
+    """Writes one `tf.train.Example` by the rules of protocol buffers."""
+    kind, value = (3, field(1, varint(label))) if isinstance(label, int) else (1, field(1, label))
+    features = {b"label": field(kind, value), b"image/filename": field(1, field(1, b"x.png")), b"none": b""}
+    if image is not None:
+        features[b"image"] = field(1, field(1, image))
+    example = b"".join(field(1, field(1, name) + field(2, feature)) for name, feature in features.items())
+    RecordWriter(file).write(field(1, example))
+
+
+def field(number: int, content: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def varint(value: int) -> bytes:
+    value %= 1 << 64
+    digits = []
+    while value > 127:
+        digits.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*digits, value])
+
+
 def packed(path: Path, files: dict[str, bytes]) -> Path:
     path.write_bytes(gzip.compress(make_csv(path.with_name("plain.csv"), files).read_bytes()))
     return path
@@ -114,6 +154,10 @@ READERS: dict[str, Maker] = {
         at / "in.tar.gz", {"fer/fer.csv": make_csv(at / "plain.csv", files).read_bytes()}, "w:gz"
     ),
     "parquet": lambda at, files: make_parquet(at / "in", files),
+    "tfrecords": lambda at, files: make_tfrecords(at / "in", files),
+    "tfrecords in tar": lambda at, files: make_tar(
+        at / "in.tar", {f"faces/1.0.0/{p.name}": p.read_bytes() for p in make_tfrecords(at / "plain", files).iterdir()}
+    ),
     "parquet in zip": lambda at, files: make_zip(
         at / "in.zip", {f"data/{p.name}": p.read_bytes() for p in make_parquet(at / "plain", files).iterdir()}
     ),
@@ -174,9 +218,11 @@ def test_every_readers_second_import_is_free_and_names_are_given_to_labels(make:
 @reader
 def test_every_reader_refuses_a_source_that_is_cut_off(make: Maker, tmp_path: Path) -> None:
     source = make(tmp_path, FILES)
-    for path in [source] if source.is_file() else [p for p in source.rglob("*") if p.suffix in (".zip", ".parquet")]:
+    whole = [source] if source.is_file() else [p for p in source.rglob("*") if p.suffix in (".zip", ".parquet")]
+    whole += [p for p in source.rglob("*.tfrecord-*")]
+    for path in whole:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
-    if source.is_dir() and not any(p.suffix in (".zip", ".parquet") for p in source.rglob("*")):
+    if not whole:
         return
     with pytest.raises(SourceError, match="Received: "):
         import_dataset(source, tmp_path / "data")

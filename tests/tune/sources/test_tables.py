@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from tests.tune.sources.test_ingest import csv_text, encode, make_folder, make_zip, pixels
-from tests.tune.sources.test_readers import make_tar
+from tests.tune.sources.test_readers import field, make_tar, write_record
 from trainables.dataset.reader import Dataset
 from tune.dataset.import_options import ImportOptions
 from tune.dataset.ingest import import_dataset
@@ -197,7 +198,7 @@ def test_parquet_without_class_names_and_with_rows_that_lack_something(tmp_path:
         imported(tmp_path / "in")
 
 
-def test_the_folders_of_tfds_are_read_and_its_records_are_counted(tmp_path: Path) -> None:
+def test_the_folders_of_tfds_are_read(tmp_path: Path) -> None:
     files = {
         f"faces/1.0.0/{s}/{c}/{i}.png": encode(pixels(i + 9 * (c == "b")))
         for s in ("train", "test")
@@ -205,16 +206,53 @@ def test_the_folders_of_tfds_are_read_and_its_records_are_counted(tmp_path: Path
         for i in range(3)
     }
     assert len(imported(make_tar(tmp_path / "in.tar", files))) == 12
-    records = make_folder(
-        tmp_path / "records", {"1.0.0/fer-train.tfrecord-00000-of-00001": b"x", "1.0.0/features.json": b"{}"}
-    )
-    with pytest.raises(SourceError, match="holds neither but 1 .json, 1 .tfrecord"):
-        imported(records)
 
 
-def test_a_table_without_a_header_or_in_another_encoding_says_so_in_one_short_line(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="without emotion, pixels; its first row has 0, 170 ") as refused:
-        imported(table(tmp_path, "0,170 " + " ".join(["1"] * 2303) + ",Training\n"))
+def test_records_that_lack_something_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "faces-train.tfrecord-00000-of-00001"
+    with file.open("wb") as records:
+        for number in range(6):
+            write_record(records, encode(pixels(number)), (b"happy", b"sad")[number % 2])
+        write_record(records, None, b"sad")
+        write_record(records, encode(pixels(7)), -1)
+    info = imported(file, max_bad=0.2, test_share=0).info
+    assert info.counts["train"] == {"happy": 3, "sad": 3}
+    assert [(image.path, image.reason) for image in info.skipped] == [(f"{file.name}, row 6", "it has no image")]
+    assert [(entry.images, entry.reason) for entry in info.left_out] == [(1, "without a label")]
+    file.write_bytes(b"")
+    with pytest.raises(SourceError, match="TFRecords must hold records. Received: .* with none"):
+        imported(file)
+    file.write_bytes(b"0123456789ab")
+    with pytest.raises(SourceError, match="A TFRecord must be whole.*a record's length is damaged"):
+        imported(file)
+    with file.open("wb") as records:
+        RecordWriter(records).write(field(1, field(1, field(1, b"x") + field(2, field(1, field(1, b"y"))))))
+    with pytest.raises(SourceError, match=r"encoded images \(image\) and one of labels \(label\). Received: .* with x"):
+        imported(file)
+
+
+def test_a_table_without_a_header_is_read_where_its_first_row_says_what_its_columns_are(tmp_path: Path) -> None:
+    rows = csv_text(ROWS).partition("\n")[2]
+    dataset = imported(table(tmp_path, rows))
+    assert dataset.info.counts == {"train": dict.fromkeys(sorted(FER), 2), "test": dict.fromkeys(sorted(FER), 2)}
+    assert dataset.paths[0] == "faces.csv, line 1"
+    assert "faces.csv has no header: its columns are taken for emotion, pixels, usage" in dataset.info.notes
+    words = "".join(f'"{" ".join(map(str, image.reshape(-1)))}",{FER[code]}\n' for code, image, _ in ROWS)
+    assert labels(imported(table(tmp_path, words)))[:7] == list(FER)
+
+
+def test_a_table_whose_columns_nobody_can_tell_says_so_in_one_short_line(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="without emotion, pixels; its first row has 0, 2, 170 ") as refused:
+        imported(table(tmp_path, "0,2,170 " + " ".join(["1"] * 2303) + ",Training\n"))
     assert len(str(refused.value)) < 300
+
+
+def test_a_table_that_is_not_utf_8_is_refused_and_not_dropped_beside_others(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="must be readable text.*save it as UTF-8"):
         imported(table(tmp_path, "emotion,pixels\nfröhlich,1 2 3 4\n", "latin-1"))
+    files = {
+        "train.csv": "emotion,pixels\nfröhlich,1 2 3 4\ntraurig,5 6 7 8\n".encode("latin-1"),
+        "test.csv": b"emotion,pixels\ntraurig,1 1 1 1\nwach,2 2 2 2\n",
+    }
+    with pytest.raises(SourceError, match="must be readable text. Received: in/train.csv: .*save it as UTF-8"):
+        imported(make_folder(tmp_path / "in", files))

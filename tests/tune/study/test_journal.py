@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 
-from trainables.places import Place
+from trainables.places import Place, single_process_lock
 from tune.errors import StudyError
 from tune.study.journal import Journal, is_locked, replay
 
@@ -115,6 +116,21 @@ def test_a_second_process_is_refused_and_told_who_has_the_study(tmp_path: Path) 
     journal.close()
     assert not is_locked(journal.path)
     Journal(journal.path).close()
+
+
+def test_storage_that_knows_no_locks_is_named_and_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "journal.jsonl"
+    Journal(path).close()
+
+    def flock(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(StudyError, match="must know file locks .* Received: .*: No locks available. Mount it with"):
+        Journal(path)
+    assert not is_locked(path)
+    with single_process_lock(tmp_path / "lock"):  # keeps work from being done twice, and no more
+        assert (tmp_path / "lock").exists()
 
 
 def test_a_session_that_was_killed_counts_up_to_its_last_event(tmp_path: Path) -> None:

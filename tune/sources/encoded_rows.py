@@ -1,0 +1,138 @@
+"""Tables whose rows are an encoded image and a label, in parquet files or TFRecords: their splits, classes and items.
+
+Knows nothing of how a file keeps them: `parquet_source.py` and `tfrecord_source.py` read that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from trainables.dataset.reader import TEST, LeftOut, Pixels, SkippedImage
+from tune.sources.csv_table import row_source, split_by_path
+from tune.sources.decoding import decode
+from tune.sources.file_store import FileStore, PassedOver
+from tune.sources.folder_layout import Item
+from tune.sources.label_names import LabelNames, name_labels
+from tune.sources.split_names import SplitDecisions
+
+IMAGE_NAMES: Final = ("image", "img", "jpg", "png", "image_bytes", "picture", "face")
+_NO_LABEL: Final = ("", "-1", "None")  # Hugging Face's and TFDS' for a test split without labels
+
+
+class EncodedTable(Protocol):
+    """One file.
+
+    Attributes:
+        path: where it lies in its source.
+        label: what the file calls its labels, in lower case.
+        class_names: the name of each number among the labels; empty if the file does not say them.
+    """
+
+    path: str
+    label: str
+    class_names: tuple[str, ...]
+
+    def labels(self) -> Iterator[str]:
+        """The label of each row. Raises SourceError if the file is damaged."""
+
+    def rows(self) -> Iterator[tuple[bytes | None, str]]:
+        """The encoded image of each row, None if it has none, and its label. Raises SourceError likewise."""
+
+
+@dataclass(frozen=True)
+class _Encoded(Item):
+    data: bytes = b""
+
+
+class EncodedRows:
+    """Images in such tables, one or more for each split, which their paths name."""
+
+    def __init__(
+        self,
+        store: FileStore,
+        tables: Sequence[EncodedTable],
+        read: Sequence[str],
+        decisions: SplitDecisions,
+        given: frozenset[str],
+    ) -> None:
+        """Reads the labels.
+
+        Args:
+            store: where they lie.
+            tables: in the order of their paths.
+            read: all files that were read for them.
+            decisions: what the user decided about splits.
+            given: labels that the user gives names to.
+
+        Raises:
+            SourceError: a file is damaged, or it has to be decided what its split is.
+        """
+        self._store, self._tables = store, tuple(tables)
+        first = tables[0]
+        self.name = first.path if store.name == first.path else store.name
+        self.skipped: tuple[SkippedImage, ...] = ()
+        self.passed_over: PassedOver = store.listing.not_read(read)
+        labels = Counter(label for table in tables for label in table.labels())
+        self.expected_images = sum(labels.values())
+        labelled = Counter({label: count for label, count in labels.items() if label.strip() not in _NO_LABEL})
+        self._names = _class_names(labelled, first, given, self.name)
+        self.classes = tuple(sorted(set(self._names.classes.values())))
+        self._split_of = {table.path: split_by_path(table.path) for table in tables}
+        kinds = {split: decisions.of(split) or split for split in self._split_of.values() if split}
+        decisions.check_used([(kind, "") for kind in (*kinds, "train", "test", "validation")], self.name)
+        uses = decisions.uses(kinds, self.name, folders=False)
+        self._splits, self._reason = uses.numbers, uses.reason
+        self.notes = tuple(note for note in (uses.note, self._names.note) if note)
+        self._left_out: Counter[tuple[str, str]] = Counter()
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """The rows that the last iteration left out, by file."""
+        rows = sorted(self._left_out.items())
+        return (
+            *self._store.listing.left_out,
+            *(LeftOut(path=path, images=count, reason=reason) for (path, reason), count in rows),
+        )
+
+    def __iter__(self) -> Iterator[Item]:
+        """The rows of the files in the order of their paths, bad ones too.
+
+        Raises:
+            SourceError: a file is damaged.
+        """
+        self._left_out.clear()
+        has_test = TEST in self._splits.values()
+        for table in self._tables:
+            named = self._split_of[table.path]
+            number = self._splits.get(named) if named else None
+            split = number if has_test or number == TEST else None
+            for row, (data, label) in enumerate(table.rows()):
+                where = f"{row_source(self._store, table.path)}, row {row}"
+                if label.strip() in _NO_LABEL:
+                    self._left_out[table.path, "without a label"] += 1
+                elif named and number is None:
+                    self._left_out[table.path, self._reason] += 1
+                elif (class_name := self._names.of(label)) is None:
+                    yield Item(where, "", None, self._names.problems[label])
+                elif data is None:
+                    yield Item(where, class_name, None, "it has no image")
+                else:
+                    yield _Encoded(where, class_name, split, data=data)
+
+    def pixels(self, item: Item) -> Pixels:
+        """Decodes one image."""
+        return decode(item.data if isinstance(item, _Encoded) else b"", item.path)
+
+
+def _class_names(labels: Counter[str], table: EncodedTable, given: frozenset[str], where: str) -> LabelNames:
+    names = table.class_names
+    if not names:
+        return name_labels(labels, table.label, given, where)
+    known = {str(index): name for index, name in enumerate(names)} | {name: name for name in names}
+    wrong = {
+        label: f"the label must be 0 to {len(names) - 1}, and is {label}" for label in labels if label not in known
+    }
+    return LabelNames({label: known[label] for label in labels if label in known}, wrong)
