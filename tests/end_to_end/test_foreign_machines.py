@@ -88,7 +88,7 @@ def test_workers_start_from_a_path_a_shell_would_split_import_nothing_from_here_
     found = seen["modules"]
     assert not [name for name, origin in found.items() if Path(origin).parent == tmp_path], found
     assert Path(found["tune"]) == ROOT / "tune/__init__.py"
-    assert (folder / "ray").is_dir() and not list((folder / "ray").iterdir())  # a session that ended well leaves nothing
+    assert (folder / "ray").is_dir() and not list((folder / "ray").iterdir())  # it ended well
 
 
 @pytest.mark.parametrize("place", ["checkout", "elsewhere"])
