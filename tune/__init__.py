@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from tune.api.exports import evaluate_export, load_export, predict, serve_export, verify_export
     from tune.api.plans import plan_study
-    from tune.api.reports import write_report
+    from tune.api.reports import serve_board, watch_study, write_report
     from tune.api.runs import ImageSpec, Interrupted, check_study, resume, run
     from tune.api.studies import Study, list_studies, load_study
     from tune.errors import EmotuneError
@@ -54,9 +54,11 @@ __all__ = [
     "preview",
     "resume",
     "run",
+    "serve_board",
     "serve_export",
     "verify_data",
     "verify_export",
+    "watch_study",
     "write_report",
 ]
 
@@ -65,7 +67,7 @@ _MODULES = {
     "preview verify_data",
     "tune.api.exports": "evaluate_export load_export predict serve_export verify_export",
     "tune.api.plans": "plan_study",
-    "tune.api.reports": "write_report",
+    "tune.api.reports": "serve_board watch_study write_report",
     "tune.api.runs": "ImageSpec Interrupted check_study resume run",
     "tune.api.studies": "Study list_studies load_study",
     "tune.errors": "EmotuneError",

@@ -1,8 +1,10 @@
-"""Writes a study's report: gathers what the study's folder, its data set and its export know."""
+"""Looks at studies: the report, which gathers what folder, data set and export know; the live table; the board."""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +44,51 @@ def write_report(
         details.append(export_lines(files.place.child(EXPORT_FOLDER)))
     folder = files.directory / "report" if to is None else Path(expand_home(to))
     return write(files, _describe_data(found), folder, details)
+
+
+def watch_study(study: str | PathLike[str] | Study, *, storage: str | PathLike[str] = "runs") -> None:
+    """Shows a study that another process runs as `run` does, until nobody runs it; an interrupt leaves it alone.
+
+    Args:
+        study: its name in the storage, folder or address, or a `Study`.
+        storage: folder or bucket of all studies.
+
+    Raises:
+        StudyError: there is no such study, or its journal is damaged.
+        PlaceError: the bucket cannot be reached.
+    """
+    from tune.session.watch import watch_study as watch
+
+    watch((study if isinstance(study, Study) else load_study(study, storage)).files, sys.stdout)
+
+
+def serve_board(
+    studies: Sequence[str | PathLike[str] | Study],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    storage: str | PathLike[str] = "runs",
+    ready: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Shows studies on a web page, which follows those that run, until the process gets Ctrl-C or SIGTERM.
+
+    Args:
+        studies: names in the storage, folders or addresses, or `Study`s.
+        host: address to listen at; whoever reaches it may look.
+        port: a free port of it, 0 for any.
+        storage: folder or bucket of all studies.
+        ready: called with the page's URL when it answers.
+
+    Raises:
+        StudyError: there is no such study, or its journal is damaged.
+        ServeError: the address is taken.
+        PlaceError: the bucket cannot be reached.
+        KeyboardInterrupt: after a signal.
+    """
+    from tune.board.server import serve_board as serve
+
+    found = [study if isinstance(study, Study) else load_study(study, storage) for study in studies]
+    serve([study.files for study in found], host, port, ready)
 
 
 def _describe_data(study: Study) -> DataDescription:

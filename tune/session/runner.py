@@ -117,7 +117,7 @@ def _run(
     spec, state = study.spec, journal.state
     context = trial_context(spec, dataset, state)
     left = trials_left(study, state)
-    live = LiveStudy(terminal, spec, state.trials, max(spec.most_trials, state.tried))
+    live = LiveStudy(terminal, spec, state, max(spec.most_trials, state.tried))
     capacity = find_capacity()
     plan = make_plan(spec, capacity, left, state=state)
     for warning in check_nodes(study, dataset, capacity):
@@ -152,7 +152,7 @@ def _run(
     if ended_by == "interrupted":
         return Outcome(ended_by, None)
     if state.confirmed is None and spec.confirm.top and study.best_run(state) is not None:
-        confirming = LiveStudy(terminal, spec, state.confirmations, 0)
+        confirming = LiveStudy(terminal, spec, state, 0, confirming=True)
         if not _confirm(SessionContext(study, dataset, journal, confirming, context, plan.at_once, epoch_s)):
             return Outcome("interrupted", None)
     live.line("exporting the best model")
