@@ -16,6 +16,7 @@ from tune.session.best_model import export_study
 from tune.session.create_or_resume import remove_unstarted_study
 from tune.session.event_stream import Events, EventStream
 from tune.session.live_display import LiveStudy
+from tune.session.notify import Notifier
 from tune.session.plan import Plan, make_plan, may_search, spent_budget, trials_left
 from tune.session.study_data import trial_context
 from tune.session.study_text import precision_line
@@ -65,9 +66,14 @@ def run_study(
         EveryTrialFailed: no trial has a score at the end.
     """
     try:
-        with EventStream(events) as stream, opened_journal(study) as journal:
+        with (
+            Notifier(study) as notifier,
+            EventStream(events, notifier.tell_exit) as stream,
+            opened_journal(study) as journal,
+        ):
             stream.write_history(journal.path)
             journal.listeners.append(stream.write)
+            notifier.follow(journal)
             outcome = _run_or_done(study, dataset, journal, calibrate, announce)
             if outcome.export is None and outcome.ended_by != "interrupted":
                 raise EveryTrialFailed(
