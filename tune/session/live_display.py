@@ -19,6 +19,8 @@ from tune.study.wording import duration
 
 _REFRESH_S = 0.5
 _ROWS = 16
+_NARROW_COLUMNS = 120
+"""Below this the line under the table has a short bar, and the best score without its metric's name."""
 
 
 class LiveStudy:
@@ -34,9 +36,10 @@ class LiveStudy:
         self._trials = state.confirmations if confirming else state.trials
         self._expected = expected
         self._shown = 0.0
+        self._narrow = self._console.width < _NARROW_COLUMNS
         self._progress = Progress(
             TextColumn("[bold]trials"),
-            BarColumn(),
+            BarColumn(8 if self._narrow else 40),
             MofNCompleteColumn(),
             TextColumn("{task.fields[clock]}"),
             TextColumn("{task.fields[best]}"),
@@ -89,7 +92,8 @@ class LiveStudy:
         best = ""
         if ranked:
             value = ranked[0].best_value(self._spec.objective, self._spec.mode)
-            best = f"best {self._spec.objective} {value:.4f} ({run_label(ranked[0].number)})"
+            metric = "" if self._narrow else f"{self._spec.objective} "
+            best = f"best {metric}{value:.4f} ({run_label(ranked[0].number)})"
         self._progress.update(self._task, completed=ended, clock=self._clock(), best=best)
         return Group(trial_table(self._visible(), self._spec), self._progress)
 
@@ -99,9 +103,7 @@ class LiveStudy:
             return ""
         now = time.time()
         left = seconds_left(self._spec, self._state, self._expected, now)
-        return duration(max(0.0, now - self._state.open_since)) + (
-            "" if left is None else f", about {duration(left)} left"
-        )
+        return duration(max(0.0, now - self._state.open_since)) + (f", about {duration(left)} left" if left else "")
 
     def _visible(self) -> list[TrialRecord]:
         """The running trials, and the latest of the others."""

@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from tune.errors import StudyError
+from tune.report.report import best_trial
 from tune.session.event_text import event_text
-from tune.session.study_text import best_line
+from tune.session.trial_table import short_parameters
 from tune.study.budget import BUDGETS
 from tune.study.journal import Journal
 from tune.study.spec_sections import Notify
 from tune.study.studies import StudyFiles
+from tune.study.study_state import StudyState
 
 _TIMEOUT_S = 5.0
 """For one message, and at the study's end for all that are still to be sent."""
@@ -54,8 +56,7 @@ class Notifier:
         if self._journal is None:
             return
         how = BUDGETS.get(event["ended_by"], event["ended_by"].replace("_", " "))
-        best = " ".join(best_line(self._study, self._journal.state).split())
-        self._tell("end", f"ended ({how}): {event.get('error') or best}", event)
+        self._tell("end", f"ended ({how}): {event.get('error') or self._best(self._journal.state)}", event)
 
     def __enter__(self) -> Self:
         return self
@@ -77,6 +78,14 @@ class Notifier:
             self._tell("fault", event_text(self._study.spec, journal.state, event), event)
         elif event["event"] == "session_end" and event["ended_by"] in BUDGETS:
             self._tell("budget", event_text(self._study.spec, journal.state, event), event)
+
+    def _best(self, state: StudyState) -> str:
+        """Returns the best trial in words, from the state alone: asking the study's bucket could hold its end up."""
+        spec, best = self._study.spec, best_trial(self._study, state)
+        value = None if best is None else best.best_value(spec.objective, spec.mode)
+        if best is None or value is None:
+            return "no trial has a score"
+        return f"trial {best.number} is the best, {spec.objective} {value:.4f}; {short_parameters(best.values)}"
 
     def _tell(self, kind: Literal["end", "fault", "budget"], text: str, event: Mapping[str, Any]) -> None:
         name = self._study.spec.name

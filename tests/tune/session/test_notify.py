@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -75,7 +76,7 @@ def test_a_fault_of_each_kind_a_spent_budget_and_the_end_are_posted(tmp_path: Pa
     assert got[0]["text"] == "trial 0 starts again (exception): ValueError: <b> & co"
     assert got[0]["event"]["event"] == "fault" and got[0]["event"]["time"] > 0
     assert got[2]["text"] == "the session ends: its epochs were used up"
-    assert got[3]["text"].startswith("ended (finished): best trial ")
+    assert re.match(r"ended \(finished\): trial \d is the best, selection_accuracy 0\.\d{4}; ", got[3]["text"])
 
 
 def test_slack_gets_text_that_it_does_not_take_for_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,5 +138,5 @@ def test_a_real_study_tells_its_budget_and_its_end(ray_cluster: str, faces: Path
         file = write_study_file(tmp_path, faces, notify={"url": url}, budget={"epochs": 1}, asha={"max_epochs": 1})
         run_here(file)
     assert [message["kind"] for message in got] == ["budget", "end"]
-    assert "its epochs were used up" in got[1]["text"] and "best trial 0" in got[1]["text"]
+    assert "its epochs were used up" in got[1]["text"] and "trial 0 is the best" in got[1]["text"]
     assert got[1]["event"]["export"]

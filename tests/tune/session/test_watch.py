@@ -19,6 +19,7 @@ from tests import ROOT
 from tests.support.fixtures_study import emotune
 from tests.support.recorded_study import record_study
 from tests.tune.cli.test_cli import Terminal
+from tune.session.study_view import StudyView
 from tune.session.watch import watch_study
 from tune.study.journal import Journal
 from tune.study.studies import StudyFiles
@@ -80,10 +81,11 @@ def test_a_pipe_gets_how_it_stands_a_line_per_event_and_how_it_ended(running: St
 
 def test_a_terminal_gets_the_live_table_and_then_that_of_the_confirmations(running: StudyFiles) -> None:
     def drive(journal: Journal, wait_for: Callable[[str], None]) -> None:
-        wait_for("left")
+        wait_for("4/4")
         journal.append("trial", trial=4, values={"dropout": 0.123})
         journal.append("started", trial=4)
         wait_for("dropout 0.123")
+        wait_for(" left")
         journal.append("session_end", search_s=9.0, finished=True, ended_by="finished")
         journal.append("session", phase="confirm", **SESSION)
         journal.append("trial", trial=1_000_000, values={"dropout": 0.456})
@@ -116,6 +118,23 @@ def test_ctrl_c_ends_the_watching_and_nothing_else(running: StudyFiles) -> None:
         assert (watcher.returncode, said, errors) == (130, "the study goes on without this terminal\n", "")
         journal.append("nodes", count=3)
     assert running.state().rates.nodes == 3
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_the_line_below_the_table_fits_the_terminal(
+    columns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    study, terminal = record_study(tmp_path / "study", 6, finished=False), Terminal()
+    state = study.state()
+    state.apply({"event": "trial", "time": state.last_event, "trial": 6, "values": {"dropout": 0.5}})
+    state.apply({"event": "started", "time": state.last_event, "trial": 6})
+    with StudyView(terminal, study.spec, state):
+        pass
+    line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).strip().splitlines()[-1]
+    assert re.search(r"6/7 .*, about \d+ \w+ left best .*0\.\d{4} \(trial \d\)$", line.strip())
+    assert "…" not in line and len(line.rstrip()) <= columns
 
 
 @pytest.mark.slow
