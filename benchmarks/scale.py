@@ -128,7 +128,7 @@ def measure(folder: Path, trials: int, slots: int) -> str:
 
     def session(study: StudyFiles) -> float:
         with opened_journal(study) as journal, open(os.devnull, "w") as nowhere:
-            live = LiveStudy(nowhere, study.spec, journal.state.trials, trials)
+            live = LiveStudy(nowhere, study.spec, journal.state, trials)
             context = trial_context(study.spec, dataset, journal.state)
             started = time.monotonic()
             search(SessionContext(study, dataset, journal, live, context, slots))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from tune.api.exports import evaluate_export, load_export, predict, push_export, serve_export, verify_export
     from tune.api.plans import plan_study
-    from tune.api.reports import compare_studies, write_report
+    from tune.api.reports import compare_studies, serve_board, watch_study, write_report
     from tune.api.runs import ImageSpec, Interrupted, check_study, resume, run
     from tune.api.studies import Study, list_studies, load_study
     from tune.errors import EmotuneError
@@ -56,9 +56,11 @@ __all__ = [
     "push_export",
     "resume",
     "run",
+    "serve_board",
     "serve_export",
     "verify_data",
     "verify_export",
+    "watch_study",
     "write_report",
 ]
 
@@ -67,7 +69,7 @@ _MODULES = {
     "preview verify_data",
     "tune.api.exports": "evaluate_export load_export predict push_export serve_export verify_export",
     "tune.api.plans": "plan_study",
-    "tune.api.reports": "compare_studies write_report",
+    "tune.api.reports": "compare_studies serve_board watch_study write_report",
     "tune.api.runs": "ImageSpec Interrupted check_study resume run",
     "tune.api.studies": "Study list_studies load_study",
     "tune.errors": "EmotuneError",

@@ -14,7 +14,7 @@ EmotuneError                 exit code 2
 ├── JobError                 a cluster's jobs server does not answer, or a job is not as it has to be
 ├── ExportError              an export cannot be written or read
 ├── ImageError               an image to classify cannot be read
-├── ServeError               an export cannot be served here
+├── ServeError               an export, or the board, cannot be served here
 └── EveryTrialFailed         exit code 5
 """
 
@@ -95,7 +95,7 @@ class ImageError(EmotuneError):
 
 
 class ServeError(EmotuneError):
-    """An export cannot be served here."""
+    """An export, or the board, cannot be served here."""
 
 
 class EveryTrialFailed(EmotuneError):

@@ -1,9 +1,10 @@
-"""Writes a study's report, and the comparison of several: gathers what folders, data sets and exports know."""
+"""Looks at studies: the report, which gathers what folder, data set and export know; several compared; live."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +70,51 @@ def compare_studies(
 
     found = [study if isinstance(study, Study) else load_study(study, storage) for study in studies]
     return write_comparison([study.files for study in found], Path(expand_home(to)))
+
+
+def watch_study(study: str | PathLike[str] | Study, *, storage: str | PathLike[str] = "runs") -> None:
+    """Shows a study that another process runs as `run` does, until nobody runs it; an interrupt leaves it alone.
+
+    Args:
+        study: its name in the storage, folder or address, or a `Study`.
+        storage: folder or bucket of all studies.
+
+    Raises:
+        StudyError: there is no such study, or its journal is damaged.
+        PlaceError: the bucket cannot be reached.
+    """
+    from tune.session.watch import watch_study as watch
+
+    watch((study if isinstance(study, Study) else load_study(study, storage)).files, sys.stdout)
+
+
+def serve_board(
+    studies: Sequence[str | PathLike[str] | Study],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    storage: str | PathLike[str] = "runs",
+    ready: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Shows studies on a web page, which follows those that run, until the process gets Ctrl-C or SIGTERM.
+
+    Args:
+        studies: names in the storage, folders or addresses, or `Study`s.
+        host: address to listen at; whoever reaches it may look.
+        port: a free port of it, 0 for any.
+        storage: folder or bucket of all studies.
+        ready: called with the page's URL when it answers.
+
+    Raises:
+        StudyError: there is no such study, or its journal is damaged.
+        ServeError: the address is taken.
+        PlaceError: the bucket cannot be reached.
+        KeyboardInterrupt: after a signal.
+    """
+    from tune.board.server import serve_board as serve
+
+    found = [study if isinstance(study, Study) else load_study(study, storage) for study in studies]
+    serve([study.files for study in found], host, port, ready)
 
 
 def _describe_data(study: Study) -> DataDescription:

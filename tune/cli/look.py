@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import tune
-from tune.cli.options import DataSet, MaxCost, Overrides, Storage, StudyFile, Trials, WallTime
+from tune.cli.options import DataSet, MaxCost, Overrides, Storage, StudyFile, StudyName, Trials, WallTime
 from tune.cli.text import hanging_lines
 
 
 def report(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder or address, or its name.")],
+    study: StudyName,
     to: Annotated[Path | None, typer.Option(help="Folder to write. Default: report/ in the study's folder.")] = None,
     storage: Storage = "runs",
 ) -> None:
@@ -30,6 +31,53 @@ def compare(
     """Compare studies: who is ahead, with its interval, what differed, progress over time; a page of charts."""
     found = tune.compare_studies(studies, to, storage=storage)
     typer.echo(hanging_lines([*found.rows, ("page", str(found.page))]))
+
+
+def watch(
+    study: StudyName,
+    storage: Storage = "runs",
+    address: Annotated[
+        str | None, typer.Option(metavar="URL", help="A study that was submitted to a cluster; its jobs server.")
+    ] = None,
+) -> None:
+    """Follow a study that runs elsewhere: the table of `run`, or a line per event. Ctrl-C leaves the study alone."""
+    try:
+        if address is None:
+            tune.watch_study(study, storage=storage)
+        else:
+            _watch_job(study, address)
+    except KeyboardInterrupt:
+        typer.echo("the study goes on without this terminal")
+        raise typer.Exit(130) from None
+
+
+def board(
+    studies: Annotated[
+        list[str], typer.Argument(metavar="STUDY...", help="Studies: folders, addresses, or names in the storage.")
+    ],
+    storage: Storage = "runs",
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0 lets everybody look who reaches this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at; 0 takes a free one.", min=0, max=65535)] = 0,
+) -> None:
+    """Show studies on a web page that follows them: trials, learning curves, workers, decisions."""
+
+    def tell(url: str) -> None:
+        typer.echo(f"board        {url}  (Ctrl-C ends it, and no study)")
+
+    tune.serve_board(studies, storage=storage, host=host, port=port, ready=tell)
+
+
+def _watch_job(study: str, address: str) -> None:
+    from tune.cli.job_text import status_lines
+    from tune.jobs.follow import watch_job
+    from tune.jobs.server import JobsServer
+
+    server = JobsServer(address)
+    job = server.latest(study)
+    watch_job(server, job, sys.stdout)
+    typer.echo(status_lines(server.latest(study), server.log(job)))
 
 
 def plan(

@@ -21,7 +21,7 @@ from tune.cli import look
 from tune.cli.cluster import app as cluster_app
 from tune.cli.data import app as data_app
 from tune.cli.numbers import read_numbers_like_yaml
-from tune.cli.options import DataSet, MaxCost, Overrides, Storage, StudyFile, Trials, WallTime
+from tune.cli.options import DataSet, MaxCost, Overrides, Storage, StudyFile, StudyName, Trials, WallTime
 from tune.nodes.output_redirect import survive_closed_pipes
 from tune.nodes.signals import INTERRUPTED, obey_signals
 
@@ -44,9 +44,6 @@ Events = Annotated[
 AcceptCodeChange = Annotated[bool, typer.Option("--accept-code-change", help="Go on though a file of yours differs.")]
 MovedData = Annotated[
     str | None, typer.Option("--data", help="Where the study's data set lies now, if it was moved.", show_default=False)
-]
-StudyName = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A study's folder or address, or its name in the storage.")
 ]
 
 
@@ -242,8 +239,11 @@ _OF_EXPORTS = (cli_exports.predict, cli_exports.evaluate, cli_exports.verify, cl
 for _of_export in _OF_EXPORTS:
     app.command()(_of_export)
 
-for _command in (cli_jobs.submit, cli_jobs.status, cli_jobs.logs, cli_jobs.stop, look.report, look.compare, look.plan):
-    app.command()(_command)
+for _of_jobs in (cli_jobs.submit, cli_jobs.status, cli_jobs.logs, cli_jobs.stop):
+    app.command()(_of_jobs)
+
+for _to_look in (look.plan, look.watch, look.board, look.report, look.compare):
+    app.command()(_to_look)
 
 
 @app.command()

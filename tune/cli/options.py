@@ -16,3 +16,6 @@ Trials = Annotated[int | None, typer.Option(help="Number of trials, in place of 
 WallTime = Annotated[str | None, typer.Option(help="Wall time of the search, as in 90s, 30m or 2h.")]
 MaxCost = Annotated[float | None, typer.Option(help="Money to spend, with budget.node_hour_price in the study file.")]
 Storage = Annotated[str, typer.Option(help="Folder or bucket of all studies.", show_default=True)]
+StudyName = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study's folder or address, or its name in the storage.")
+]

@@ -16,7 +16,7 @@ from tune.session.trial_table import trial_table
 from tune.study.best_run import missing_checkpoint_line
 from tune.study.bucket_study import EXPORT_FOLDER
 from tune.study.trial_record import TrialRecord, run_label
-from tune.study.wording import duration, spent_text, trial_counts
+from tune.study.wording import standing_line, trial_counts
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -48,10 +48,7 @@ def print_studies(storage: str) -> None:
 def print_study(shown: tune.Study) -> None:
     """Prints a study: its trials, how each ended, the best, its curves, its export."""
     console, study, state, spec = _console(), shown.files, shown.state, shown.spec
-    console.print(
-        f"{spec.name}: {trial_counts(state)}, {duration(state.search_s)} of search, {spent_text(spec, state)}",
-        markup=False,
-    )
+    console.print(standing_line(spec, state), markup=False)
     console.print(trial_table(list(state.trials.values()), spec))
     console.print()
     console.print("how each trial ended", style="bold")

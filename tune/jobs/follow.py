@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
+from search_spaces import WRITTEN
 from tune.errors import JobError
 from tune.jobs.job import Job
 from tune.jobs.server import JobsServer
-from tune.search.confirmation import confirmation_candidates, confirmation_numbers
-from tune.session.live_display import LiveStudy
+from tune.session.study_view import StudyView
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 
@@ -54,24 +55,44 @@ def follow_study(server: JobsServer, job: Job, spec: StudySpec, terminal: TextIO
     )
 
 
+def watch_job(server: JobsServer, job: Job, terminal: TextIO) -> None:
+    """Shows a job until it ends, and leaves it alone whatever happens to it.
+
+    Args:
+        server: where the job is.
+        job: the study's latest.
+        terminal: gets the table, or the lines where it is no terminal.
+
+    Raises:
+        JobError: another version of emotune has submitted it, or the server has gone.
+    """
+    ours = importlib.metadata.version("emotune")
+    if job.version != ours:
+        raise JobError(
+            f"job {job.id} was submitted by emotune {job.version}, this is {ours}. Watch it with that version, or read "
+            f"its lines: emotune logs {job.study} -f --address {server.address}"
+        )
+    with Watcher(StudySpec.model_validate_json(job.spec, context=WRITTEN), terminal) as watcher:
+        for line in server.follow(job.id):
+            watcher.show_line(line)
+
+
 class Watcher:
     """Turns a job's lines into the live table of `emotune run`."""
 
     def __init__(self, spec: StudySpec, terminal: TextIO) -> None:
         """Takes the study and the output."""
         self._spec = spec
-        self._terminal = terminal
         self._past = 0
-        self._confirming = False
         self.state = StudyState()
-        self._live = LiveStudy(terminal, spec, self.state.trials, spec.most_trials)
+        self._view = StudyView(terminal, spec, self.state)
 
     def __enter__(self) -> Watcher:
-        self._live.__enter__()
+        self._view.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._live.__exit__(*error)
+        self._view.__exit__(*error)
 
     def show_line(self, line: str | None) -> None:
         """Takes one line, or the news that there is none."""
@@ -79,31 +100,21 @@ class Watcher:
         if event is not None:
             self._apply(event)
         elif line and _TABLE_SHOWS.match(line):
-            self._live.event(line)
+            self._view.live.event(line)
         elif line:
-            self._live.line(line)
-        self._live.refresh()
+            self._view.live.line(line)
+        self._view.live.refresh()
 
     def _apply(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "history":
             self._past = event["events"]
             self.state = StudyState()
-            self._show(confirming=False)
+            self._view.show(self._spec, self.state)
             return
         self.state.apply(event)
         self._past -= 1
-        if self._past < 0 and event["event"] == "session" and event["phase"] == "confirm" and not self._confirming:
-            self._show(confirming=True)
-
-    def _show(self, *, confirming: bool) -> None:
-        self._live.__exit__()
-        self._confirming = confirming
-        shown, expected = self.state.trials, self._spec.most_trials
-        if confirming:
-            shown = self.state.confirmations
-            expected = len(confirmation_numbers(self._spec, confirmation_candidates(self._spec, self.state)))
-        self._live = LiveStudy(self._terminal, self._spec, shown, expected)
-        self._live.__enter__()
+        if self._past < 0:
+            self._view.note(event)
 
 
 def parse_event(line: str) -> dict[str, Any] | None:

@@ -34,7 +34,9 @@ def push_to_hub(folder: Path, repository: str, *, public: bool) -> str:
         import httpx
         import huggingface_hub as hub
     except ImportError:
-        raise ExportError("hf:// needs the package huggingface_hub. Install it: pip install 'emotune[huggingface]'") from None
+        raise ExportError(
+            "hf:// needs the package huggingface_hub. Install it: pip install 'emotune[huggingface]'"
+        ) from None
     api = hub.HfApi(library_name="emotune")
     metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
     card = hub_card(metrics, (folder / CARD_FILE).read_text(encoding="utf-8"), repository)

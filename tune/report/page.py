@@ -15,6 +15,9 @@ from markupsafe import Markup
 from tune.report.theme import RenderedChart
 
 _TEMPLATES = Path(__file__).parent / "templates"
+PAGE_STYLE = _TEMPLATES / "page.css"
+"""The pages' colours and shapes; the board's page takes them too."""
+
 _TABLE_ROWS = 40
 """Longest table that is shown below a chart; longer ones are in its CSV."""
 
@@ -31,7 +34,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {"inline_svg": _inline_svg, "csv_link": _csv_link, "marks": _marks, "cell": _cell}
     environment.globals |= {
-        "style": Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        "style": Markup(PAGE_STYLE.read_text(encoding="utf-8")),
         "script": Markup((_TEMPLATES / "page.js").read_text(encoding="utf-8")),
         "longest_table": _TABLE_ROWS,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -52,51 +53,70 @@ class Timeline:
 
 def read_timeline(events: Iterable[Mapping[str, Any]]) -> Timeline:
     """Reads it from the journal's events; a session that was killed ends with its last event."""
-    stretches: list[Stretch] = []
-    running: dict[int, Stretch] = {}
-    sessions: list[tuple[float, float, int]] = []
-    opened: tuple[float, int] | None = None
-    last = 0.0
-
-    def end(number: int, time: float, state: str) -> None:
-        stretch = running.pop(number, None)
-        if stretch is not None:
-            stretch.until, stretch.state = time, state
-
+    reader = TimelineReader()
     for event in events:
+        reader.add(event)
+    return reader.timeline()
+
+
+class TimelineReader:
+    """Takes the journal's events one by one; what they tell of the workers may be asked for in between."""
+
+    def __init__(self) -> None:
+        self._stretches: list[Stretch] = []
+        self._running: dict[int, Stretch] = {}
+        self._sessions: list[tuple[float, float, int]] = []
+        self._opened: tuple[float, int] | None = None
+        self._last = 0.0
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Takes the next event."""
         kind, time, number = event["event"], event["time"], event.get("trial", -1)
         match kind:
             case "session":
-                if opened is not None:
-                    sessions.append((opened[0], last, opened[1]))
-                for open_number in list(running):
-                    end(open_number, last, "waiting")
-                opened = (time, event.get("at_once", 1))
+                self._close_session(self._last)
+                self._opened = (time, event.get("at_once", 1))
             case "started":
-                end(number, time, "waiting")
-                running[number] = Stretch(number, time, time)
-                stretches.append(running[number])
-            case "epoch" if number in running:
-                _add_epoch(running[number], time, event["metrics"])
-                running[number].node = event["metrics"].get("node_ip") or event.get("node_ip", "")
+                self._end(number, time, "waiting")
+                self._running[number] = Stretch(number, time, time)
+                self._stretches.append(self._running[number])
+            case "epoch" if number in self._running:
+                _add_epoch(self._running[number], time, event["metrics"])
+                self._running[number].node = event["metrics"].get("node_ip") or event.get("node_ip", "")
             case "fault" if event["kind"] != "checkpoint":
-                end(number, time, "failed")
+                self._end(number, time, "failed")
             case "end":
-                end(number, time, event["state"])
-            case "session_end" if opened is not None:
-                for open_number in list(running):
-                    end(open_number, time, "waiting")
-                sessions.append((opened[0], time, opened[1]))
-                opened = None
-        if event["event"] not in OUTSIDE_SESSIONS:
-            last = max(last, time)
-    for stretch in running.values():
-        stretch.until = last
-    if opened is not None:
-        sessions.append((opened[0], last, opened[1]))
-    lanes = _share_lanes(stretches)
-    busy = sum(s.until - s.began for s in stretches)
-    return Timeline(stretches, lanes, max(0.0, sum((end - begin) * n for begin, end, n in sessions) - busy))
+                self._end(number, time, event["state"])
+            case "session_end" if self._opened is not None:
+                self._close_session(time)
+        if kind not in OUTSIDE_SESSIONS:
+            self._last = max(self._last, time)
+
+    def timeline(self) -> Timeline:
+        """Returns what the events so far add up to; runs that go on end, for now, with the last event."""
+        lanes = _share_lanes(self._stretches, going_on=self._running.values())
+        for stretch in self._running.values():
+            stretch.until = self._last
+        opened = [] if self._opened is None else [(self._opened[0], self._last, self._opened[1])]
+        busy = sum(s.until - s.began for s in self._stretches)
+        open_s = sum((end - begin) * n for begin, end, n in [*self._sessions, *opened])
+        return Timeline(self._stretches, lanes, max(0.0, open_s - busy))
+
+    def is_going_on(self, stretch: Stretch) -> bool:
+        """Says whether no event has ended it yet."""
+        return self._running.get(stretch.number) is stretch
+
+    def _end(self, number: int, time: float, state: str) -> None:
+        stretch = self._running.pop(number, None)
+        if stretch is not None:
+            stretch.until, stretch.state = time, state
+
+    def _close_session(self, time: float) -> None:
+        for number in list(self._running):
+            self._end(number, time, "waiting")
+        if self._opened is not None:
+            self._sessions.append((self._opened[0], time, self._opened[1]))
+        self._opened = None
 
 
 def _add_epoch(stretch: Stretch, time: float, metrics: Mapping[str, Any]) -> None:
@@ -109,8 +129,9 @@ def _add_epoch(stretch: Stretch, time: float, metrics: Mapping[str, Any]) -> Non
     stretch.until = time
 
 
-def _share_lanes(stretches: Sequence[Stretch]) -> int:
+def _share_lanes(stretches: Sequence[Stretch], going_on: Iterable[Stretch]) -> int:
     """Puts each stretch into the lowest lane that is free when it begins; returns how many lanes there are."""
+    open_ids = set(map(id, going_on))  # theirs are not free again, whatever `until` says
     free: list[int] = []
     busy: list[tuple[float, int]] = []
     lanes = 0
@@ -121,8 +142,17 @@ def _share_lanes(stretches: Sequence[Stretch]) -> int:
             heapq.heappush(free, lanes)
             lanes += 1
         stretch.lane = heapq.heappop(free)
-        heapq.heappush(busy, (stretch.until, stretch.lane))
+        heapq.heappush(busy, (math.inf if id(stretch) in open_ids else stretch.until, stretch.lane))
     return lanes
+
+
+def stretch_text(stretch: Stretch) -> str:
+    """Returns a stretch in words: whose it is, where and how long it was, and what it did in that time."""
+    where = f" on {stretch.node}" if stretch.node else ""
+    return (
+        f"{run_label(stretch.number)}{where}: {stretch.until - stretch.began:.0f} s, {stretch.state}; starting "
+        f"{stretch.starting_s:.0f} s, training {stretch.training_s:.0f} s, waiting for data {stretch.waiting_s:.0f} s"
+    )
 
 
 def timeline_chart(timeline: Timeline) -> Chart | None:
@@ -155,13 +185,7 @@ def timeline_chart(timeline: Timeline) -> Chart | None:
         axes.set_ylabel("worker")
         axes.set_xlabel(f"{unit} since the first run")
         axes.grid(axis="y", visible=False)
-        return {
-            "runs": [
-                f"{run_label(s.number)}{' on ' + s.node if s.node else ''}: {s.until - s.began:.0f} s, {s.state}; "
-                f"starting {s.starting_s:.0f} s, training {s.training_s:.0f} s, waiting for data {s.waiting_s:.0f} s"
-                for s in stretches
-            ]
-        }
+        return {"runs": [stretch_text(s) for s in stretches]}
 
     words = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in shares)
     return Chart(

@@ -65,6 +65,13 @@ class Findings:
         return asdict(self)
 
 
+def expected_runs(spec: StudySpec, state: StudyState) -> int:
+    """Returns how many trials the search will have; while the best are trained again, how many trainings that makes."""
+    if state.open_since is None or state.searching:
+        return max(spec.most_trials, state.tried)
+    return len(confirmation_numbers(spec, confirmation_candidates(spec, state)))
+
+
 def confirmation_candidates(spec: StudySpec, state: StudyState) -> list[int]:
     """Returns the trials to train again: the search's best, different ones, and trial 0, the default configuration."""
     ranked = state.ranked(spec.objective, spec.mode)

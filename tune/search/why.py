@@ -75,7 +75,7 @@ def why_trial(spec: StudySpec, state: StudyState, number: int) -> list[str]:
     trial = known[number]
     lines = [f"{run_label(number)} is {trial.state} after {_epochs_text(max(trial.epochs, default=0))}"]
     lines += [f"held up after {_epochs_text(f.epoch)} ({f.kind.replace('_', ' ')}): {f.reason}" for f in trial.faults]
-    lines += [_rung_line(decision, spec.mode) for decision in trial.rungs]
+    lines += [rung_line(decision, spec.mode) for decision in trial.rungs]
     if trial.state not in ("running", "waiting"):
         lines.append(f"ended: {trial.reason}")
     best = trial.best_epoch(spec.objective, spec.mode)
@@ -124,7 +124,8 @@ def grace_verdict(spec: StudySpec, reports: Sequence[RungReport]) -> str:
     return f"the grace period of {grace} epochs was long enough: ranks at the first rung agree with the final ones"
 
 
-def _rung_line(decision: RungDecision, mode: str) -> str:
+def rung_line(decision: RungDecision, mode: str) -> str:
+    """Returns what a rung decided of a trial, and on what ground."""
     if decision.cutoff is None:
         return f"rung {decision.epoch}: {decision.value:.4f}, the first to reach it, with nobody to compare; went on"
     side = "above" if (decision.value > decision.cutoff) else "below" if decision.value < decision.cutoff else "at"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import socket
 import tempfile
 import threading
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tune.errors import ServeError
+from tune.nodes.listening import bound_socket, url_of
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 
@@ -36,17 +36,7 @@ def check_address(host: str, port: int) -> None:
             f"emotune serve needs the package {missing[0]}. Received: none here. Install it: "
             "pip install 'emotune[serve]'"
         )
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as free:
-            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            free.bind(address)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ServeError(
-            f"--host and --port must be a free address of this machine. Received: {host}, {port}: {reason}. "
-            "Choose another port, or end what has it"
-        ) from None
+    bound_socket(host, port).close()
 
 
 def serve_folder(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
@@ -79,7 +69,7 @@ def serve_folder(folder: Path, host: str, port: int, ready: Callable[[str], None
                     f"the model must load in a process of its own. Received: {_reason(error)}. Try: emotune doctor"
                 ) from error
             with heard_outside():
-                ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+                ready(url_of(host, port))
             threading.Event().wait()
         finally:
             ray.serve.delete(_NAME)  # waits for the last answers

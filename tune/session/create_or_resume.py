@@ -25,7 +25,7 @@ from tune.study.yaml_source import write_yaml
 
 _CHANGEABLE = frozenset(
     (
-        "trials time budget confirm faults resources storage optuna_storage data preemption checkpoint_every "
+        "trials time budget confirm faults notify resources storage optuna_storage data preemption checkpoint_every "
         "transfer_from points_to_evaluate max_parameters"
     ).split()
 )

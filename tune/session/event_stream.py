@@ -51,8 +51,10 @@ def _open(path: Path) -> TextIO:
 class EventStream:
     """Writes events as they happen; the last line of a session is `exit`. Without a target it writes nothing."""
 
-    def __init__(self, target: Events | None) -> None:
-        """Opens the file for appending, or takes the function.
+    def __init__(
+        self, target: Events | None, on_exit: Callable[[Mapping[str, Any]], None] = lambda event: None
+    ) -> None:
+        """Opens the file for appending, or takes the function; `on_exit` gets the last line's event too.
 
         Raises:
             StudyError: it cannot be written.
@@ -60,6 +62,7 @@ class EventStream:
         self._file: TextIO | None = None
         self._call: Callable[[dict[str, Any]], object] | None = None
         self._exit: dict[str, Any] = {}
+        self._on_exit = on_exit
         path: Path | None = None
         if isinstance(target, Path):
             path = target
@@ -124,7 +127,9 @@ class EventStream:
             self._exit = {"ended_by": "interrupted", "exit_code": 130, "export": None}
         elif error is not None:
             self._exit = {"ended_by": "error", "exit_code": 1, "export": None, "error": repr(error)}
-        self.write({"event": "exit", "time": round(time.time(), 3), **self._exit})
+        last = {"event": "exit", "time": round(time.time(), 3), **self._exit}
+        self.write(last)
+        self._on_exit(last)
         if self._file is not None:
             self._file.close()
 

@@ -3,44 +3,54 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from tune.session.notebook_cell import NotebookCell
 from tune.session.trial_table import trial_table
 from tune.study.spec import StudySpec
-from tune.study.trial_record import TrialRecord, rank, run_label
+from tune.study.study_state import StudyState
+from tune.study.time_left import seconds_left
+from tune.study.trial_record import ENDED, TrialRecord, rank, run_label
+from tune.study.wording import duration
 
 _REFRESH_S = 0.5
 _ROWS = 16
+_NARROW_COLUMNS = 120
+"""Below this the line under the table has a short bar, and the best score without its metric's name."""
 
 
 class LiveStudy:
     """Shows a study's trials, or its confirmations, as they go on."""
 
-    def __init__(self, terminal: TextIO, spec: StudySpec, trials: Mapping[int, TrialRecord], expected: int) -> None:
-        """Takes the output, the study, the trials that others add to, and how many there will be."""
+    def __init__(
+        self, terminal: TextIO, spec: StudySpec, state: StudyState, expected: int, *, confirming: bool = False
+    ) -> None:
+        """Takes the output, the study, the state that others add to, what to show of it, and how many there will be."""
         self._console = Console(file=terminal)
         self._spec = spec
-        self._trials = trials
+        self._state = state
+        self._trials = state.confirmations if confirming else state.trials
+        self._expected = expected
         self._shown = 0.0
+        self._narrow = self._console.width < _NARROW_COLUMNS
         self._progress = Progress(
             TextColumn("[bold]trials"),
-            BarColumn(),
+            BarColumn(8 if self._narrow else 40),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
+            TextColumn("{task.fields[clock]}"),
             TextColumn("{task.fields[best]}"),
             console=self._console,
         )
-        self._task = self._progress.add_task("trials", total=expected, best="")
+        self._task = self._progress.add_task("trials", total=expected, clock="", best="")
         self._live: Live | NotebookCell | None = None
 
     def expect(self, trials: int) -> None:
         """Says how many trials there will be."""
+        self._expected = trials
         self._progress.update(self._task, total=trials)
 
     def __enter__(self) -> LiveStudy:
@@ -77,14 +87,23 @@ class LiveStudy:
             self._live.update(self._render(), refresh=True)
 
     def _render(self) -> Group:
-        ended = sum(t.state not in ("waiting", "running") for t in self._trials.values())
+        ended = sum(t.state in ENDED for t in self._trials.values())
         ranked = rank(self._trials.values(), self._spec.objective, self._spec.mode)
         best = ""
         if ranked:
             value = ranked[0].best_value(self._spec.objective, self._spec.mode)
-            best = f"best {self._spec.objective} {value:.4f} ({run_label(ranked[0].number)})"
-        self._progress.update(self._task, completed=ended, best=best)
+            metric = "" if self._narrow else f"{self._spec.objective} "
+            best = f"best {metric}{value:.4f} ({run_label(ranked[0].number)})"
+        self._progress.update(self._task, completed=ended, clock=self._clock(), best=best)
         return Group(trial_table(self._visible(), self._spec), self._progress)
+
+    def _clock(self) -> str:
+        """Returns how long the session has gone on, and about how long its trials still take."""
+        if self._state.open_since is None:
+            return ""
+        now = time.time()
+        left = seconds_left(self._spec, self._state, self._expected, now)
+        return duration(max(0.0, now - self._state.open_since)) + (f", about {duration(left)} left" if left else "")
 
     def _visible(self) -> list[TrialRecord]:
         """The running trials, and the latest of the others."""

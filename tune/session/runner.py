@@ -16,6 +16,7 @@ from tune.session.best_model import export_study
 from tune.session.create_or_resume import remove_unstarted_study
 from tune.session.event_stream import Events, EventStream
 from tune.session.live_display import LiveStudy
+from tune.session.notify import Notifier
 from tune.session.plan import Plan, make_plan, may_search, spent_budget, trials_left
 from tune.session.study_data import trial_context
 from tune.session.study_text import precision_line
@@ -65,9 +66,14 @@ def run_study(
         EveryTrialFailed: no trial has a score at the end.
     """
     try:
-        with EventStream(events) as stream, opened_journal(study) as journal:
+        with (
+            Notifier(study) as notifier,
+            EventStream(events, notifier.tell_exit) as stream,
+            opened_journal(study) as journal,
+        ):
             stream.write_history(journal.path)
             journal.listeners.append(stream.write)
+            notifier.follow(journal)
             outcome = _run_or_done(study, dataset, journal, calibrate, announce)
             if outcome.export is None and outcome.ended_by != "interrupted":
                 raise EveryTrialFailed(
@@ -117,7 +123,7 @@ def _run(
     spec, state = study.spec, journal.state
     context = trial_context(spec, dataset, state)
     left = trials_left(study, state)
-    live = LiveStudy(terminal, spec, state.trials, max(spec.most_trials, state.tried))
+    live = LiveStudy(terminal, spec, state, max(spec.most_trials, state.tried))
     capacity = find_capacity()
     plan = make_plan(spec, capacity, left, state=state)
     for warning in check_nodes(study, dataset, capacity):
@@ -152,7 +158,7 @@ def _run(
     if ended_by == "interrupted":
         return Outcome(ended_by, None)
     if state.confirmed is None and spec.confirm.top and study.best_run(state) is not None:
-        confirming = LiveStudy(terminal, spec, state.confirmations, 0)
+        confirming = LiveStudy(terminal, spec, state, 0, confirming=True)
         if not _confirm(SessionContext(study, dataset, journal, confirming, context, plan.at_once, epoch_s)):
             return Outcome("interrupted", None)
     live.line("exporting the best model")

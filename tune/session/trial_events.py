@@ -11,9 +11,8 @@ import numpy as np
 from trainables.config import validation_metric_of
 from tune.report.tensorboard import TrialLogs
 from tune.search.trial_queue import TrialQueue
+from tune.session.event_text import event_text, shown_by_table
 from tune.session.session_context import SessionContext
-from tune.session.trial_table import short_parameters
-from tune.study.trial_record import TrialRecord, run_label
 
 
 class TrialEvents:
@@ -30,44 +29,29 @@ class TrialEvents:
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Takes an event that was journalled."""
-        match event["event"]:
+        kind, text = event["event"], event_text(self._spec, self._state, event)
+        match kind:
             case "started":
-                trial = self._state.run(event["trial"])
-                self._logs.start(trial.number, trial.values)
-                self._live.event(f"{run_label(trial.number)} started: {short_parameters(trial.values)}")
+                self._logs.start(event["trial"], self._state.run(event["trial"]).values)
             case "epoch":
-                self._epoch(event["trial"], event["epoch"], event["metrics"])
-            case "enqueued":
-                self._live.line(f"enqueued, to be tried next: {short_parameters(event['values'])}")
-            case "dropped":
-                self._live.line(f"{run_label(event['trial'])} was dropped and ends with its epoch")
-            case "fault":
-                self._fault(self._state.run(event["trial"]), event)
-            case "repeat":
-                number = run_label(event["trial"])
-                self._live.line(f"{number} is not trained: it has the configuration of trial {event['of']}")
+                number, epoch, metrics = event["trial"], event["epoch"], event["metrics"]
+                self._logs.epoch(number, epoch, metrics, np.array(metrics["selection_confusion"]), self._classes)
+            case "fault" if not self._is_told(event):
+                return
             case "end":
-                self._end(self._state.run(event["trial"]))
+                self._logs.end(event["trial"], "FAILURE" if event["state"] == "failed" else "SUCCESS")
+            case "enqueued" | "dropped" | "fault" | "repeat":
+                pass
+            case _:
+                return
+        say = self._live.event if shown_by_table(event) else self._live.line
+        say(text)
 
-    def _epoch(self, number: int, epoch: int, metrics: Mapping[str, Any]) -> None:
-        self._logs.epoch(number, epoch, metrics, np.array(metrics["selection_confusion"]), self._classes)
-        self._live.event(
-            f"{run_label(number)} epoch {epoch}/{self._spec.asha.max_epochs}: "
-            f"{self._spec.objective} {metrics[self._spec.objective]:.4f}, "
-            f"training loss {metrics['training_loss']:.3f}, {metrics['images_per_s']:.0f} images/s"
-        )
-
-    def _fault(self, trial: TrialRecord, event: Mapping[str, Any]) -> None:
-        if event["kind"] == "checkpoint":
-            self._live.line(f"{run_label(trial.number)}: {event['reason']}")
-        elif event["retried"] and not self._queue.stopping and event["kind"] != "disk_full":
-            kind = event["kind"].replace("_", " ")
-            self._live.line(f"{run_label(trial.number)} starts again ({kind}): {event['reason']}")
-
-    def _end(self, trial: TrialRecord) -> None:
-        self._logs.end(trial.number, "FAILURE" if trial.state == "failed" else "SUCCESS")
-        say = self._live.line if trial.state == "failed" else self._live.event
-        say(f"{run_label(trial.number)} {trial.state}: {trial.reason}")
+    def _is_told(self, fault: Mapping[str, Any]) -> bool:
+        """Says whether a fault is a line here: what ends a trial or the study has one of its own."""
+        if fault["kind"] == "checkpoint":
+            return True
+        return bool(fault["retried"]) and not self._queue.stopping and fault["kind"] != "disk_full"
 
 
 @contextmanager

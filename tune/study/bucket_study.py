@@ -31,8 +31,11 @@ from tune.errors import StudyError
 from tune.study.journal import JOURNAL_FILE, is_locked
 
 CHECKPOINTS_FOLDER, EXPORT_FOLDER = "trials", "export"
-_LEASE_FILE, _CLOCK_FILE = ".lease.json", ".clock"
-_COPY_EVERY_S, _LEASE_EVERY_S, _LEASE_EXPIRES_S, _LAST_TRIES_S, _SETTLE_S = 2.0, 10.0, 60.0, 60.0, 1.0
+LEASE_FILE, LEASE_EXPIRES_S = ".lease.json", 60.0
+"""What a driver signs again and again while it has a study, and after how long without that it counts as gone."""
+
+_CLOCK_FILE = ".clock"
+_COPY_EVERY_S, _LEASE_EVERY_S, _LAST_TRIES_S, _SETTLE_S = 2.0, 10.0, 60.0, 1.0
 
 
 def working_folder(place: Place) -> Path:
@@ -43,7 +46,7 @@ def working_folder(place: Place) -> Path:
 
 def is_being_created(place: Place) -> bool:
     """Says whether a driver has taken a place in a bucket, whose study file is not there yet."""
-    return place.exists(_LEASE_FILE)
+    return place.exists(LEASE_FILE)
 
 
 def download_study(place: Place, folder: Path) -> None:
@@ -58,8 +61,7 @@ def download_study(place: Place, folder: Path) -> None:
     journal = folder / JOURNAL_FILE
     if journal.exists() and is_locked(journal):
         return
-    theirs = place.read(JOURNAL_FILE) or b""
-    ours = journal.read_bytes() if journal.exists() else b""
+    theirs, ours = _both_journals(place, journal)
     stored = {file.path: file for file in _files(place)}
     for path, file in stored.items():
         local = folder / path
@@ -70,6 +72,25 @@ def download_study(place: Place, folder: Path) -> None:
         for path in stored:
             if path.startswith(f"{EXPORT_FOLDER}/"):
                 (folder / path).unlink()
+    _keep_the_longer(journal, theirs, ours)
+
+
+def download_journal(place: Place, folder: Path) -> None:
+    """Brings the working folder's journal alone up to what the bucket has, by the rules of `download_study`.
+
+    Raises:
+        PlaceError: the bucket cannot be reached.
+    """
+    journal = folder / JOURNAL_FILE
+    if not journal.exists() or not is_locked(journal):
+        _keep_the_longer(journal, *_both_journals(place, journal))
+
+
+def _both_journals(place: Place, journal: Path) -> tuple[bytes, bytes]:
+    return place.read(JOURNAL_FILE) or b"", journal.read_bytes() if journal.exists() else b""
+
+
+def _keep_the_longer(journal: Path, theirs: bytes, ours: bytes) -> None:
     if theirs and not ours.startswith(theirs):
         if not theirs.startswith(ours):
             journal.replace(journal.with_name(f"journal-{time.time_ns()}.jsonl"))
@@ -128,8 +149,8 @@ class Mirror:
         holder = self._holder()
         if holder:
             raise StudyError(
-                f"study {self._place.name} is being run by {holder}. Watch it: emotune show "
-                f"{shlex.quote(self._place.name)}; or stop that process; it counts as gone {_LEASE_EXPIRES_S:.0f} s "
+                f"study {self._place.name} is being run by {holder}. Watch it: emotune watch "
+                f"{shlex.quote(self._place.name)}; or stop that process; it counts as gone {LEASE_EXPIRES_S:.0f} s "
                 "after its last sign of life"
             )
 
@@ -150,7 +171,7 @@ class Mirror:
         while not self._taken_over_by:
             try:
                 self._copy()
-                self._place.delete(_LEASE_FILE)
+                self._place.delete(LEASE_FILE)
                 return
             except PlaceError as error:
                 if time.monotonic() > until:
@@ -205,11 +226,11 @@ class Mirror:
             "pid": os.getpid(),
             "began": _process_start_time(os.getpid()),
         }
-        self._place.write(_LEASE_FILE, json.dumps(lease).encode())
+        self._place.write(LEASE_FILE, json.dumps(lease).encode())
 
     def _holder(self) -> str:
         """Returns who else has the study, empty when nobody has."""
-        written = self._place.read(_LEASE_FILE)
+        written = self._place.read(LEASE_FILE)
         if written is None:
             return ""
         try:
@@ -220,8 +241,8 @@ class Mirror:
         if token == self._token or (host == socket.gethostname() and _process_start_time(pid) != began):
             return ""  # our own, or that of a process of this machine that has ended
         self._place.write(_CLOCK_FILE, b"")  # the bucket's own clock on both sides
-        now, then = self._place.modified_at(_CLOCK_FILE), self._place.modified_at(_LEASE_FILE)
-        return f"process {pid} on {host}" if now is None or then is None or now - then < _LEASE_EXPIRES_S else ""
+        now, then = self._place.modified_at(_CLOCK_FILE), self._place.modified_at(LEASE_FILE)
+        return f"process {pid} on {host}" if now is None or then is None or now - then < LEASE_EXPIRES_S else ""
 
 
 def _is_copied(name: str) -> bool:

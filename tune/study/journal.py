@@ -13,7 +13,7 @@ import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import psutil
 
@@ -48,15 +48,7 @@ class Journal:
         self.place = place or Place(str(path.parent.resolve()))
         self._file = path.open("ab", buffering=0)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            pid = replay(path)[0].pid  # an earlier driver's, as long as the one that is starting has not said its own
-            process = f"process {pid}" if pid and psutil.pid_exists(pid) else "another process"
-            raise StudyError(
-                f"study {path.parent} is being run by {process}. "
-                f"Watch it: emotune show {shlex.quote(str(path.parent))}; or stop that process first"
-            ) from None
+            taken = _take_lock(self._file)
         except OSError as error:
             self._file.close()
             if error.errno not in NO_LOCKS:
@@ -66,6 +58,14 @@ class Journal:
                 f"{path.parent}: {error.strerror}. Mount it with locks, or choose another folder or a bucket: "
                 "--set storage=..."
             ) from None
+        if not taken:
+            self._file.close()
+            pid = replay(path)[0].pid  # an earlier driver's, as long as the one that is starting has not said its own
+            process = f"process {pid}" if pid and psutil.pid_exists(pid) else "another process"
+            raise StudyError(
+                f"study {path.parent} is being run by {process}. "
+                f"Watch it: emotune watch {shlex.quote(str(path.parent))}; or stop that process first"
+            )
         try:
             self.state, whole = replay(path)
         except StudyError:
@@ -101,6 +101,19 @@ class Journal:
         self._file.close()
 
 
+def _take_lock(file: BinaryIO) -> bool:
+    """Takes a journal for this process; `is_locked`, which others ask, holds the lock for some microseconds."""
+    for pause_s in (0.02, 0.05, None):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if pause_s is not None:
+                time.sleep(pause_s)
+        else:
+            return True
+    return False
+
+
 def replay(path: Path) -> tuple[StudyState, int]:
     """Returns the state that a journal adds up to, and the bytes that its complete lines take.
 
@@ -113,15 +126,26 @@ def replay(path: Path) -> tuple[StudyState, int]:
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
         if not line.endswith(b"\n"):
             break
-        try:
-            state.apply(json.loads(line))
-        except (ValueError, LookupError, TypeError, AttributeError):
-            raise StudyError(
-                f"{path}, line {number} is damaged, or of another version of emotune. "
-                "Restore the file from a copy, or use the version that wrote it"
-            ) from None
+        apply_line(state, line, f"{path}, line {number}")
         whole += len(line)
     return state, whole
+
+
+def apply_line(state: StudyState, line: bytes, where: str) -> dict[str, Any]:
+    """Adds a complete line of a journal to a state, and returns its event.
+
+    Raises:
+        StudyError: it is no event; `where` names the line.
+    """
+    try:
+        event: dict[str, Any] = json.loads(line)
+        state.apply(event)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise StudyError(
+            f"{where} is damaged, or of another version of emotune. "
+            "Restore the file from a copy, or use the version that wrote it"
+        ) from None
+    return event
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

@@ -26,7 +26,18 @@ from tune.errors import StudyError, StudyFileError
 from tune.study.feasible import broken_constraint, check_constraints
 from tune.study.own_files import check_own, code_of, with_code
 from tune.study.spec_errors import explain
-from tune.study.spec_sections import AshaSettings, Budget, Confirm, Export, Faults, Folds, Resources, Section, seconds
+from tune.study.spec_sections import (
+    AshaSettings,
+    Budget,
+    Confirm,
+    Export,
+    Faults,
+    Folds,
+    Notify,
+    Resources,
+    Section,
+    seconds,
+)
 from tune.study.trial_parameters import (
     LocatedError,
     check_parameters,
@@ -76,6 +87,7 @@ class StudySpec(Section, frozen=True):
     confirm: Confirm = Confirm()
     export: Export = Export()
     faults: Faults = Faults()
+    notify: Notify = Notify()
     resources: Resources = Resources()
     storage: str = Field("runs", min_length=1, description="folder of all studies, or s3://BUCKET/..., gs://BUCKET/...")
     optuna_storage: str | None = Field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Literal, Self, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -168,6 +169,26 @@ class Faults(Section, frozen=True):
         180, ge=1, allow_inf_nan=False, description="end the study if no trial's process has started for so long"
     )
     in_a_row: int = Field(6, ge=1, description="failed trials in a row that end the study")
+
+
+class Notify(Section, frozen=True):
+    """Who is told of the study's end, of a budget that is spent, and of faults."""
+
+    url: str | None = Field(None, description="http(s)://..., or $NAME: an environment variable that holds it")
+    format: Literal["json", "slack"] = "json"
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str | None) -> str | None:
+        if url is None or re.fullmatch(r"\$[A-Za-z_]\w*", url):
+            return url
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(
+                f"url must be http://... or https://..., or $NAME of an environment variable that holds it. "
+                f"Received: {url}. Fix it"
+            )
+        return url
 
 
 class Confirm(Section, frozen=True):

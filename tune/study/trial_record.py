@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from search_spaces import Value
@@ -49,6 +49,11 @@ class RungDecision:
     rank: int
     among: int
     stopped: bool
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> RungDecision:
+        """Returns what a `rung` event of the journal says."""
+        return cls(**{one.name: event[one.name] for one in fields(cls)})
 
     @property
     def reason(self) -> str:
@@ -176,8 +181,7 @@ def apply_to_trial(trial: TrialRecord, event: Mapping[str, Any]) -> None:
             trial.epochs = {e: m for e, m in trial.epochs.items() if e < epoch} | {epoch: dict(event["metrics"])}
             trial.checkpoints = {e: path for e, path in trial.checkpoints.items() if e < epoch}
         case "rung":
-            names = ("trial", "epoch", "value", "cutoff", "rank", "among", "stopped")
-            trial.rungs.append(RungDecision(**{name: event[name] for name in names}))
+            trial.rungs.append(RungDecision.from_event(event))
         case "checkpoint":
             trial.checkpoints[event["epoch"]] = event["path"]
         case "fault":

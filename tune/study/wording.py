@@ -34,3 +34,8 @@ def trial_counts(state: StudyState) -> str:
     order = ("complete", "cut", "pruned", "failed", "repeat", "running", "waiting")
     counts = {name: sum(t.state == name for t in state.trials.values()) for name in order}
     return ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "none"
+
+
+def standing_line(spec: StudySpec, state: StudyState) -> str:
+    """Returns how far a study is, in a line: its trials by how they ended, and what they took."""
+    return f"{spec.name}: {trial_counts(state)}, {duration(state.search_s)} of search, {spent_text(spec, state)}"

@@ -162,7 +162,7 @@ def test_a_terminal_sees_a_live_table_and_a_total_progress_bar(
     monkeypatch.setenv("TERM", "xterm")
     spec = load_spec(write_study_file(tmp_path, faces))
     terminal = Terminal()
-    with LiveStudy(terminal, spec, record_of_two_trials().trials, 6) as live:
+    with LiveStudy(terminal, spec, record_of_two_trials(), 6) as live:
         live.event("hidden: the table shows it")
         live.refresh()
     seen = terminal.getvalue()
@@ -173,7 +173,7 @@ def test_a_terminal_sees_a_live_table_and_a_total_progress_bar(
 
 def test_a_file_gets_one_line_per_event_and_no_table(faces: Path, tmp_path: Path) -> None:
     file = io.StringIO()
-    with LiveStudy(file, load_spec(write_study_file(tmp_path, faces)), record_of_two_trials().trials, 6) as live:
+    with LiveStudy(file, load_spec(write_study_file(tmp_path, faces)), record_of_two_trials(), 6) as live:
         live.event("trial 0 started: dropout 0.25")
         live.refresh()
     assert file.getvalue() == "trial 0 started: dropout 0.25\n"

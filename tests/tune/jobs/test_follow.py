@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from tests.support.fixtures_study import write_study_file
 from tests.tune.cli.test_cli import Terminal
-from tune.jobs.follow import Watcher
-from tune.study.spec import load_spec
+from tune.errors import JobError
+from tune.jobs.follow import Watcher, watch_job
+from tune.jobs.job import Job
+from tune.jobs.server import JobsServer
+from tune.study.spec import StudySpec, load_spec
 
 
 def job_lines() -> list[str]:
@@ -58,3 +64,30 @@ def test_a_file_gets_a_jobs_lines_and_none_of_its_events(faces: Path, tmp_path: 
             watcher.show_line(line)
         watcher.show_line(None)
     assert file.getvalue() == 'starting Ray\ntrial 1 epoch 1/4: selection_accuracy 0.7500\n{"event":"ep\n'
+
+
+class JobLines:
+    """The network's side of a jobs server: it has these lines, and can do nothing but tell them."""
+
+    address = "http://head:8265"
+
+    def follow(self, job_id: str) -> Iterator[str | None]:
+        yield from [*job_lines(), None]
+
+
+def job_of(spec: StudySpec, version: str) -> Job:
+    return Job("tiny-1", "tiny", "running", version, spec.model_dump_json(), 0.0, None, None, False, "")
+
+
+def test_a_job_is_watched_to_its_end_and_never_submitted_again(faces: Path, tmp_path: Path) -> None:
+    spec, file = load_spec(write_study_file(tmp_path, faces)), io.StringIO()
+    watch_job(cast(JobsServer, JobLines()), job_of(spec, importlib.metadata.version("emotune")), file)
+    assert file.getvalue().startswith("starting Ray\ntrial 1 epoch 1/4: selection_accuracy 0.7500\n")
+
+
+def test_a_job_of_another_version_is_not_guessed_at(faces: Path, tmp_path: Path) -> None:
+    job = job_of(load_spec(write_study_file(tmp_path, faces)), "0.0.1")
+    with pytest.raises(
+        JobError, match="submitted by emotune 0.0.1, this is .*emotune logs tiny -f --address http://head"
+    ):
+        watch_job(cast(JobsServer, JobLines()), job, io.StringIO())

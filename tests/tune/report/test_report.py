@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.browser_tab import opened_tab
 from tests.support.fixtures_study import emotune
-from tests.support.hparams_page import CHROMIUM_ARGUMENTS
 from tests.support.recorded_study import CLASSES, EVIL, record_study
 from tune.errors import StudyError
 from tune.report.report import DataDescription, write_report
@@ -114,26 +114,10 @@ def test_the_command_reports_a_real_study(finished_study: StudyFiles) -> None:
     assert "sealed test" in text and "test images are in the training images too" in text
 
 
-def is_local(url: str) -> bool:
-    return url.startswith(("file:", "data:"))
-
-
 @pytest.fixture(scope="module")
 def tab(page: Path, chromium: Path) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_ARGUMENTS))
-        tab = browser.new_page()
-        tab.problems = []
-        tab.on("console", lambda message: tab.problems.append(message.text))
-        tab.on("pageerror", lambda error: tab.problems.append(str(error)))
-        tab.on(
-            "request", lambda request: request.url.startswith(("file:", "data:")) or tab.problems.append(request.url)
-        )
-        tab.goto(page.as_uri())
+    with opened_tab(chromium, page.as_uri(), ("file:", "data:")) as tab:
         yield tab
-        browser.close()
 
 
 @pytest.mark.browser

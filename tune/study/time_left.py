@@ -1,0 +1,60 @@
+"""About how long a running search, or the trainings after it, still take: from the epochs trained so far. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tune.study.spec import StudySpec
+from tune.study.study_state import StudyState
+from tune.study.trial_record import ENDED, TrialRecord
+
+
+def seconds_left(spec: StudySpec, state: StudyState, expected: int, now: float) -> float | None:
+    """Returns about how long the open session's trials still take; None where nobody can say yet.
+
+    The trials to come are taken to train as many epochs as those so far did on average, at the pace so far; a budget of
+    time or epochs may end the search before.
+
+    Args:
+        spec: the study.
+        state: what has happened.
+        expected: how many trials there will be, or confirmations in a session that makes them.
+        now: seconds since 1970.
+    """
+    if state.open_since is None:
+        return None
+    if not state.searching:
+        return _confirmations_left(spec, state, expected, now)
+    trained = [trial for trial in state.trials.values() if trial.state != "repeat"]
+    searched_s = state.closed_s + max(0.0, now - state.open_since)
+    if not any(trial.state in ENDED for trial in trained) or not state.epochs_trained:
+        return None
+    mean_epochs = sum(map(_epochs, trained)) / len(trained)
+    to_begin = max(0, expected - len(trained))
+    epochs = to_begin * mean_epochs + _epochs_of_running(state.trials, mean_epochs)
+    epoch_s = searched_s / state.epochs_trained
+    budget = spec.budget.epochs
+    if budget is not None:
+        epochs = min(epochs, max(0, budget - state.epochs_trained))
+    left = epochs * epoch_s
+    return left if spec.time is None else min(left, max(0.0, spec.time - searched_s))
+
+
+def _confirmations_left(spec: StudySpec, state: StudyState, expected: int, now: float) -> float | None:
+    """Confirmations are stopped by no rung."""
+    runs = [run for run in state.confirmations.values() if run.session == state.sessions]
+    done = sum(map(_epochs, runs))
+    if not done or state.open_since is None:
+        return None
+    waiting = max(0, expected - len(state.confirmations))
+    epochs = waiting * spec.asha.max_epochs + _epochs_of_running(state.confirmations, spec.asha.max_epochs)
+    return epochs * max(0.0, now - state.open_since) / done
+
+
+def _epochs_of_running(runs: Mapping[int, TrialRecord], each: float) -> float:
+    """Returns the epochs that runs which have begun are still to train; one beyond its share trains one more."""
+    return sum(max(1.0, each - _epochs(run)) for run in runs.values() if run.state not in ENDED)
+
+
+def _epochs(run: TrialRecord) -> int:
+    return max(run.epochs, default=0)
