@@ -51,20 +51,28 @@ class Contestant(NamedTuple):
     weights: str = "average"
 
 
-def study(space: Path, **changes: Any) -> StudySpec:
-    """Returns a study of a space; changes are those of a study file."""
+def study(space: Path | Mapping[str, Any], **changes: Any) -> StudySpec:
+    """Returns a study of a space, from its file or what that holds; changes are those of a study file."""
     given = {
         "name": "simulated",
         "data": "none",
         "trials": 1_000_000,
-        "space": yaml.safe_load(space.read_text()),
+        "space": yaml.safe_load(space.read_text()) if isinstance(space, Path) else space,
         "asha": {"max_epochs": EPOCHS},
         "confirm": {"top": 0},
     }
     return StudySpec.model_validate(given | changes)
 
 
-def emotune(space: Path | None = None, *, parts: Mapping[str, Any] | None = None, **changes: Any) -> Contestant:
+def alexnet(**learning_rate: float) -> dict[str, Any]:
+    """Returns `space: alexnet` with another range of learning rates."""
+    raw = yaml.safe_load(builtin_spaces()["alexnet"].read_text())
+    return {**raw, "learning_rate": {**raw["learning_rate"], **learning_rate}}
+
+
+def emotune(
+    space: Path | Mapping[str, Any] | None = None, *, parts: Mapping[str, Any] | None = None, **changes: Any
+) -> Contestant:
     """Returns our side, with changes of the study file, and with other parts (`benchmarks.sides.Emotune`)."""
     spec = study(space or builtin_spaces()["alexnet"], **changes)
     return Contestant(lambda seed, folder, epochs: Emotune(seed, folder, spec, **(parts or {})), "warm")
@@ -75,6 +83,8 @@ def variants() -> Mapping[str, Contestant]:
     asha = lambda **changes: {"max_epochs": EPOCHS, **changes}  # noqa: E731
     return {
         "one range for all learning rates": emotune(SPACE),
+        "learning rates up to 3e-3": emotune(alexnet(high=3e-3)),
+        "learning rates from 5e-5 to 3e-3": emotune(alexnet(low=5e-5, high=3e-3)),
         "first rung after 2 epochs": emotune(asha=asha(grace_epochs=2)),
         "first rung after 3 epochs": emotune(asha=asha(grace_epochs=3)),
         "reduction factor 2": emotune(asha=asha(reduction_factor=2)),
