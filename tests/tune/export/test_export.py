@@ -17,7 +17,7 @@ from scipy.special import softmax
 
 from tests.support.checkpoints import write_checkpoint
 from tests.support.own_pipelines import BESIDE
-from trainables.config import TrialContext
+from trainables.config import TrialConfig, TrialContext
 from trainables.dataset.folds import test_rows as rows_of_test
 from trainables.dataset.folds import trial_rows
 from trainables.dataset.reader import TEST, TRAIN, Dataset, open_dataset
@@ -261,16 +261,19 @@ def test_labels_say_what_the_model_takes(summary: ExportSummary, dataset: Datase
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [name for name in METHODS if not METHODS[name].needs_faces])
+@pytest.mark.parametrize(
+    "method", [*(name for name in METHODS if not METHODS[name].needs_faces), BESIDE["preprocessing"]]
+)
 def test_the_evaluation_pipeline_of_every_method_comes_back_from_its_file(
     method: str, checkpoint: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
-    folder = with_config(checkpoint, tmp_path / "checkpoint", preprocessing=method)
+    own = method == BESIDE["preprocessing"]
+    folder = with_config(checkpoint, tmp_path / "checkpoint", **(BESIDE if own else {"preprocessing": method}))
     summary = export(folder, dataset, tmp_path / "export")
     loaded = A.from_dict(read(summary.directory, "preprocessing.json"))
-    pipeline = evaluation_pipeline(method, {}, dataset.info.shape)
+    pipeline = evaluation_pipeline(method, {}, dataset.info.shape, TrialConfig.model_validate(BESIDE).code)
     image = dataset.image(0).copy()
-    beside = pipeline if method != "crop" else None  # the models crop by themselves
+    beside = pipeline if own else None  # the models crop and equalise by themselves
     np.testing.assert_array_equal(loaded(image=image)["image"], beside(image=image)["image"] if beside else image)
     labels = read(summary.directory, "labels.json")
     assert labels["expects_preprocessed_images"] is (beside is not None)
