@@ -8,14 +8,34 @@ or die: whoever started it looks at that (`tune/session/check_process.py`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from trainables.errors import EmotuneError
+from trainables.errors import EmotuneError, OwnCodeError
 
 READY, BUILT = "ready", "built"
 """Files that a check makes beside the request: when libraries are imported, and when what it looks at is built."""
+
+
+@contextmanager
+def without_prints(name: str) -> Iterator[None]:
+    """Refuses what the user's code prints in the block: it would stand in every trial's output.
+
+    Args:
+        name: of the function, for the message.
+
+    Raises:
+        OwnCodeError: when the block has ended, if something was printed.
+    """
+    printed = StringIO()
+    with redirect_stdout(printed):
+        yield
+    if printed.getvalue():
+        line = printed.getvalue().strip().splitlines() or [""]
+        raise OwnCodeError(f"{name} must print nothing. Received: {line[0][:80]!r}. Remove the print")
 
 
 def answer(request_file: Path, check: Callable[[Mapping[str, Any], Path], Mapping[str, Any]]) -> None:

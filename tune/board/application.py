@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from tune.board.study_feed import StudyFeed
-from tune.report.page import PAGE_STYLE
+from tune.report.page import PAGE_STYLE, TIP_SCRIPT
 from tune.study.trial_record import run_label
 
 _PAGE = Path(__file__).parent / "page"
@@ -23,6 +23,7 @@ _FILES = {
     "/charts.js": (_PAGE / "charts.js", "text/javascript"),
     "/drawings.js": (_PAGE / "drawings.js", "text/javascript"),
     "/page.css": (PAGE_STYLE, "text/css"),
+    "/tip.js": (TIP_SCRIPT, "text/javascript"),
 }
 """All files that are served, whatever is asked for."""
 

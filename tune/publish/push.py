@@ -23,18 +23,16 @@ def push_folder(folder: Path, to: str, *, public: bool = False) -> str:
 
     Args:
         folder: the export.
-        to: `hf://owner/name`, `s3://bucket/prefix`, `gs://bucket/prefix`, `mlflow:http://host:5000`, or `mlflow:` for
-            the server of MLFLOW_TRACKING_URI.
+        to: one of the addresses that `check_address` lets through.
         public: a repository that is made on the Hugging Face Hub may be read by everybody.
 
     Returns:
         Where it is, as a person would open it.
 
     Raises:
-        ExportError: the address is none of these, the export is damaged, a package is missing, or the service says no.
+        ExportError: the export is damaged, a package is missing, or the service says no.
         PlaceError: the bucket cannot be reached.
     """
-    check_address(to)
     check_files(folder)
     if check_manifest(folder) is None:
         raise ExportError(

@@ -15,8 +15,8 @@ from markupsafe import Markup
 from tune.report.theme import RenderedChart
 
 _TEMPLATES = Path(__file__).parent / "templates"
-PAGE_STYLE = _TEMPLATES / "page.css"
-"""The pages' colours and shapes; the board's page takes them too."""
+PAGE_STYLE, TIP_SCRIPT = _TEMPLATES / "page.css", _TEMPLATES / "tip.js"
+"""The pages' colours and shapes, and the box that tells of a mark; the board's page takes them too."""
 
 _TABLE_ROWS = 40
 """Longest table that is shown below a chart; longer ones are in its CSV."""
@@ -35,7 +35,7 @@ def _environment() -> Environment:
     environment.filters |= {"inline_svg": _inline_svg, "csv_link": _csv_link, "marks": _marks, "cell": _cell}
     environment.globals |= {
         "style": Markup(PAGE_STYLE.read_text(encoding="utf-8")),
-        "script": Markup((_TEMPLATES / "page.js").read_text(encoding="utf-8")),
+        "script": Markup("".join(path.read_text(encoding="utf-8") for path in (TIP_SCRIPT, _TEMPLATES / "page.js"))),
         "longest_table": _TABLE_ROWS,
     }
     return environment

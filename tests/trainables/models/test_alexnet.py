@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.support.plain_keras import assert_opens_in_plain_keras
 from trainables.config import TrialConfig
 from trainables.models.alexnet import build_alexnet
 
@@ -129,19 +128,6 @@ def test_four_images_can_be_learned_by_heart() -> None:
 
 def test_saved_models_open_in_a_keras_without_emotune(tmp_path: Path) -> None:
     x = images(3, channels=3)
-    np.save(tmp_path / "x.npy", x)
     colour = {"channels": 3, "mean": [0.4] * 3, "std": [0.2] * 3, "normalization": "standardize", "image_size_px": 64}
     models = {"with": small(batch_norm=True, **colour), "without": small(batch_norm=False, **colour)}
-    for name, model in models.items():
-        model.save(tmp_path / f"{name}.keras")
-    code = (
-        "import sys, numpy as np, keras\n"
-        "for name in sys.argv[1:]:\n"
-        "    model = keras.saving.load_model(f'{name}.keras', safe_mode=True)\n"
-        "    np.save(f'{name}.npy', model.predict_on_batch(np.load('x.npy')))\n"
-        "assert not {'trainables', 'tune'} & set(sys.modules)\n"
-    )
-    subprocess.run([sys.executable, "-I", "-c", code, *models], cwd=tmp_path, check=True, capture_output=True)
-    for name, model in models.items():
-        found = np.load(tmp_path / f"{name}.npy")
-        np.testing.assert_allclose(found, model.predict_on_batch(x), rtol=1e-5, atol=1e-5, err_msg=name)
+    assert_opens_in_plain_keras(models, x, tmp_path, atol=1e-5)

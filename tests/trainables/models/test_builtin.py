@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +10,7 @@ import pytest
 
 from benchmarks.trial_training import open_training
 from tests.support.own_models import own_parameters
+from tests.support.plain_keras import assert_opens_in_plain_keras
 from trainables.config import ModelName, TrialConfig
 from trainables.models.builtin import MODELS
 from trainables.training.epochs import TrialTraining
@@ -96,16 +95,4 @@ def test_a_trial_again_from_its_seeds_is_the_same_and_micro_batches_learn_too(na
 def test_saved_models_open_where_emotune_is_not(tmp_path: Path) -> None:
     models = {name: build(name, normalization="per_image")[0] for name in NAMES if name != "alexnet"}  # test_alexnet.py
     images = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), dtype=np.uint8)
-    np.save(tmp_path / "images.npy", images)
-    for name, model in models.items():
-        model.save(tmp_path / f"{name}.keras")
-    code = (
-        "import sys, keras, numpy as np\n"
-        "for name in sys.argv[1:]:\n"
-        "    model = keras.saving.load_model(f'{name}.keras')\n"
-        "    np.save(f'{name}.npy', model.predict_on_batch(np.load('images.npy')))\n"
-    )
-    subprocess.run([sys.executable, "-I", "-c", code, *models], cwd=tmp_path, check=True, capture_output=True)
-    for name, model in models.items():
-        logits = np.load(tmp_path / f"{name}.npy")
-        np.testing.assert_allclose(logits, model.predict_on_batch(images), rtol=1e-5, atol=1e-4, err_msg=name)
+    assert_opens_in_plain_keras(models, images, tmp_path, atol=1e-4)

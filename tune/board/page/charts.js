@@ -3,7 +3,6 @@
 // attribute. Axes are drawn in pixels. Knows nothing of studies.
 const SVG = "http://www.w3.org/2000/svg";
 const byId = id => document.getElementById(id);
-const tip = byId("tip");
 
 function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
@@ -79,16 +78,4 @@ class Chart {
       svgElement("line", { class: "rung", x1: value * x + dx, x2: value * x + dx, y1: m.top, y2: height - m.bottom }, drawn);
     this.axes.replaceChildren(drawn);
   }
-}
-
-function showTip(text, x, y) {
-  tip.textContent = text;
-  tip.style.display = "block";
-  const box = tip.getBoundingClientRect();
-  tip.style.left = Math.max(4, Math.min(x + 14, innerWidth - box.width - 8)) + "px";
-  tip.style.top = Math.max(4, Math.min(y + 14, innerHeight - box.height - 8)) + "px";
-}
-
-function hideTip() {
-  tip.style.display = "none";
 }

@@ -1,15 +1,4 @@
-"use strict";
-// Tips and highlights for charts, sorting and filtering for tables, a button that copies. Nothing is fetched.
-const tip = document.getElementById("tip");
-
-function showTip(text, x, y) {
-  tip.textContent = text;
-  tip.style.display = "block";
-  const box = tip.getBoundingClientRect();
-  tip.style.left = Math.max(4, Math.min(x + 14, innerWidth - box.width - 8)) + "px";
-  tip.style.top = Math.max(4, Math.min(y + 14, innerHeight - box.height - 8)) + "px";
-}
-
+// Highlights for charts, sorting and filtering for tables, a button that copies. Nothing is fetched.
 const marksOfTrial = new Map();
 function light(trial, on) {
   for (const mark of marksOfTrial.get(trial) || []) mark.classList.toggle("lit", on);
@@ -37,12 +26,12 @@ for (const plot of document.querySelectorAll(".plot[data-chart]")) {
     lit = mark && mark.dataset.trial ? Number(mark.dataset.trial) : undefined;
     if (lit !== undefined) light(lit, true);
     if (mark) showTip(mark.dataset.tip, event.clientX, event.clientY);
-    else tip.style.display = "none";
+    else hideTip();
   });
   plot.addEventListener("pointerleave", () => {
     if (lit !== undefined) light(lit, false);
     lit = undefined;
-    tip.style.display = "none";
+    hideTip();
   });
 }
 
