@@ -15,7 +15,7 @@ from sklearn.ensemble import ExtraTreesRegressor, GradientBoostingRegressor
 
 from benchmarks.sides import Draws
 from search_spaces import CategoricalParameter, SearchSpace
-from tune.search.near_default import NearSuggester
+from tune.search.near_points import NearSuggester
 from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.trial_queue import NewTrial
 from tune.study.trial_record import TrialRecord
@@ -60,8 +60,8 @@ def near_best(
         if rng.random() < random_share:
             return space.suggest(Draws(rng))
         scored = sorted((record for record in records if record.epochs), key=lambda r: -reached(r))
-        near_default = len(scored) < until or rng.random() < 1 / (1 + len(scored) / until)
-        centre = space.defaults() if near_default else scored[int(rng.integers(min(top, len(scored))))].values
+        near_points = len(scored) < until or rng.random() < 1 / (1 + len(scored) / until)
+        centre = space.defaults() if near_points else scored[int(rng.integers(min(top, len(scored))))].values
         return space.suggest(near(rng, space, centre, spread, kept))
 
     return propose

@@ -13,7 +13,7 @@ from trainables.config import OWN_PREFIXES, TRIAL_PARAMETERS, TrialConfig, param
 from tune.errors import nearest
 from tune.yaml_values import parse_number
 
-NEW_STUDY: dict[str, Value] = {"weight_average": 0.995, "mirror": True, "precision": "auto"}
+NEW_STUDY: dict[str, Value] = {"weight_average": 0.995, "mirror": True, "precision": "auto", "warmup_epochs": 0.25}
 """What a study fixes where its file says nothing. They are written into the study, so that a later default changes no
 study; one that does not have them was begun before they were there, and keeps `TrialConfig`'s own, which are off."""
 

@@ -20,7 +20,7 @@ def simulated(trials: int, at_once: int = 2, seed: int = 0, **values: Any) -> Si
 @pytest.mark.parametrize(
     ("trials", "asha", "epochs", "stopped"),
     [
-        # FER-2013, two at once: 40 minutes on 2026-11-25, 17 trials on 2026-11-22 (studies/fer2013-cpu.yaml).
+        # FER-2013, two at once: 40 minutes on 2026-11-25, 17 trials on 2026-11-22.
         (21, {"max_epochs": 15, "grace_epochs": 1, "reduction_factor": 3}, 114, None),
         (17, {"max_epochs": 15, "grace_epochs": 2, "reduction_factor": 4}, None, 12),
     ],

@@ -47,7 +47,7 @@ def test_a_new_study_fixes_todays_defaults_unless_its_file_says_otherwise(tmp_pa
     assert load_spec(file).fixed == NEW_STUDY
     varied = "space.weight_average={type: categorical, choices: [0, 0.9], default: 0}"
     given = load_spec(file, ["fixed.mirror=false", varied])
-    assert given.fixed == {"mirror": False, "precision": "auto"}
+    assert given.fixed == {"mirror": False, "precision": "auto", "warmup_epochs": 0.25}
     written = {"name": "a", "data": "d", "space": load_spec(file).space.model_dump()}
     older = StudySpec.model_validate(written, context=WRITTEN)
     assert older.fixed == {} and older.trial_config({}).weight_average == 0

@@ -52,18 +52,21 @@ class NearSuggester(RandomSuggester):
         return super().suggest_categorical(name, choices)
 
 
-def near_default(spec: StudySpec, number: int) -> dict[str, Value] | None:
-    """Returns a configuration near the default for a trial that would be random; None where it is to be random.
+def near_points(spec: StudySpec, number: int) -> dict[str, Value] | None:
+    """Returns a configuration near a trusted one for a trial that would be random; None where it is to be random.
 
     Args:
-        spec: the study; `near_default` is the share of such trials.
+        spec: the study; `near_points` is the share of such trials, `points_to_evaluate` is trusted, without it the
+            default configuration.
         number: of the trial, which with the study's seed decides: a resumed study draws the same.
     """
     seed = (spec.seed + 7919 * number) % 2**32
+    draws = random.Random(f"near {seed}")
     learns = spec.sampler == "tpe" and number > spec.startup_trials
-    if learns or random.Random(f"near {seed}").random() >= spec.near_default:
+    if learns or draws.random() >= spec.near_points:
         return None
-    near = NearSuggester(seed, spec.space.optuna_params(spec.space.defaults()))
+    trusted = [spec.complete(point) for point in spec.points_to_evaluate] or [spec.space.defaults()]
+    near = NearSuggester(seed, spec.space.optuna_params(draws.choice(trusted)))
     for _ in range(_DRAWS):
         values = dict(spec.space.suggest(near))
         if not spec.broken_constraint(values):

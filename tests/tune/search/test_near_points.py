@@ -1,4 +1,4 @@
-"""Random trials near the default configuration: how near, how many, and never against the constraints."""
+"""Random trials near a trusted configuration: how near, how many, and never against the constraints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from search_spaces import SearchSpace, builtin_spaces
 from tune.errors import StudyFileError
-from tune.search.near_default import NearSuggester, near_default
+from tune.search.near_points import NearSuggester, near_points
 from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.optuna_study import rebuild_optuna_study
 from tune.study.feasible import RandomSuggester
@@ -49,25 +49,33 @@ def test_integers_stay_on_their_steps_and_what_the_centre_lacks_is_random() -> N
     assert min(others) == 1 and max(others) == 8
 
 
-def test_the_share_of_the_random_trials_is_near_the_default_and_a_resumed_study_draws_the_same(tmp_path: Path) -> None:
-    half = spec(near_default=0.5, startup_trials=400)
-    drawn = [near_default(half, number) for number in range(1, 401)]
+def test_the_share_of_the_random_trials_is_near_what_is_trusted_and_a_resumed_study_draws_the_same(
+    tmp_path: Path,
+) -> None:
+    half = spec(near_points=0.5, startup_trials=400)
+    drawn = [near_points(half, number) for number in range(1, 401)]
     assert 160 < sum(values is not None for values in drawn) < 240
-    assert drawn == [near_default(half, number) for number in range(1, 401)]
-    assert near_default(half, 401) is None and near_default(spec(startup_trials=400), 1) is None
-    assert near_default(spec(near_default=1.0, sampler="random", startup_trials=0), 401) is not None
+    assert drawn == [near_points(half, number) for number in range(1, 401)]
+    assert near_points(half, 401) is None and near_points(spec(startup_trials=400), 1) is None
+    assert near_points(spec(near_points=1.0, sampler="random", startup_trials=0), 401) is not None
 
-    whole = spec(near_default=1.0, constraints=["dropout <= 0.5", "batch_size >= 32"])
+    points = [{"optimizer": "sgd", "dropout": 0.1}, {"optimizer": "lion", "dropout": 0.1}]
+    given = spec(near_points=1.0, points_to_evaluate=points, startup_trials=200)
+    near = [values for number in range(3, 201) if (values := near_points(given, number))]
+    assert sum(values["optimizer"] in ("sgd", "lion") for values in near) > 140
+    assert statistics.mean(float(values["dropout"]) for values in near) < 0.25
+
+    whole = spec(near_points=1.0, constraints=["dropout <= 0.5", "batch_size >= 32"])
     journal = Journal(tmp_path / "journal.jsonl")
     searcher = OptunaSearcher(rebuild_optuna_study(tmp_path / "optuna.log", whole, []), whole, journal)
     tried = [searcher.suggest(f"t{number}")["parameters"] for number in range(8)]
     assert all(values["dropout"] <= 0.5 and values["batch_size"] >= 32 for values in tried)
     for number, values in enumerate(tried[1:], 1):
-        wanted = near_default(whole, number)
+        wanted = near_points(whole, number)
         assert wanted is not None and all(values[name] == value for name, value in wanted.items())
     journal.close()
 
 
 def test_a_share_of_no_random_trials_is_refused() -> None:
-    with pytest.raises(StudyFileError, match="near_default needs random trials.*startup_trials=0"):
-        spec(near_default=0.5, startup_trials=0)
+    with pytest.raises(StudyFileError, match="near_points needs random trials.*startup_trials=0"):
+        spec(near_points=0.5, startup_trials=0)
