@@ -13,7 +13,7 @@ from tune.errors import EveryTrialFailed, disk_full
 from tune.nodes.output_redirect import redirect_output
 from tune.search.confirmation import confirmation_candidates, confirmation_numbers, confirmation_scores, judge
 from tune.session.best_model import export_study
-from tune.session.create_or_resume import remove_unstarted_study
+from tune.session.create_or_resume import remove_unstarted_study, write_study_file
 from tune.session.event_stream import Events, EventStream
 from tune.session.live_display import LiveStudy
 from tune.session.notify import Notifier
@@ -71,6 +71,7 @@ def run_study(
             EventStream(events, notifier.tell_exit) as stream,
             opened_journal(study) as journal,
         ):
+            write_study_file(study)  # now: a second driver was refused, a bucket's earlier one was fetched
             stream.write_history(journal.path)
             journal.listeners.append(stream.write)
             notifier.follow(journal)
