@@ -28,7 +28,7 @@ from trainables.errors import PlaceError
 from trainables.local_copies import cache_folder, local_folder
 from trainables.places import Place, StoredFile
 from tune.errors import StudyError
-from tune.study.journal import JOURNAL_FILE, is_locked
+from tune.study.journal import JOURNAL_FILE, is_locked, kept_from_drivers
 
 CHECKPOINTS_FOLDER, EXPORT_FOLDER = "trials", "export"
 LEASE_FILE, LEASE_EXPIRES_S = ".lease.json", 60.0
@@ -91,10 +91,15 @@ def _both_journals(place: Place, journal: Path) -> tuple[bytes, bytes]:
 
 
 def _keep_the_longer(journal: Path, theirs: bytes, ours: bytes) -> None:
-    if theirs and not ours.startswith(theirs):
+    if not theirs or ours.startswith(theirs):
+        return
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    with kept_from_drivers(journal) as free:
+        ours = journal.read_bytes()
+        if not free or ours.startswith(theirs):  # a driver has begun since, perhaps ended too
+            return
         if not theirs.startswith(ours):
-            journal.replace(journal.with_name(f"journal-{time.time_ns()}.jsonl"))
-        journal.parent.mkdir(parents=True, exist_ok=True)
+            journal.with_name(f"journal-{time.time_ns()}.jsonl").write_bytes(ours)
         temporary = journal.with_name(f".{journal.name}.{os.getpid()}")
         temporary.write_bytes(theirs)
         temporary.replace(journal)
