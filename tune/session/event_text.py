@@ -7,7 +7,7 @@ from typing import Any
 
 from tune.search.why import rung_line
 from tune.session.trial_table import short_parameters
-from tune.study.budget import BUDGETS
+from tune.study.budget import ended_words
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 from tune.study.trial_record import RungDecision, run_label
@@ -73,8 +73,7 @@ def _session_text(event: Mapping[str, Any]) -> str:
             what = "the search" if event.get("phase", "search") == "search" else "training the best again"
             return f"session {event['number']} begins: {what}"
         case "session_end":
-            how = BUDGETS.get(event["ended_by"], event["ended_by"].replace("_", " "))
-            return f"the session ends: {how}"
+            return f"the session ends: {ended_words(event['ended_by'])}"
         case "confirmed":
             found = event["findings"]
             if found["winner"] is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trainables.places import Place
 from tune.session.trial_table import short_parameters
 from tune.study.bucket_study import EXPORT_FOLDER
-from tune.study.budget import BUDGETS
+from tune.study.budget import ended_words
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
@@ -83,7 +83,7 @@ def outcome_lines(study: StudyFiles, ended_by: str) -> str:
     """Returns how a session that was not interrupted ended, and what to do next; it has left an export."""
     state = study.state()
     lines = [
-        f"{BUDGETS.get(ended_by, 'finished')}: {state.tried} trials ({trial_counts(state)}) in "
+        f"{ended_words(ended_by)}: {state.tried} trials ({trial_counts(state)}) in "
         f"{duration(state.search_s)}; {spent_text(study.spec, state)}",
         best_line(study, state),
         *confirmation_lines(study, state),
@@ -170,10 +170,9 @@ def interrupted_line(study: StudyFiles) -> str:
 
 def best_line(study: StudyFiles, state: StudyState) -> str:
     """Returns the best trial: number, score, epoch, parameters."""
-    run, ranked, spec = study.best_run(state), study.ranked(state), study.spec
-    if not ranked:
+    run, best, spec = study.best_run(state), study.best_trial(state), study.spec
+    if best is None:
         return "best         none yet"
-    best = state.trials[run.number % SEED_STRIDE] if run else ranked[0]
     told = f"; {ONE_CLASS}" if best.always_one_class(spec.objective, spec.mode) else ""
     if run and study.is_checkpoint_missing(run):
         told += f"; {'its' if run is best else run_label(run.number) + chr(39) + 's'} checkpoint is gone"

@@ -124,11 +124,13 @@ class StudyFiles:
             (run for run in self.ranking(state) if run.state == "complete" or self.journalled_checkpoint(run)), None
         )
 
-    def best(self, state: StudyState) -> tuple[TrialRecord, str] | None:
-        """Returns the best run and its checkpoint in the study's place; None while there is none, or it is gone."""
-        run = self.best_run(state)
-        checkpoint = None if run is None else self.checkpoint(run)
-        return None if run is None or checkpoint is None else (run, checkpoint)
+    def best_trial(self, state: StudyState) -> TrialRecord | None:
+        """Returns the search's best trial, after a confirmation its winner; None while none has a score."""
+        winner = (state.confirmed or {}).get("winner")
+        if winner is not None:
+            return state.trials[winner]
+        run, ranked = self.best_run(state), self.ranked(state)
+        return state.trials[run.number % SEED_STRIDE] if run else ranked[0] if ranked else None
 
     def journalled_checkpoint(self, run: TrialRecord) -> str | None:
         """Returns the folder of the checkpoint that a run is exported from, as the journal has it, or None."""
