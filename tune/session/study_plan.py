@@ -18,7 +18,7 @@ from tune.nodes.capacity import ClusterCapacity, fits_now, trials_at_once
 from tune.session.calibrate import DEFAULT_S, Calibration, calibrate, drawn_configurations
 from tune.session.plan import Plan, Range, make_plan, may_search, plan_without_machine, trials_left
 from tune.session.plan_text import machine_text, plan_dict, plan_rows, size_text
-from tune.session.study_data import possible_values, trial_context
+from tune.session.study_data import trial_context
 from tune.session.study_warnings import epoch_warnings, machine_warnings, memory_warning, study_warnings
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles
@@ -191,7 +191,7 @@ def make_study_plan(
 
 def _drawn(spec: StudySpec, at_once: int, *, faces_missing: bool) -> Sequence[dict[str, Value]]:
     without: dict[str, list[Value]] = {"preprocessing": ["face"]} if faces_missing else {}
-    if faces_missing and possible_values(spec, "preprocessing") == ["face"]:
+    if faces_missing and spec.possible_values("preprocessing") == ["face"]:
         return []
     found = drawn_configurations(spec, _DRAWN, without=without)
     return found or [spec.space.defaults()] * (min(at_once, _DRAWN) - 1)
@@ -213,7 +213,7 @@ def _export_s(spec: StudySpec, calibration: Calibration) -> float:
 
 
 def _faces_s(spec: StudySpec, dataset: Dataset) -> float:
-    needed = "face" in possible_values(spec, "preprocessing") and load_faces(dataset) is None
+    needed = "face" in spec.possible_values("preprocessing") and load_faces(dataset) is None
     return expected_s(dataset) if needed else 0.0
 
 
