@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,12 @@ from tune.study.budget import ended_words
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 from tune.study.trial_record import RungDecision, run_label
+
+_SHOWN_LINE = re.compile(
+    r"trial \d+( seed \d+| final fit)?"
+    r"(, rung \d+: | started: | epoch \d+/| (complete|pruned|cut): | interrupted after )"
+)
+"""What `event_text` says of the events of `shown_by_table`, and what is said of a trial that goes on another time."""
 
 
 def event_text(spec: StudySpec, state: StudyState, event: Mapping[str, Any]) -> str:
@@ -50,6 +57,11 @@ def event_text(spec: StudySpec, state: StudyState, event: Mapping[str, Any]) -> 
 def shown_by_table(event: Mapping[str, Any]) -> bool:
     """Says whether the live table shows by itself what an event tells, so that no line is needed beside it."""
     return event["event"] in ("started", "epoch", "rung") or (event["event"] == "end" and event["state"] != "failed")
+
+
+def line_shown_by_table(line: str) -> bool:
+    """Says the same of an event's line alone: a job of a cluster prints it, and the event somewhere else."""
+    return _SHOWN_LINE.match(line) is not None
 
 
 def _epoch_text(spec: StudySpec, run: str, event: Mapping[str, Any]) -> str:
