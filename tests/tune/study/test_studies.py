@@ -1,10 +1,14 @@
-"""Which trial of a study is the best one, and where a study is looked for."""
+"""Which trial of a study is the best one, and a bucket's study as several processes look at it."""
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.support.recorded_study import record_study
+from trainables.places import Place
+from tune.study.bucket_study import download_study
 from tune.study.study_state import StudyState
 
 
@@ -19,3 +23,24 @@ def test_the_best_trial_is_the_searchs_until_a_confirmation_has_another_winner(t
     state.confirmed = {"winner": None}
     assert study.best_trial(state) == found
     assert study.best_trial(StudyState()) is None
+
+
+def test_readers_that_look_into_a_bucket_at_once_fill_the_working_folder_one_after_the_other(tmp_path: Path) -> None:
+    study, folder = record_study(tmp_path / "bucket", 1), tmp_path / "working"
+    inside, most = [], []
+
+    class Counting(Place):
+        def download(self, path: str, local: Path) -> None:
+            inside.append(path)
+            most.append(len(inside))
+            time.sleep(0.05)
+            super().download(path, local)
+            inside.remove(path)
+
+    place = Counting(str(study.directory))
+    with ThreadPoolExecutor(3) as threads:
+        for done in [threads.submit(download_study, place, folder) for _ in range(3)]:
+            done.result(timeout=30)
+    assert most == [1]  # the study file, by the first of them
+    assert (folder / "study.yaml").read_bytes() == study.study_file.read_bytes()
+    assert (folder / "journal.jsonl").read_bytes() == study.journal.read_bytes()
