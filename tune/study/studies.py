@@ -240,7 +240,14 @@ def load_study(place: Place) -> StudyFiles:
 
 
 def find_study(name: str, storage: str) -> StudyFiles:
-    """Loads a study by its folder, its address in a bucket, its study file, or its name in the storage."""
+    """Loads a study by its folder, its address in a bucket, its study file, or its name in the storage.
+
+    A folder of that name that holds no study is not in the way of one in the storage.
+
+    Raises:
+        StudyError: there is none, or its study file is damaged.
+        PlaceError: the bucket cannot be reached.
+    """
     if is_bucket(name):
         return load_bucket_study(Place(name))
     path = Path(name)
@@ -248,7 +255,9 @@ def find_study(name: str, storage: str) -> StudyFiles:
         path = path.parent
     if path.suffix in (".yaml", ".yml") and not path.is_dir():
         raise StudyError(f"a study is named by its folder or name. Received: {name}. To start one: emotune run {name}")
-    return load_study_folder(path) if path.is_dir() else load_study(Place(storage).child(name))
+    stored = Place(storage).child(name)
+    is_folder = path.is_dir() and ((path / STUDY_FILE).is_file() or not stored.exists(STUDY_FILE))
+    return load_study_folder(path) if is_folder else load_study(stored)
 
 
 def list_studies(storage: str) -> list[Place]:

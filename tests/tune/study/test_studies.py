@@ -6,9 +6,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from tests.support.recorded_study import record_study
 from trainables.places import Place
+from tune.errors import StudyError
 from tune.study.bucket_study import download_study
+from tune.study.studies import find_study
 from tune.study.study_state import StudyState
 
 
@@ -44,3 +48,17 @@ def test_readers_that_look_into_a_bucket_at_once_fill_the_working_folder_one_aft
     assert most == [1]  # the study file, by the first of them
     assert (folder / "study.yaml").read_bytes() == study.study_file.read_bytes()
     assert (folder / "journal.jsonl").read_bytes() == study.journal.read_bytes()
+
+
+def test_a_folder_that_holds_no_study_is_not_in_the_way_of_one_of_that_name_in_the_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = record_study(tmp_path / "runs/faces", 1)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "faces").mkdir()
+    assert find_study("faces", "runs").study_file.samefile(stored.study_file)
+    with pytest.raises(StudyError, match="^faces holds no study"):
+        find_study("faces", "elsewhere")
+    here = record_study(tmp_path / "here/faces", 2)
+    monkeypatch.chdir(tmp_path / "here")
+    assert find_study("faces", str(tmp_path / "runs")).study_file.samefile(here.study_file)
