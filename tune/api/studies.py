@@ -250,13 +250,7 @@ class Study:
         from tune.study.wording import trial_counts
 
         state = self.state
-        if self.running:
-            status = "running"
-        elif not state.finished:
-            status = "unfinished"
-        else:
-            status = self.ended_by or "finished"
-        return f"{status}, trials: {trial_counts(state)}"
+        return f"{self.files.status(state)}, trials: {trial_counts(state)}"
 
 
 def load_study(

@@ -108,6 +108,12 @@ class StudyFiles:
         """
         return replay(self.journal)[0] if self.journal.exists() else StudyState()
 
+    def status(self, state: StudyState) -> str:
+        """Returns `running`, also while the best are trained again; `unfinished`; or how its search ended."""
+        if self.running:
+            return "running"
+        return (state.ended_by or "finished") if state.finished else "unfinished"
+
     def ranked(self, state: StudyState) -> list[TrialRecord]:
         """Returns the trials that have a score, best first."""
         return state.ranked(self.spec.objective, self.spec.mode)

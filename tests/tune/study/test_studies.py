@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.support.recorded_study import record_study
 from trainables.places import Place
+from tune.api.studies import Study
+from tune.cli.show import print_studies
 from tune.errors import StudyError
 from tune.study.bucket_study import download_study
+from tune.study.journal import Journal
 from tune.study.studies import find_study
 from tune.study.study_state import StudyState
 
@@ -62,3 +66,15 @@ def test_a_folder_that_holds_no_study_is_not_in_the_way_of_one_of_that_name_in_t
     here = record_study(tmp_path / "here/faces", 2)
     monkeypatch.chdir(tmp_path / "here")
     assert find_study("faces", str(tmp_path / "runs")).study_file.samefile(here.study_file)
+
+
+def test_a_study_whose_best_are_being_trained_again_is_listed_as_running(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = record_study(tmp_path / "faces", 2)
+    state = study.state()
+    assert state.finished and study.status(state) == "finished" and study.status(StudyState()) == "unfinished"
+    with closing(Journal(study.journal)):
+        assert study.status(state) == "running" and "running" in repr(Study(study))
+        print_studies(str(tmp_path))
+    assert capsys.readouterr().out.split()[:2] == ["faces", "running"]
