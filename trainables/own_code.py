@@ -11,7 +11,8 @@ import importlib
 import linecache
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from pydantic import BaseModel
 
 from trainables.application_names import PREFIX
 from trainables.errors import OwnCodeError
+from trainables.own_signature import own_parameters
 
 MAX_BYTES = 256 * 1024
 """Of a file: its text is written into the study file and travels with every trial."""
@@ -97,6 +99,26 @@ def load_function(name: str, code: Mapping[str, SourceFile]) -> Callable[..., An
     if not callable(function):
         raise OwnCodeError(f"{name} must be a function. Received: {reference.file} without it. Correct the name")
     return function  # type: ignore[no-any-return]
+
+
+def bound_function(
+    name: str, code: Mapping[str, SourceFile], values: Mapping[str, Any], positional: Sequence[str]
+) -> Callable[..., Any]:
+    """Returns a function of the user's with those of a trial's values that are parameters of it.
+
+    Args:
+        name: as the study has it, `my_models.py:build`.
+        code: the files of the study.
+        values: by parameter.
+        positional: what it is called with by position.
+
+    Raises:
+        OwnCodeError: as in `load_function`, or an argument breaks the contract.
+    """
+    function = load_function(name, code)
+    reference, source = source_of(name, code)
+    known = own_parameters(source.text, reference.file, reference.function, positional)
+    return partial(function, **{one: value for one, value in values.items() if one in known})
 
 
 def _module_of(file: str, source: SourceFile) -> ModuleType:

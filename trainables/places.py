@@ -138,7 +138,10 @@ class Place:
                 stream.write(content)
 
     def files(self, path: str = "", *, recursive: bool = True) -> list[StoredFile]:
-        """Returns the files below a path, by name; only those directly below it unless `recursive`."""
+        """Returns the files below a path, by name; only those directly below it unless `recursive`.
+
+        A bucket's file whose name has `..` between slashes is left out: copied here, it would lie somewhere else.
+        """
         with self._translate_errors():
             found = self.filesystem_and_path[0].get_file_info(
                 fs.FileSelector(self._full_path(path).rstrip("/"), recursive=recursive, allow_not_found=True)
@@ -148,7 +151,7 @@ class Place:
             (
                 StoredFile(info.path[root:], info.size, info.mtime.timestamp() if info.mtime else 0.0)
                 for info in found
-                if info.type == fs.FileType.File
+                if info.type == fs.FileType.File and ".." not in info.path[root:].split("/")
             ),
             key=lambda file: file.path,
         )

@@ -39,7 +39,7 @@ def parse_number(text: str) -> int | float | None:
         ValueError: YAML 1.1 reads it as another number, or it is beyond what a float holds.
     """
     if unclear := _unclear(text):
-        raise ValueError(f"{unclear[0]}. Write {unclear[1] or 'a parse_number'}")
+        raise ValueError(f"{unclear[0]}. Write {unclear[1] or 'a number'}")
     if _INTEGER.fullmatch(text):
         if len(text) > _LONGEST or abs(int(text, 0)) >= 2**63:
             raise ValueError(f"{text[:20]}... is beyond what 64 bits hold. Write a smaller number")

@@ -12,6 +12,7 @@ from tests.support.fixtures_study import emotune, lines
 from trainables.errors import DatasetError
 from tune.dataset.synth import write_faces
 from tune.errors import StudyError
+from tune.study.best_run import run_to_export
 from tune.study.studies import StudyFiles
 
 pytestmark = pytest.mark.slow
@@ -128,8 +129,8 @@ def test_a_lost_checkpoint_is_put_back_by_training_the_trial_again(
     with pytest.raises(StudyError, match="--restore needs a checkpoint that is gone"):
         emotune("replay", finished_study.directory, best, "--restore")
     assert emotune("replay", study.directory, best, "--restore") == 0
-    found = study.best(study.state())
-    assert found is not None and found[0].number == best
+    found = run_to_export(study, study.state())
+    assert found[0].number == best
     assert f"its checkpoint is back: {study.directory / found[1]}" in capsys.readouterr().out
     states = [json.loads((s.directory / found[1] / "state.json").read_text()) for s in (study, finished_study)]
     assert states[0] == states[1]
@@ -148,12 +149,12 @@ def test_a_checkpoint_that_would_be_another_model_is_not_put_back(
     study.journal.write_text("".join(json.dumps(event) + "\n" for event in changed))
     assert emotune("replay", study.directory, best, "--restore") == 1
     assert "its checkpoint was not put back" in capsys.readouterr().out
-    assert study.best(study.state()) is None
+    with pytest.raises(StudyError, match="checkpoint is gone"):
+        run_to_export(study, study.state())
 
 
 def test_in_a_bucket_the_bests_checkpoint_is_missed_as_well(bucket_study: StudyFiles, tmp_path: Path) -> None:
-    found = bucket_study.best(bucket_study.state())
-    assert found is not None
+    found = run_to_export(bucket_study, bucket_study.state())
     name = f"{found[1]}/model.keras"
     content = bucket_study.place.read(name)
     assert content is not None
@@ -163,7 +164,7 @@ def test_in_a_bucket_the_bests_checkpoint_is_missed_as_well(bucket_study: StudyF
             emotune("export", bucket_study.name, "--to", tmp_path / "out")
     finally:
         bucket_study.place.write(name, content)
-    assert bucket_study.best(bucket_study.state()) == found
+    assert run_to_export(bucket_study, bucket_study.state()) == found
 
 
 def test_a_best_epoch_that_was_interrupted_before_it_was_saved_is_not_called_gone(

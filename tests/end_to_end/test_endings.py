@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from tests import ROOT
 from tests.support.fixtures_study import emotune, lines, optuna_study, run_here, write_study_file
 from tune.errors import EveryTrialFailed, StudyError
+from tune.study.best_run import run_to_export
 from tune.study.studies import StudyFiles, load_study_folder
 from tune.study.trial_record import SEED_STRIDE
 
@@ -111,9 +112,8 @@ def test_the_best_are_trained_again_before_the_sealed_test_is_opened(confirmed: 
 
 def test_the_final_fit_is_exported_with_its_evidence(confirmed: StudyFiles) -> None:
     state, metrics = confirmed.state(), json.loads((confirmed.export / "metrics.json").read_text())
-    found = confirmed.best(state)
-    assert found is not None and state.confirmed is not None
-    refit, checkpoint = found
+    refit, checkpoint = run_to_export(confirmed, state)
+    assert state.confirmed is not None
     assert refit.number == state.confirmed["winner"] + 900 * SEED_STRIDE
     assert json.loads((confirmed.directory / checkpoint / "state.json").read_text())["epoch"] == max(refit.epochs)
     assert metrics["selection"] == {}  # it was trained on those images

@@ -17,6 +17,7 @@ from tune.errors import StudyError
 from tune.session.create_or_resume import reopen
 from tune.session.replay import train_again
 from tune.session.study_data import trial_context
+from tune.study.best_run import run_to_export
 from tune.study.studies import StudyFiles, find_study
 
 pytestmark = pytest.mark.slow
@@ -43,9 +44,7 @@ def test_stopped_trials_are_pruned_in_optuna_with_all_their_values(whole_study: 
 
 def test_the_best_value_is_a_best_epochs_whose_checkpoint_exists(whole_study: StudyFiles) -> None:
     best = optuna_study(whole_study).best_trial
-    found = whole_study.best(whole_study.state())
-    assert found is not None
-    trial, checkpoint = found
+    trial, checkpoint = run_to_export(whole_study, whole_study.state())
     state = json.loads(whole_study.place.read(f"{checkpoint}/state.json") or b"")
     chosen = max(trial.epochs, key=lambda epoch: trial.epochs[epoch]["validation_accuracy"])
     assert (trial.number, trial.epochs[chosen]["selection_accuracy"]) == (best.number, best.value)

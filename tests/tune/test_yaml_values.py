@@ -90,8 +90,13 @@ def test_what_readers_of_yaml_take_for_different_numbers_is_refused_and_quoted_i
         parse(f"a: {text}")
     assert REFUSED[text] in str(refused.value.problem)
     assert parse(f"a: '{text}'")["a"] == text
-    with pytest.raises(ValueError, match="YAML 1|beyond what"):
+    with pytest.raises(ValueError, match="YAML 1.*Write|beyond what"):
         parse_number(text)
+
+
+def test_a_date_where_a_number_is_wanted_is_told_in_words() -> None:
+    with pytest.raises(ValueError, match=r"is a date in YAML 1.1 and text in YAML 1.2. Write a number$"):
+        parse_number("2024-01-01")
 
 
 @pytest.mark.parametrize("text", ["!!int 010", "!!float '1:30'", "!!int 1_0", "!!bool yes", "!!int x", "!!bool x"])

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.application_names import PREFIX
 from trainables.config import TrialConfig
 from trainables.errors import ApplicationError
+from trainables.places import single_process_lock
 
 if TYPE_CHECKING:
     import keras
@@ -63,14 +62,6 @@ def build_application(
     return Model(image, layers.Dense(classes, dtype="float32", name="logits")(y), name=body.name)
 
 
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Lets one process of a machine after the other look for weights: Keras 3.15 fetches into the file itself."""
-    with Path(tempfile.gettempdir(), f"emotune-weights-{os.getuid()}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _body(application: Any, x: Any, size: int, config: TrialConfig) -> keras.Model:
     def build(weights: str | None) -> keras.Model:
         return application(
@@ -82,7 +73,8 @@ def _body(application: Any, x: Any, size: int, config: TrialConfig) -> keras.Mod
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that the weights were made at another size
         try:
-            with _alone():
+            # One process of a machine after the other: Keras 3.15 fetches into the file itself.
+            with single_process_lock(Path(tempfile.gettempdir(), f"emotune-weights-{os.getuid()}.lock")):
                 return build("imagenet")
         except Exception as error:  # Keras 3.15 raises a bare Exception, or ValueError for a torn file
             build(None)  # ValueError: images too small, which is no fault of the weights

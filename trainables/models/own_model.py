@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.config import TrialConfig
 from trainables.errors import OwnCodeError
-from trainables.own_code import load_function, source_of
-from trainables.own_signature import own_parameters
+from trainables.own_code import bound_function
+from trainables.own_signature import MODEL
 
 if TYPE_CHECKING:
     import keras
@@ -84,11 +84,7 @@ def own_build(config: TrialConfig) -> Callable[[ImageSpec, int], Any]:
     Raises:
         OwnCodeError: the function cannot be imported.
     """
-    function = load_function(config.model, config.code)
-    reference, source = source_of(config.model, config.code)
-    known = own_parameters(source.text, reference.file, reference.function)
-    chosen = {name: value for name, value in config.model_parameters.items() if name in known}
-    return lambda image, classes: function(image, classes, **chosen)
+    return bound_function(config.model, config.code, config.model_parameters, MODEL)
 
 
 def with_float32_logits(model: Any, image: ImageSpec, classes: int, name: str) -> keras.Model:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.config import TrialConfig
 from trainables.errors import OwnCodeError
-from trainables.own_code import call_error, load_function, source_of
-from trainables.own_signature import OPTIMIZER, SCHEDULE, own_parameters
+from trainables.own_code import bound_function, call_error
+from trainables.own_signature import OPTIMIZER, SCHEDULE
 
 if TYPE_CHECKING:
     import keras
@@ -74,15 +74,12 @@ def own_rate_share(config: TrialConfig, epoch: int, max_epochs: int) -> float:
 def _call(
     name: str, config: TrialConfig, chosen: dict[str, Any], positional: Sequence[str], what: str
 ) -> Callable[..., Any]:
-    """Returns a function of the user's with those of the chosen parameters that it has."""
-    function = load_function(name, config.code)
-    reference, source = source_of(name, config.code)
-    known = own_parameters(source.text, reference.file, reference.function, positional)
-    options = {one: value for one, value in chosen.items() if one in known}
+    """Returns a function of the user's with its chosen parameters; whatever it raises is told as its fault."""
+    function = bound_function(name, config.code, chosen, positional)
 
     def call(*given: Any) -> Any:
         try:
-            return function(*given, **options)
+            return function(*given)
         except Exception as error:
             raise call_error(name, what, error) from None
 

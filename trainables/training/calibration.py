@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -127,48 +127,54 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0, *, save: bo
         _forget_gpu_peak()  # of the configuration before
     began = time.perf_counter()
     model = compiled_model(dataset, trial)
-    first_step_s = time.perf_counter() - began
-    targets = Targets(trial, dataset.labels[fit], len(dataset.info.classes))
-    targets.begin_epoch((context.seed, 0))
-    # Augmentation in the trial's own process: workers would have to be booked, and only make it faster.
-    feed = Feed(dataset, trial.preprocessing, strengths_of(trial), trial.code)
+    built_s = time.perf_counter() - began
+    try:  # what does not train, for want of memory perhaps, leaves nothing to what is measured next in this process
+        targets = Targets(trial, dataset.labels[fit], len(dataset.info.classes))
+        targets.begin_epoch((context.seed, 0))
+        # Augmentation in the trial's own process: workers would have to be booked, and only make it faster.
+        feed = Feed(dataset, trial.preprocessing, strengths_of(trial), trial.code)
 
-    def rate(batches: Any, work: Any) -> float:
-        nonlocal first_step_s
-        images, started, began = 0, 0.0, time.perf_counter()
-        for pixels, labels in batches:
-            work(pixels, labels)
-            if not started:
-                started = time.perf_counter()
-                first_step_s += started - began
-                continue
-            images += len(labels)
-            if time.perf_counter() - started > measure_s:
-                break
-        return images / (time.perf_counter() - started)
+        training, first_training_s = _rate(  # a small fold is gone through again and again
+            chain.from_iterable(
+                feed.training_batches(fit, trial.batch_size, (context.seed, 0), epoch) for epoch in count()
+            ),
+            lambda pixels, labels: model.train_on_batch(*targets(pixels, labels)),
+            measure_s,
+        )
+        evaluation, first_evaluation_s = _rate(
+            chain.from_iterable(feed.evaluation_batches(selection, EVALUATION_BATCH) for _ in count()),
+            lambda pixels, labels: model.predict_on_batch(pixels),
+            measure_s,
+        )
+        return Speed(
+            training,
+            evaluation,
+            len(fit),
+            len(validation) + (2 if averages_mirror(trial, dataset.info.shape) else 1) * len(selection),
+            built_s + first_training_s + first_evaluation_s,
+            process_memory_mib(),
+            _gpu_memory_mib() if context.gpus else None,
+            _save_s(model) if save else 0.0,
+        )
+    finally:
+        release(model)
 
-    training = rate(  # a small fold is gone through again and again
-        chain.from_iterable(
-            feed.training_batches(fit, trial.batch_size, (context.seed, 0), epoch) for epoch in count()
-        ),
-        lambda pixels, labels: model.train_on_batch(*targets(pixels, labels)),
-    )
-    evaluation = rate(
-        chain.from_iterable(feed.evaluation_batches(selection, EVALUATION_BATCH) for _ in count()),
-        lambda pixels, labels: model.predict_on_batch(pixels),
-    )
-    speed = Speed(
-        training,
-        evaluation,
-        len(fit),
-        len(validation) + (2 if averages_mirror(trial, dataset.info.shape) else 1) * len(selection),
-        first_step_s,
-        process_memory_mib(),
-        _gpu_memory_mib() if context.gpus else None,
-        _save_s(model) if save else 0.0,
-    )
-    release(model)  # another precision, or a trial, may be next in this process
-    return speed
+
+def _rate(
+    batches: Iterable[tuple[Any, Any]], work: Callable[[Any, Any], object], measure_s: float
+) -> tuple[float, float]:
+    """Returns images per second of what is done with batches for about so long, and the seconds of the first batch,
+    which are not among them."""
+    images, started, began = 0, 0.0, time.perf_counter()
+    for pixels, labels in batches:
+        work(pixels, labels)
+        if not started:
+            started = time.perf_counter()
+            continue
+        images += len(labels)
+        if time.perf_counter() - started > measure_s:
+            break
+    return images / (time.perf_counter() - started), started - began
 
 
 def _save_s(model: keras.Model) -> float:

@@ -18,7 +18,7 @@ from trainables.training.process import process_memory_mib
 
 
 class Classifier(TrialTraining, Trainable):  # type: ignore[misc]  # Ray says that a checkpoint is a dictionary
-    """Trains one AlexNet and reports every epoch.
+    """Trains one model and reports every epoch.
 
     Ray passes `{"trial": number, "parameters": TrialConfig, "study": TrialContext, "resume_from": [folder, ...],
     "micro_batches": n, "refit_epochs": n or None}`: checkpoints to go on from, the latest first; into how many

@@ -137,8 +137,9 @@ def resume(
             trials=trials,
             time=time_s,
             accept_code_change=accept_code_change,
-            before_written=lambda spec: None if has_tried(files, spec) else check_own(spec, dataset, _say),
         )
+        if not has_tried(files, files.spec):
+            check_own(files.spec, dataset, _say)
         return _run(files, dataset, calibrate, events)
 
 

@@ -16,7 +16,7 @@ from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles, find_study
 from tune.study.studies import list_studies as list_places
 from tune.study.study_state import StudyState
-from tune.study.trial_record import ENDED, SEED_STRIDE, TrialRecord
+from tune.study.trial_record import ENDED, TrialRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,9 +101,7 @@ class Study:
     @property
     def best(self) -> TrialRecord | None:
         """The best trial: after a confirmation its winner; None while none has a score."""
-        state = self.state
-        run, ranked = self.files.best_run(state), self.files.ranked(state)
-        return state.trials[run.number % SEED_STRIDE] if run else ranked[0] if ranked else None
+        return self.files.best_trial(self.state)
 
     @property
     def best_score(self) -> float | None:
@@ -252,13 +250,7 @@ class Study:
         from tune.study.wording import trial_counts
 
         state = self.state
-        if self.running:
-            status = "running"
-        elif not state.finished:
-            status = "unfinished"
-        else:
-            status = self.ended_by or "finished"
-        return f"{status}, trials: {trial_counts(state)}"
+        return f"{self.files.status(state)}, trials: {trial_counts(state)}"
 
 
 def load_study(

@@ -35,11 +35,8 @@ def print_studies(storage: str) -> None:
         except (EmotuneError, OSError) as error:
             console.print(f"{last_part}: {error}", markup=False, soft_wrap=True)
             continue
-        status = "running" if study.running else "unfinished"
-        if state.finished:
-            status = state.ended_by or "finished"
         console.print(
-            f"{last_part:24} {status:12} {trial_counts(state):36} {best_line(study.files, state)}",
+            f"{last_part:24} {study.files.status(state):12} {trial_counts(state):36} {best_line(study.files, state)}",
             markup=False,
             soft_wrap=True,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
@@ -12,12 +11,12 @@ from search_spaces import WRITTEN
 from tune.errors import JobError
 from tune.jobs.job import Job
 from tune.jobs.server import JobsServer
+from tune.session.event_text import line_shown_by_table
 from tune.session.study_view import StudyView
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 
 _RESUBMISSIONS = 5
-_TABLE_SHOWS = re.compile(r"trial \d+( seed \d+)? (started: |epoch \d+/|(complete|pruned|cut): |interrupted after )")
 
 
 def follow_study(server: JobsServer, job: Job, spec: StudySpec, terminal: TextIO) -> int:
@@ -99,7 +98,7 @@ class Watcher:
         event = None if line is None else parse_event(line)
         if event is not None:
             self._apply(event)
-        elif line and _TABLE_SHOWS.match(line):
+        elif line and line_shown_by_table(line):
             self._view.live.event(line)
         elif line:
             self._view.live.line(line)

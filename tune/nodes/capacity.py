@@ -75,8 +75,8 @@ def trials_at_once(resources: Resources, capacity: ClusterCapacity, limit: int =
     """Returns how many trials fit at the same time, with the nodes that may still come.
 
     Args:
-        wanted: what a trial takes.
-        room: the cluster.
+        resources: what a trial takes.
+        capacity: the cluster.
         limit: more than this many are not needed.
 
     Raises:

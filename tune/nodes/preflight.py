@@ -18,7 +18,7 @@ def check_nodes(study: StudyFiles, dataset: Dataset, capacity: ClusterCapacity) 
     Args:
         study: the study; its folder is there.
         dataset: its data set.
-        room: the cluster's nodes; a single one is looked at without a task.
+        capacity: the cluster's nodes; a single one is looked at without a task.
 
     Returns:
         Warnings, a line each.

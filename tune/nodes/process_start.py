@@ -92,7 +92,7 @@ def ray_start_limit() -> Iterator[None]:
         return (
             f"error: Ray must start on this machine within {RAY_START_LIMIT_S:.0f} s. Received: it has not. "
             f"{_starting(driver)}; Ray's logs: {ray_folder()}/ray/session_latest/logs. Free memory and disk, and "
-            "check that Python"
+            "see whether that Python imports ray"
         )
 
     with watchdog(report_after_s=REPORT_AFTER_S, report=report, limit_s=RAY_START_LIMIT_S, give_up=give_up):

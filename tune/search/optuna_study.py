@@ -16,6 +16,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState as OptunaState
 from sqlalchemy.pool import NullPool
 
+from trainables.errors import first_line
 from tune.errors import StudyError
 from tune.study.spec import SamplerName, StudySpec
 from tune.study.trial_record import TrialRecord, TrialState
@@ -150,9 +151,8 @@ def connect_storage(url: str) -> RDBStorage:
             "Install it with: make setup EXTRAS=postgresql"
         ) from None
     except Exception as error:  # SQLAlchemy's, psycopg's and Optuna's own
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise StudyError(
-            f"optuna_storage must be a database that answers. Received: {where}: {lines[0]}. "
+            f"optuna_storage must be a database that answers. Received: {where}: {first_line(error)}. "
             "Check address, user and PGPASSWORD or ~/.pgpass"
         ) from None
 

@@ -34,7 +34,7 @@ def check_applications(spec: StudySpec, dataset: Dataset, say: Callable[[str], N
     for name in application_models(spec.space, spec.fixed):
         say(f"building {name}")
         values = {**spec.space.defaults(), "model": name}
-        if "imagenet" in spec.possible_names("weights"):
+        if "imagenet" in spec.possible_values("weights"):
             values["weights"] = "imagenet"
         config = spec.trial_config(values)
         request = {"config": config.model_dump(), "shape": info.shape, "classes": len(info.classes)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +51,8 @@ def open_or_create(spec: StudySpec, fingerprint: str, *, accept_code_change: boo
         study.directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _storage_error(study.directory, error) from None
-    _write_study_file(study)
+    if not study.study_file.exists():  # one that is there may be a running driver's
+        write_study_file(study)
     return replace(study, created_folders=tuple(made))
 
 
@@ -139,11 +140,10 @@ def reopen(
     trials: int | None,
     time: str | None,
     accept_code_change: bool = False,
-    before_written: Callable[[StudySpec], object] = lambda spec: None,
 ) -> StudyFiles:
     """Returns a study from its folder, to go on with, perhaps with more trials or time, or with its files of today.
 
-    `before_written` is called with what it is to be, and may still refuse it.
+    Writes nothing: `write_study_file` does, when the study is this process' own.
 
     Raises:
         StudyError: the data set is not the one it was begun on, a file of the user's own has changed since, or a value
@@ -175,8 +175,6 @@ def reopen(
             f"--time counts from the study's beginning and must be above the {state.search_s:.0f} s used so far. "
             f"Received: {time}. Give more"
         )
-    before_written(reopened.spec)
-    _write_study_file(reopened)
     return reopened
 
 
@@ -205,7 +203,12 @@ def check_data(study: StudyFiles, state: StudyState, fingerprint: str) -> None:
         )
 
 
-def _write_study_file(study: StudyFiles) -> None:
+def write_study_file(study: StudyFiles) -> None:
+    """Writes the resolved study file. Of a study that has begun only whoever has its journal may do that.
+
+    Raises:
+        StudyError: it cannot be written.
+    """
     plain = dict(study.spec.model_dump(mode="json"))
     if study.spec.data != "synthetic" and not is_bucket(study.spec.data):
         plain["data"] = str(Path(study.spec.data).resolve())  # so that the study can be resumed from anywhere

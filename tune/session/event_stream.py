@@ -18,6 +18,7 @@ from typing import Any, Self, TextIO
 
 from tune.errors import EmotuneError, StudyError
 from tune.nodes.output_redirect import heard_outside
+from tune.study.journal import read_events
 
 STANDARD_OUTPUT = Path("-")
 
@@ -106,10 +107,10 @@ class EventStream:
     def write_history(self, journal: Path) -> None:
         """On standard output, tells a study's earlier events first: who reads it may know nothing of the study."""
         if self._tells_past:
-            lines = journal.read_bytes().splitlines()
-            self.write({"event": "history", "time": round(time.time(), 3), "events": len(lines)})
-            for line in lines:
-                self.write(json.loads(line))
+            events = read_events(journal)
+            self.write({"event": "history", "time": round(time.time(), 3), "events": len(events)})
+            for event in events:
+                self.write(event)
 
     def set_exit(self, ended_by: str, exit_code: int, export: Path | None) -> None:
         """Notes what the `exit` line will say."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from tune.search.why import rung_line
 from tune.session.trial_table import short_parameters
-from tune.study.budget import BUDGETS
+from tune.study.budget import ended_words
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 from tune.study.trial_record import RungDecision, run_label
+
+_SHOWN_LINE = re.compile(
+    r"trial \d+( seed \d+| final fit)?"
+    r"(, rung \d+: | started: | epoch \d+/| (complete|pruned|cut): | interrupted after )"
+)
+"""What `event_text` says of the events of `shown_by_table`, and what is said of a trial that goes on another time."""
 
 
 def event_text(spec: StudySpec, state: StudyState, event: Mapping[str, Any]) -> str:
@@ -52,6 +59,11 @@ def shown_by_table(event: Mapping[str, Any]) -> bool:
     return event["event"] in ("started", "epoch", "rung") or (event["event"] == "end" and event["state"] != "failed")
 
 
+def line_shown_by_table(line: str) -> bool:
+    """Says the same of an event's line alone: a job of a cluster prints it, and the event somewhere else."""
+    return _SHOWN_LINE.match(line) is not None
+
+
 def _epoch_text(spec: StudySpec, run: str, event: Mapping[str, Any]) -> str:
     metrics = event["metrics"]
     text = f"{run} epoch {event['epoch']}/{spec.asha.max_epochs}: {spec.objective} {metrics[spec.objective]:.4f}"
@@ -73,8 +85,7 @@ def _session_text(event: Mapping[str, Any]) -> str:
             what = "the search" if event.get("phase", "search") == "search" else "training the best again"
             return f"session {event['number']} begins: {what}"
         case "session_end":
-            how = BUDGETS.get(event["ended_by"], event["ended_by"].replace("_", " "))
-            return f"the session ends: {how}"
+            return f"the session ends: {ended_words(event['ended_by'])}"
         case "confirmed":
             found = event["findings"]
             if found["winner"] is None:

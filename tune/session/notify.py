@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import http.client
 import json
 import os
@@ -12,20 +13,16 @@ from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from tune.errors import StudyError
-from tune.report.report import best_trial
 from tune.session.event_text import event_text
 from tune.session.trial_table import short_parameters
-from tune.study.budget import BUDGETS
+from tune.study.budget import BUDGETS, ended_words
 from tune.study.journal import Journal
-from tune.study.spec_sections import Notify
+from tune.study.spec_sections import Notify, is_http_address
 from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
 
 _TIMEOUT_S = 5.0
 """For one message, and at the study's end for all that are still to be sent."""
-
-_MOST_WAITING = 100
-"""Messages that wait for a slow URL; more are lost."""
 
 
 class Notifier:
@@ -55,7 +52,7 @@ class Notifier:
         """Tells how the study ended (docs/events.md, `exit`); where nothing happened since it was opened, nothing."""
         if self._journal is None:
             return
-        how = BUDGETS.get(event["ended_by"], event["ended_by"].replace("_", " "))
+        how = ended_words(event["ended_by"])
         self._tell("end", f"ended ({how}): {event.get('error') or self._best(self._journal.state)}", event)
 
     def __enter__(self) -> Self:
@@ -81,7 +78,7 @@ class Notifier:
 
     def _best(self, state: StudyState) -> str:
         """Returns the best trial in words, from the state alone: asking the study's bucket could hold its end up."""
-        spec, best = self._study.spec, best_trial(self._study, state)
+        spec, best = self._study.spec, self._study.best_trial(state)
         value = None if best is None else best.best_value(spec.objective, spec.mode)
         if best is None or value is None:
             return "no trial has a score"
@@ -91,11 +88,8 @@ class Notifier:
         name = self._study.spec.name
         content: dict[str, Any] = {"study": name, "kind": kind, "text": text, "event": event}
         if self._format == "slack":  # whose text has marks of its own
-            escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-            content = {"text": f"*{name}*: {escaped}"}
+            content = {"text": f"*{name}*: {html.escape(text, quote=False)}"}
         self._messages += 1
-        if self._messages - self._arrived > _MOST_WAITING:
-            return
         self._waiting.put(json.dumps(content).encode())
         if self._thread is None:
             self._thread = threading.Thread(target=self._post_all, name="notify", daemon=True)
@@ -116,15 +110,16 @@ def url_of(settings: Notify) -> str:
     """Returns where messages go, "" for nowhere.
 
     Raises:
-        StudyError: it is in an environment variable that is not set.
+        StudyError: it is in an environment variable that is not set, or holds no address.
     """
     url = settings.url or ""
     if not url.startswith("$"):
         return url
     found = os.environ.get(url[1:], "")
-    if not found:
+    if not is_http_address(found):  # which is not shown: it may be a secret all the same
         raise StudyError(
-            f"notify.url names an environment variable that must hold the address. Received: {url}, which is not set. "
-            f"Set it, or leave it out: --set notify.url=null"
+            "notify.url names an environment variable that must hold the address, http://... or https://.... Received: "
+            f"{url}, which {'holds something else' if found else 'is not set'}. Set it, or leave it out: "
+            "--set notify.url=null"
         )
     return found

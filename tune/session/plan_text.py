@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import platform
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tune.nodes.capacity import ClusterCapacity
 from tune.session.plan import Range
-from tune.session.study_text import range_text
+from tune.session.study_text import at_once_text, data_text, range_text
 from tune.study.budget import BUDGETS
 from tune.study.spec import StudySpec
 from tune.study.wording import duration
@@ -21,16 +20,11 @@ if TYPE_CHECKING:
 def plan_rows(found: StudyPlan) -> list[tuple[str, str]]:
     """Returns the plan as pairs of a word and what is to be said of it."""
     spec, plan, expected = found.spec, found.plan, found.plan.forecast
-    counts = found.dataset.info.counts
     rows = [
         ("study", f"{spec.name}: {spec.objective}, {spec.mode}imised; {_limits(spec)}"),
-        (
-            "data",
-            f"{found.dataset.directory}: {sum(counts['train'].values())} train and {sum(counts['test'].values())} test "
-            f"images, {len(found.dataset.info.classes)} classes",
-        ),
+        ("data", data_text(found.dataset)),
         ("machine", found.machine),
-        ("at once", f"{plan.at_once} trials ({_per_trial(spec)} each)" if plan.at_once else "not known here"),
+        ("at once", at_once_text(plan) if plan.at_once else "not known here"),
         ("trials", f"{_counts(expected.trials)}, {_counts(expected.stopped)} of them stopped at a rung"),
         ("rungs", f"after {', '.join(map(str, spec.asha.rungs))} epochs" if spec.asha.rungs else "none"),
         (
@@ -100,22 +94,13 @@ def _time(found: StudyPlan) -> list[tuple[str, str]]:
     return [("wall time", range_text(found.wall_s)), ("", "; ".join(parts))]
 
 
-def machine_text(capacity: ClusterCapacity, source: str) -> str:
-    """Returns what machines there are.
-
-    Args:
-        capacity: the nodes, and those that may come.
-        source: the cluster file they stand in, "" for what Ray has found.
-    """
-    if source:
-        kinds = ", ".join(
-            f"at most {t.max_nodes} {t.name} of {t.capacity.cpus:g} CPUs and {t.capacity.gpus:g} GPUs"
-            for t in capacity.node_types
-        )
-        return f"{source}: {kinds}; {capacity.max_workers} workers together"
-    nodes = len(capacity.nodes)
-    grows = f", may grow to {capacity.max_nodes}" if capacity.max_nodes > nodes else ""
-    return f"{platform.node()}: {capacity.cpus:g} CPUs, {capacity.gpus:g} GPUs, {nodes} node{'s' * (nodes != 1)}{grows}"
+def cluster_text(capacity: ClusterCapacity, source: str) -> str:
+    """Returns what machines a cluster file promises: the most of each kind, and of all workers together."""
+    kinds = ", ".join(
+        f"at most {t.max_nodes} {t.name} of {t.capacity.cpus:g} CPUs and {t.capacity.gpus:g} GPUs"
+        for t in capacity.node_types
+    )
+    return f"{source}: {kinds}; {capacity.max_workers} workers together"
 
 
 def size_text(mib: float) -> str:
@@ -161,14 +146,6 @@ def _limits(spec: StudySpec) -> str:
             words.append(f"at most {duration(limit) if name == 'time' else f'{limit:g} {units[name]}'}")
     if spec.budget.target is not None or spec.budget.stagnation is not None:
         words.append("perhaps less: budget.target or budget.stagnation may end it before, which is not reckoned with")
-    return ", ".join(words)
-
-
-def _per_trial(spec: StudySpec) -> str:
-    resources = spec.resources
-    words = [f"{resources.cpus_per_trial:g} CPU"]
-    words += [f"{resources.gpus_per_trial:g} GPU"] if resources.gpus_per_trial else []
-    words += [f"{resources.feed_workers} feed workers"] if resources.feed_workers else []
     return ", ".join(words)
 
 

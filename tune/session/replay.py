@@ -5,7 +5,7 @@ Writes nothing to the study, but for a lost checkpoint that is asked back, when 
 
 from __future__ import annotations
 
-import os
+import functools
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -104,15 +104,16 @@ def train_again(config: dict[str, Any], epochs: int, kept: int | None = None) ->
         for epoch in range(1, epochs + 1):
             reports.append(classifier.step())
             if epoch == kept:
-                _kept_folder().mkdir(exist_ok=True)
                 classifier.save_checkpoint(str(_kept_folder()))
     finally:
         classifier.cleanup()
     return reports
 
 
+@functools.cache
 def _kept_folder() -> Path:
-    return Path(tempfile.gettempdir()) / f"emotune-replay-{os.getpid()}"
+    """Returns the folder, of this process alone, that keeps a checkpoint from one call to the next."""
+    return Path(tempfile.mkdtemp(prefix="emotune-replay-"))
 
 
 def _restore_checkpoint(destination: str, names: Sequence[str]) -> None:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from trainables.config import TrialContext
 from trainables.dataset.reader import Dataset
 from trainables.training.fault_kinds import is_disk_full
 from tune.errors import EveryTrialFailed, disk_full
 from tune.nodes.output_redirect import redirect_output
 from tune.search.confirmation import confirmation_candidates, confirmation_numbers, confirmation_scores, judge
 from tune.session.best_model import export_study
-from tune.session.create_or_resume import remove_unstarted_study
+from tune.session.create_or_resume import remove_unstarted_study, write_study_file
 from tune.session.event_stream import Events, EventStream
 from tune.session.live_display import LiveStudy
 from tune.session.notify import Notifier
@@ -22,6 +23,7 @@ from tune.session.study_data import trial_context
 from tune.session.study_text import precision_line
 from tune.study.budget import BUDGETS, CONSUMED, exit_code
 from tune.study.journal import Journal
+from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles, opened_journal
 from tune.study.study_state import StudyState
 from tune.study.trial_record import ENDED, REFIT_SEED, SEED_STRIDE
@@ -71,6 +73,7 @@ def run_study(
             EventStream(events, notifier.tell_exit) as stream,
             opened_journal(study) as journal,
         ):
+            write_study_file(study)  # now: a second driver was refused, a bucket's earlier one was fetched
             stream.write_history(journal.path)
             journal.listeners.append(stream.write)
             notifier.follow(journal)
@@ -116,7 +119,6 @@ def _run(
     from tune.nodes.capacity import fits_now
     from tune.nodes.join import trial_process
     from tune.nodes.preflight import check_nodes
-    from tune.session.calibrate import calibrate as measure
     from tune.session.session import search
     from tune.session.session_context import SessionContext
 
@@ -134,22 +136,11 @@ def _run(
             check_formats(spec.export.formats, lambda packages: call(missing_packages, packages))
     if not ready:  # measuring an epoch first would ask for one node, and for the others only after it
         live.line("no node has room for a trial yet: all are asked for at once, no epoch is measured first")
-    ended_by, epoch_s = _ended_by(study, state), None
+    ended_by = _ended_by(study, state)
+    epoch_s: float | None = None
     if may_search(study, state):
         if calibrate and ready:
-            live.line("measuring an epoch's time on the default configuration")
-            # What auto stands for is found once: it never changes.
-            choose = spec.may_choose_precision and not state.sessions
-            found = measure(spec, context, choose=choose, say=live.line)
-            if isinstance(found, str):
-                live.line(f"no epoch could be measured: {found}")
-            else:
-                epoch_s = found.default.epoch_s
-                if found.precision is not None:
-                    context = context.model_copy(update={"precision": found.precision.chosen})
-                    if found.precision.bfloat16_images_per_s:
-                        live.line(precision_line(found.precision))
-                plan = make_plan(spec, find_capacity(), left, found, state)
+            context, plan, epoch_s = _calibrated(spec, context, state, plan, left, live)
         live.line(announce(plan))
         ended_by = search(SessionContext(study, dataset, journal, live, context, plan.at_once, epoch_s))
     elif not state.finished:  # a driver died between the last trial and this
@@ -163,6 +154,29 @@ def _run(
             return Outcome("interrupted", None)
     live.line("exporting the best model")
     return Outcome(ended_by, export_study(study, dataset, journal))
+
+
+def _calibrated(
+    spec: StudySpec, context: TrialContext, state: StudyState, plan: Plan, left: int, live: LiveStudy
+) -> tuple[TrialContext, Plan, float | None]:
+    """Measures an epoch, and at first what `precision: auto` stands for, which never changes.
+
+    Returns:
+        What trials are told, the plan, and the seconds of an epoch: as they were, and None, where none can be measured.
+    """
+    from tune.nodes.autoscaler import find_capacity
+    from tune.session.calibrate import calibrate
+
+    live.line("measuring an epoch's time on the default configuration")
+    found = calibrate(spec, context, choose=spec.may_choose_precision and not state.sessions, say=live.line)
+    if isinstance(found, str):
+        live.line(f"no epoch could be measured: {found}")
+        return context, plan, None
+    if found.precision is not None:
+        context = context.model_copy(update={"precision": found.precision.chosen})
+        if found.precision.bfloat16_images_per_s:
+            live.line(precision_line(found.precision))
+    return context, make_plan(spec, find_capacity(), left, found, state), found.default.epoch_s
 
 
 def _confirm(session: SessionContext) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from trainables.config import TrialContext
 from trainables.dataset.node_cache import open_data, store_faces
@@ -61,8 +60,8 @@ def prepare_data(spec: StudySpec, say: Callable[[str], None], *, only_check: boo
     from trainables.dataset.folds import trial_rows
 
     dataset = open_study_data(spec, say)
-    methods, ratios = possible_values(spec, "preprocessing"), possible_values(spec, "split_ratio")
-    smallest_batch = min(possible_values(spec, "batch_size"))
+    methods, ratios = spec.possible_values("preprocessing"), spec.possible_values("split_ratio")
+    smallest_batch = min(spec.possible_values("batch_size"))
     for ratio in ratios:
         rows = trial_rows(dataset, spec.folds.selection_share, ratio, spec.seed)
         if len(rows.fit) < smallest_batch:
@@ -77,14 +76,6 @@ def prepare_data(spec: StudySpec, say: Callable[[str], None], *, only_check: boo
             store_faces(dataset, spec.data)
         say("faces found: " + ", ".join(f"{name} {100 * rate:.0f} %" for name, rate in rates.items()))
     return dataset
-
-
-def possible_values(spec: StudySpec, name: str) -> list[Any]:
-    """Returns the values a trial parameter can take (a range's two ends), or its one value."""
-    parameter = spec.space.parameters.get(name)
-    if parameter is None:
-        return [getattr(spec.trial_config({}), name)]
-    return list(parameter.choices) if parameter.type == "categorical" else list(parameter.bounds())
 
 
 def trial_context(spec: StudySpec, dataset: Dataset, state: StudyState, *, session: int | None = None) -> TrialContext:

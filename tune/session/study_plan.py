@@ -17,8 +17,9 @@ from tune.errors import ClusterError
 from tune.nodes.capacity import ClusterCapacity, fits_now, trials_at_once
 from tune.session.calibrate import DEFAULT_S, Calibration, calibrate, drawn_configurations
 from tune.session.plan import Plan, Range, make_plan, may_search, plan_without_machine, trials_left
-from tune.session.plan_text import machine_text, plan_dict, plan_rows, size_text
-from tune.session.study_data import possible_values, trial_context
+from tune.session.plan_text import cluster_text, plan_dict, plan_rows, size_text
+from tune.session.study_data import trial_context
+from tune.session.study_text import nodes_text
 from tune.session.study_warnings import epoch_warnings, machine_warnings, memory_warning, study_warnings
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles
@@ -126,21 +127,14 @@ def make_study_plan(
     left = trials_left(study, state) if may_search(study, state) else 0
     if not left and state.confirmed is not None:
         spec = spec.model_copy(update={"confirm": spec.confirm.model_copy(update={"top": 0})})
-    faces_s = _faces_s(spec, dataset)
-    calibration, unknown = None, "nothing was measured"
+    faces_s, refused = _faces_s(spec, dataset), ""
     try:
         plan = make_plan(spec, machine.capacity, left, state=state, hour_price=machine.hour_price)
     except ClusterError as error:
-        plan, unknown, measure = plan_without_machine(spec, machine.capacity, left, state), str(error), False
-    if not left:
-        unknown, measure = "nothing is left to search: emotune resume extends the study", False
-    elif measure and faces_s and spec.trial_config(spec.space.defaults()).preprocessing == "face":
-        unknown, measure = "the default configuration needs face boxes, which emotune run finds first", False
-    if measure and not machine.here:
-        unknown = "the cluster is not joined: measure there, with RAY_ADDRESS set"
-    elif measure and not fits_now(spec.resources, machine.capacity):
-        unknown = "no node has room for a trial yet"
-    elif measure:
+        plan, refused = plan_without_machine(spec, machine.capacity, left, state), str(error)
+    unknown = _why_not_measured(spec, machine, left, refused, measure=measure, faces_missing=faces_s > 0)
+    calibration = None
+    if not unknown:
         context = trial_context(spec, dataset, state)
         choose = spec.may_choose_precision and not state.sessions
         drawn = _drawn(spec, plan.at_once, faces_missing=faces_s > 0)
@@ -150,7 +144,7 @@ def make_study_plan(
         if isinstance(found, str):
             unknown = f"the default configuration cannot train: {found}"
         else:
-            calibration, unknown = found, ""
+            calibration = found
             plan = make_plan(spec, machine.capacity, left, found, state, machine.hour_price)
     before_s = machine.ray_s + faces_s + (_run_measures_s(calibration) if calibration else 0.0)
     export_s = _RAY_ENDS * machine.ray_s + (_export_s(spec, calibration) if calibration else 0.0)
@@ -171,27 +165,52 @@ def make_study_plan(
             f"checkpoints take up to {size_text(disk_mib)}, and {size_text(free_mib)} are free in {spec.storage}"
         )
     both = plan.forecast.both_s
+    wall_s = both and replace(both, **{name: value + before_s + export_s for name, value in vars(both).items()})
     return StudyPlan(
-        spec,
-        dataset,
-        machine_text(machine.capacity, machine.source),
-        plan,
-        unknown,
-        before_s,
-        export_s,
-        both and replace(both, **{name: value + before_s + export_s for name, value in vars(both).items()}),
-        (min(memory), max(memory)) if memory else None,
-        (min(gpu_memory), max(gpu_memory)) if gpu_memory else None,
-        sizes,
-        disk_mib,
-        free_mib,
-        tuple(warnings),
+        spec=spec,
+        dataset=dataset,
+        machine=cluster_text(machine.capacity, machine.source) if machine.source else nodes_text(plan),
+        plan=plan,
+        unknown=unknown,
+        before_s=before_s,
+        export_s=export_s,
+        wall_s=wall_s,
+        memory_mib=(min(memory), max(memory)) if memory else None,
+        gpu_memory_mib=(min(gpu_memory), max(gpu_memory)) if gpu_memory else None,
+        checkpoint_mib=sizes,
+        disk_mib=disk_mib,
+        free_mib=free_mib,
+        warnings=tuple(warnings),
     )
+
+
+def _why_not_measured(
+    spec: StudySpec, machine: Machine, left: int, refused: str, *, measure: bool, faces_missing: bool
+) -> str:
+    """Returns why no epoch is measured, "" where one can be.
+
+    Args:
+        spec: the study.
+        machine: where it would run.
+        left: trials still to be ended.
+        refused: why not one trial fits there, "" where one does.
+        measure: whether that was asked.
+        faces_missing: a method of the space needs face boxes that are not there yet.
+    """
+    if not left:
+        return "nothing is left to search: emotune resume extends the study"
+    if refused or not measure:
+        return refused or "nothing was measured"
+    if faces_missing and spec.trial_config(spec.space.defaults()).preprocessing == "face":
+        return "the default configuration needs face boxes, which emotune run finds first"
+    if not machine.here:
+        return "the cluster is not joined: measure there, with RAY_ADDRESS set"
+    return "" if fits_now(spec.resources, machine.capacity) else "no node has room for a trial yet"
 
 
 def _drawn(spec: StudySpec, at_once: int, *, faces_missing: bool) -> Sequence[dict[str, Value]]:
     without: dict[str, list[Value]] = {"preprocessing": ["face"]} if faces_missing else {}
-    if faces_missing and possible_values(spec, "preprocessing") == ["face"]:
+    if faces_missing and spec.possible_values("preprocessing") == ["face"]:
         return []
     found = drawn_configurations(spec, _DRAWN, without=without)
     return found or [spec.space.defaults()] * (min(at_once, _DRAWN) - 1)
@@ -213,7 +232,7 @@ def _export_s(spec: StudySpec, calibration: Calibration) -> float:
 
 
 def _faces_s(spec: StudySpec, dataset: Dataset) -> float:
-    needed = "face" in possible_values(spec, "preprocessing") and load_faces(dataset) is None
+    needed = "face" in spec.possible_values("preprocessing") and load_faces(dataset) is None
     return expected_s(dataset) if needed else 0.0
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trainables.places import Place
 from tune.session.trial_table import short_parameters
 from tune.study.bucket_study import EXPORT_FOLDER
-from tune.study.budget import BUDGETS
+from tune.study.budget import ended_words
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
@@ -29,24 +29,15 @@ def plan_lines(study: StudyFiles, dataset: Dataset, plan: Plan) -> str:
     """Returns what a study will do: machine, GPUs or the warning that there is none, trials at once, time."""
     from tune.session.study_warnings import epoch_warnings, machine_warnings, study_warnings
 
-    spec, resources = study.spec, study.spec.resources
-    counts = dataset.info.counts
+    spec = study.spec
     lines = [
         f"study     {spec.name}: {plan.trials} trials of at most {spec.asha.max_epochs} epochs, "
         f"rungs after {', '.join(map(str, spec.asha.rungs)) or 'none'}; {spec.objective}, {spec.mode}imised",
-        f"data      {dataset.directory}: {sum(counts['train'].values())} train and "
-        f"{sum(counts['test'].values())} test images, {len(dataset.info.classes)} classes",
-        f"machine   {platform.node()}: {plan.cpus:g} CPUs, {plan.gpus:g} GPUs, "
-        f"{plan.nodes} node{'s' * (plan.nodes > 1)}"
-        + (f", may grow to {plan.max_nodes}" if plan.max_nodes > plan.nodes else ""),
+        f"data      {data_text(dataset)}",
+        f"machine   {nodes_text(plan)}",
     ]
     lines += [f"warning   {line}" for line in [*study_warnings(spec, dataset), *machine_warnings(spec, plan)]]
-    per_trial = f"{resources.cpus_per_trial:g} CPU" + (
-        f", {resources.gpus_per_trial:g} GPU" if resources.gpus_per_trial else ""
-    )
-    if resources.feed_workers:
-        per_trial += f", {resources.feed_workers} feed workers"
-    lines.append(f"at once   {plan.at_once} trials ({per_trial} each)")
+    lines.append(f"at once   {at_once_text(plan)}")
     expected = plan.forecast
     if plan.calibration is not None and expected.search_s is not None:
         speed = plan.calibration.default
@@ -63,6 +54,28 @@ def plan_lines(study: StudyFiles, dataset: Dataset, plan: Plan) -> str:
         )
     lines.append(f"results   {study.name}; Ray's own words in {study.ray_log}")
     return "\n".join(lines)
+
+
+def data_text(dataset: Dataset) -> str:
+    """Returns where a data set lies, and how many images and classes it has."""
+    train, test = (sum(dataset.info.counts[split].values()) for split in ("train", "test"))
+    return f"{dataset.directory}: {train} train and {test} test images, {len(dataset.info.classes)} classes"
+
+
+def nodes_text(plan: Plan) -> str:
+    """Returns what Ray has joined, named after this machine: CPUs, GPUs, nodes, how many it may grow to."""
+    grows = f", may grow to {plan.max_nodes}" if plan.max_nodes > plan.nodes else ""
+    nodes = f"{plan.nodes} node{'s' * (plan.nodes != 1)}{grows}"
+    return f"{platform.node()}: {plan.cpus:g} CPUs, {plan.gpus:g} GPUs, {nodes}"
+
+
+def at_once_text(plan: Plan) -> str:
+    """Returns how many trials run at the same time, and what each takes."""
+    resources = plan.spec.resources
+    words = [f"{resources.cpus_per_trial:g} CPU"]
+    words += [f"{resources.gpus_per_trial:g} GPU"] if resources.gpus_per_trial else []
+    words += [f"{resources.feed_workers} feed workers"] if resources.feed_workers else []
+    return f"{plan.at_once} trials ({', '.join(words)} each)"
 
 
 def range_text(seconds: Range) -> str:
@@ -83,7 +96,7 @@ def outcome_lines(study: StudyFiles, ended_by: str) -> str:
     """Returns how a session that was not interrupted ended, and what to do next; it has left an export."""
     state = study.state()
     lines = [
-        f"{BUDGETS.get(ended_by, 'finished')}: {state.tried} trials ({trial_counts(state)}) in "
+        f"{ended_words(ended_by)}: {state.tried} trials ({trial_counts(state)}) in "
         f"{duration(state.search_s)}; {spent_text(study.spec, state)}",
         best_line(study, state),
         *confirmation_lines(study, state),
@@ -170,10 +183,9 @@ def interrupted_line(study: StudyFiles) -> str:
 
 def best_line(study: StudyFiles, state: StudyState) -> str:
     """Returns the best trial: number, score, epoch, parameters."""
-    run, ranked, spec = study.best_run(state), study.ranked(state), study.spec
-    if not ranked:
+    run, best, spec = study.best_run(state), study.best_trial(state), study.spec
+    if best is None:
         return "best         none yet"
-    best = state.trials[run.number % SEED_STRIDE] if run else ranked[0]
     told = f"; {ONE_CLASS}" if best.always_one_class(spec.objective, spec.mode) else ""
     if run and study.is_checkpoint_missing(run):
         told += f"; {'its' if run is best else run_label(run.number) + chr(39) + 's'} checkpoint is gone"

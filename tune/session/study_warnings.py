@@ -9,7 +9,6 @@ from search_spaces import Value
 from trainables.dataset.folds import limit_rows, trial_rows
 from trainables.dataset.reader import Dataset
 from trainables.models.optimizers import OPTIMIZERS
-from tune.session.study_data import possible_values
 from tune.study.feasible import RandomSuggester
 from tune.study.spec import StudySpec
 from tune.study.wording import duration
@@ -116,7 +115,7 @@ def _inactive(spec: StudySpec) -> Iterator[str]:
         if len(seen) == len(spec.space.parameters):
             break
         seen |= spec.space.suggest(RandomSuggester(seed)).keys()
-    methods, optimizers = possible_values(spec, "preprocessing"), possible_values(spec, "optimizer")
+    methods, optimizers = spec.possible_values("preprocessing"), spec.possible_values("optimizer")
     needs: dict[str, tuple[str, list[Value]]] = {}
     for method in METHODS.values():
         for strength in method.strengths:
@@ -126,7 +125,7 @@ def _inactive(spec: StudySpec) -> Iterator[str]:
             needs.setdefault(name, ("optimizer", []))[1].append(optimizer)
     for name in ("plateau_factor", "plateau_patience"):
         needs[name] = ("schedule", ["plateau"])
-    chosen = {"preprocessing": methods, "optimizer": optimizers, "schedule": possible_values(spec, "schedule")}
+    chosen = {"preprocessing": methods, "optimizer": optimizers, "schedule": spec.possible_values("schedule")}
     for name, parameter in spec.space.parameters.items():
         other, wanted = needs.get(name, ("", []))
         if name not in seen:
@@ -140,7 +139,7 @@ def _inactive(spec: StudySpec) -> Iterator[str]:
 
 
 def _folds(spec: StudySpec, dataset: Dataset) -> Iterator[str]:
-    largest, smallest_ratio = max(possible_values(spec, "batch_size")), min(possible_values(spec, "split_ratio"))
+    largest, smallest_ratio = max(spec.possible_values("batch_size")), min(spec.possible_values("split_ratio"))
     rows = trial_rows(dataset, spec.folds.selection_share, smallest_ratio, spec.seed)
     limit = spec.folds.max_images_per_fold
     images = len(limit_rows(rows.fit, limit, spec.seed))

@@ -10,7 +10,7 @@ from tune.session.event_text import event_text, shown_by_table
 from tune.session.study_text import best_line, confirmation_lines, outcome_lines
 from tune.session.study_view import StudyView
 from tune.study.bucket_study import EXPORT_FOLDER
-from tune.study.budget import BUDGETS
+from tune.study.budget import ended_words
 from tune.study.studies import StudyFiles
 from tune.study.study_follower import StudyFollower
 from tune.study.wording import standing_line
@@ -83,7 +83,7 @@ def _ending_lines(follower: StudyFollower) -> str:
     elif state.finished:
         why = "the search is over, its best model is not exported yet"
     else:
-        why = BUDGETS.get(state.ended_by, state.ended_by.replace("_", " ")) or "not begun"
+        why = ended_words(state.ended_by) or "not begun"
     return "\n".join(
         [
             best_line(study, state),

@@ -16,8 +16,8 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -26,11 +26,11 @@ import psutil
 
 from trainables.errors import PlaceError
 from trainables.local_copies import cache_folder, local_folder
-from trainables.places import Place, StoredFile
+from trainables.places import Place, StoredFile, single_process_lock
 from tune.errors import StudyError
-from tune.study.journal import JOURNAL_FILE, is_locked
+from tune.study.journal import JOURNAL_FILE, is_locked, kept_from_drivers
 
-CHECKPOINTS_FOLDER, EXPORT_FOLDER = "trials", "export"
+STUDY_FILE, CHECKPOINTS_FOLDER, EXPORT_FOLDER = "study.yaml", "trials", "export"
 LEASE_FILE, LEASE_EXPIRES_S = ".lease.json", 60.0
 """What a driver signs again and again while it has a study, and after how long without that it counts as gone."""
 
@@ -59,42 +59,64 @@ def download_study(place: Place, folder: Path) -> None:
         PlaceError: the bucket cannot be reached.
     """
     journal = folder / JOURNAL_FILE
-    if journal.exists() and is_locked(journal):
-        return
-    theirs, ours = _both_journals(place, journal)
-    stored = {file.path: file for file in _files(place)}
-    for path, file in stored.items():
-        local = folder / path
-        if path != JOURNAL_FILE and (not local.exists() or local.stat().st_size != file.size_bytes):
-            local.with_name(f".{local.name}.part").unlink(missing_ok=True)
-            place.download(path, local)
-    if b'"event":"export"' not in theirs + ours:  # its driver died while it was being copied up
-        for path in stored:
-            if path.startswith(f"{EXPORT_FOLDER}/"):
-                (folder / path).unlink()
-    _keep_the_longer(journal, theirs, ours)
+    with _one_reader(folder):
+        if journal.exists() and is_locked(journal):
+            return
+        theirs, ours = _both_journals(place, journal)
+        stored = {file.path: file for file in _files(place)}
+        for path, file in stored.items():
+            local = folder / path
+            if path != JOURNAL_FILE and (not local.exists() or local.stat().st_size != file.size_bytes):
+                local.with_name(f".{local.name}.part").unlink(missing_ok=True)
+                place.download(path, local)
+        if b'"event":"export"' not in theirs + ours:  # its driver died while it was being copied up
+            for path in stored:
+                if path.startswith(f"{EXPORT_FOLDER}/"):
+                    (folder / path).unlink()
+        _keep_the_longer(journal, theirs, ours)
 
 
 def download_journal(place: Place, folder: Path) -> None:
-    """Brings the working folder's journal alone up to what the bucket has, by the rules of `download_study`.
+    """Brings the working folder's journal and study file alone up to what the bucket has, as `download_study` does.
 
     Raises:
         PlaceError: the bucket cannot be reached.
     """
     journal = folder / JOURNAL_FILE
-    if not journal.exists() or not is_locked(journal):
-        _keep_the_longer(journal, *_both_journals(place, journal))
+    with _one_reader(folder):
+        if journal.exists() and is_locked(journal):
+            return
+        theirs, ours = _both_journals(place, journal)
+        if theirs and not ours.startswith(theirs):
+            # The study file after the journal, which goes up after it: a session may have extended the study.
+            _keep_the_longer(journal, theirs, ours, place.read(STUDY_FILE))
+
+
+@contextmanager
+def _one_reader(folder: Path) -> Iterator[None]:
+    """Lets one process of this machine after the other fill a working folder: two would write into one file."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with single_process_lock(folder.with_name(f".{folder.name}.lock")):
+        yield
 
 
 def _both_journals(place: Place, journal: Path) -> tuple[bytes, bytes]:
     return place.read(JOURNAL_FILE) or b"", journal.read_bytes() if journal.exists() else b""
 
 
-def _keep_the_longer(journal: Path, theirs: bytes, ours: bytes) -> None:
-    if theirs and not ours.startswith(theirs):
+def _keep_the_longer(journal: Path, theirs: bytes, ours: bytes, study_file: bytes | None = None) -> None:
+    """Puts the bucket's journal in place, and its study file if that is given, unless ours is the longer."""
+    if not theirs or ours.startswith(theirs):
+        return
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    with kept_from_drivers(journal) as free:
+        ours = journal.read_bytes()
+        if not free or ours.startswith(theirs):  # a driver has begun since, perhaps ended too
+            return
         if not theirs.startswith(ours):
-            journal.replace(journal.with_name(f"journal-{time.time_ns()}.jsonl"))
-        journal.parent.mkdir(parents=True, exist_ok=True)
+            journal.with_name(f"journal-{time.time_ns()}.jsonl").write_bytes(ours)
+        if study_file is not None:
+            Place(str(journal.parent)).write(STUDY_FILE, study_file)
         temporary = journal.with_name(f".{journal.name}.{os.getpid()}")
         temporary.write_bytes(theirs)
         temporary.replace(journal)

@@ -30,6 +30,11 @@ def exit_code(ended_by: str) -> int:
     return _EXIT_CODES.get(ended_by, BUDGET_SPENT)
 
 
+def ended_words(ended_by: str) -> str:
+    """Returns how a study ended in words: a budget's, else the name, `finished`, `disk full`; "" where it has not."""
+    return BUDGETS.get(ended_by, ended_by.replace("_", " "))
+
+
 def exhausted_budget(spec: StudySpec, state: StudyState, now: float, searched_s: float) -> str:
     """Returns the first budget that is spent, or "" while there is none.
 

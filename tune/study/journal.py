@@ -11,9 +11,11 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import psutil
 
@@ -46,11 +48,9 @@ class Journal:
         """
         self.path = path
         self.place = place or Place(str(path.parent.resolve()))
-        self._file = path.open("ab", buffering=0)
         try:
-            taken = _take_lock(self._file)
+            self._file, taken = _open_and_lock(path)
         except OSError as error:
-            self._file.close()
             if error.errno not in NO_LOCKS:
                 raise
             raise StudyError(
@@ -101,7 +101,50 @@ class Journal:
         self._file.close()
 
 
-def _take_lock(file: BinaryIO) -> bool:
+@contextmanager
+def kept_from_drivers(path: Path) -> Iterator[bool]:
+    """Keeps drivers from a journal for the length of a block, which may replace the file; makes one where none is.
+
+    Yields:
+        Whether it may: False where a process has the journal. Storage that knows no locks goes without.
+    """
+    try:
+        file, taken = _open_and_lock(path)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        yield True
+        return
+    with file:
+        yield taken
+
+
+def _open_and_lock(path: Path) -> tuple[FileIO, bool]:
+    """Opens a journal for appending, and says whether it is this process' own now.
+
+    Raises:
+        OSError: the file cannot be opened, or the storage knows no locks.
+    """
+    while True:
+        file = path.open("ab", buffering=0)
+        try:
+            taken = _take_lock(file)
+        except BaseException:
+            file.close()
+            raise
+        if not taken or _is_still(file, path):
+            return file, taken
+        file.close()  # another one was put in its place meanwhile (`kept_from_drivers`)
+
+
+def _is_still(file: FileIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _take_lock(file: FileIO) -> bool:
     """Takes a journal for this process; `is_locked`, which others ask, holds the lock for some microseconds."""
     for pause_s in (0.02, 0.05, None):
         try:

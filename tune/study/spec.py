@@ -127,12 +127,14 @@ class StudySpec(Section, frozen=True):
     @property
     def may_choose_precision(self) -> bool:
         """Whether a trial may have `precision: auto`."""
-        return "auto" in self.possible_names("precision")
+        return "auto" in self.possible_values("precision")
 
-    def possible_names(self, parameter: str) -> list[Value | None]:
-        """Returns the names that a trial's parameter may have; None for the default."""
-        varied = self.space.parameters.get(parameter)
-        return list(varied.choices) if isinstance(varied, CategoricalParameter) else [self.fixed.get(parameter)]
+    def possible_values(self, name: str) -> list[Any]:
+        """Returns the values that a parameter of emotune's can take: choices, a range's two ends, or its one value."""
+        varied = self.space.parameters.get(name)
+        if varied is None:
+            return [self.fixed.get(name, TrialConfig.model_fields[name].default)]
+        return list(varied.choices if isinstance(varied, CategoricalParameter) else varied.bounds())
 
     def trial_config(self, values: Mapping[str, Value]) -> TrialConfig:
         """Returns the complete configuration of a trial: defaults, then `fixed`, then the proposed values.
@@ -262,11 +264,7 @@ class StudySpec(Section, frozen=True):
                 f"confirm.workers above 1 needs whole GPUs or none, two cannot share one. Received: {workers}, "
                 f"with resources.gpus_per_trial={gpus:g}. Set it to 1, or confirm.workers to 1"
             )
-        parameter = self.space.parameters.get("batch_size")
-        if parameter is None:
-            smallest = self.fixed.get("batch_size", TrialConfig.model_fields["batch_size"].default)
-        else:
-            smallest = min(parameter.choices) if isinstance(parameter, CategoricalParameter) else parameter.low
+        smallest = min(self.possible_values("batch_size"))
         smallest = min(smallest, self.folds.max_images_per_fold or smallest)
         if smallest < workers:
             raise ValueError(

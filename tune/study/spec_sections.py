@@ -171,6 +171,15 @@ class Faults(Section, frozen=True):
     in_a_row: int = Field(6, ge=1, description="failed trials in a row that end the study")
 
 
+def is_http_address(text: str) -> bool:
+    """Says whether a text is `http://HOST...` or `https://HOST...`."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # a bracket of an IPv6 address alone
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
 class Notify(Section, frozen=True):
     """Who is told of the study's end, of a budget that is spent, and of faults."""
 
@@ -182,8 +191,7 @@ class Notify(Section, frozen=True):
     def _check_url(cls, url: str | None) -> str | None:
         if url is None or re.fullmatch(r"\$[A-Za-z_]\w*", url):
             return url
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not is_http_address(url):
             raise ValueError(
                 f"url must be http://... or https://..., or $NAME of an environment variable that holds it. "
                 f"Received: {url}. Fix it"

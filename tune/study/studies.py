@@ -15,15 +15,20 @@ from trainables.checkpoint_files import AVERAGE_FILE
 from trainables.config import validation_metric_of
 from trainables.places import Place, is_bucket
 from tune.errors import StudyError, nearest
-from tune.study.bucket_study import EXPORT_FOLDER, Mirror, download_study, is_being_created, working_folder
+from tune.study.bucket_study import (
+    EXPORT_FOLDER,
+    STUDY_FILE,
+    Mirror,
+    download_study,
+    is_being_created,
+    working_folder,
+)
 from tune.study.journal import JOURNAL_FILE, Journal, is_locked, replay
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 from tune.study.trial_record import CHECKPOINT_FILES, SEED_STRIDE, TrialRecord, is_final_fit
 from tune.study.yaml_source import read_yaml
 from tune.yaml_values import WrittenLoader
-
-_STUDY_FILE = "study.yaml"
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class StudyFiles:
     @property
     def study_file(self) -> Path:
         """The resolved study file: the search space in place, overrides applied."""
-        return self.directory / _STUDY_FILE
+        return self.directory / STUDY_FILE
 
     @property
     def running(self) -> bool:
@@ -102,6 +107,12 @@ class StudyFiles:
             StudyError: it is damaged.
         """
         return replay(self.journal)[0] if self.journal.exists() else StudyState()
+
+    def status(self, state: StudyState) -> str:
+        """Returns `running`, also while the best are trained again; `unfinished`; or how its search ended."""
+        if self.running:
+            return "running"
+        return (state.ended_by or "finished") if state.finished else "unfinished"
 
     def ranked(self, state: StudyState) -> list[TrialRecord]:
         """Returns the trials that have a score, best first."""
@@ -124,11 +135,13 @@ class StudyFiles:
             (run for run in self.ranking(state) if run.state == "complete" or self.journalled_checkpoint(run)), None
         )
 
-    def best(self, state: StudyState) -> tuple[TrialRecord, str] | None:
-        """Returns the best run and its checkpoint in the study's place; None while there is none, or it is gone."""
-        run = self.best_run(state)
-        checkpoint = None if run is None else self.checkpoint(run)
-        return None if run is None or checkpoint is None else (run, checkpoint)
+    def best_trial(self, state: StudyState) -> TrialRecord | None:
+        """Returns the search's best trial, after a confirmation its winner; None while none has a score."""
+        winner = (state.confirmed or {}).get("winner")
+        if winner is not None:
+            return state.trials[winner]
+        run, ranked = self.best_run(state), self.ranked(state)
+        return state.trials[run.number % SEED_STRIDE] if run else ranked[0] if ranked else None
 
     def journalled_checkpoint(self, run: TrialRecord) -> str | None:
         """Returns the folder of the checkpoint that a run is exported from, as the journal has it, or None."""
@@ -175,7 +188,7 @@ def load_study_folder(directory: Path) -> StudyFiles:
     Raises:
         StudyError: the folder is missing or holds no study, or its study file is damaged.
     """
-    path = directory / _STUDY_FILE
+    path = directory / STUDY_FILE
     if not path.is_file():
         known = [entry.last_part for entry in list_studies(str(directory.parent))]
         hint = nearest(directory.name, known) if known else " List studies with: emotune list"
@@ -217,14 +230,14 @@ def load_bucket_study(place: Place) -> StudyFiles:
     """
     folder = working_folder(place)
     download_study(place, folder)
-    if not (folder / _STUDY_FILE).is_file():
+    if not (folder / STUDY_FILE).is_file():
         if is_being_created(place):
             raise StudyError(
                 f"{place.name} was taken by a driver that has written nothing there yet. Try again in some seconds; if "
                 "that driver is gone, begin it anew: emotune run STUDY.yaml"
             )
         raise StudyError(f"{place.name} holds no study. List studies with: emotune list --storage ADDRESS")
-    return StudyFiles(folder, read_spec(folder / _STUDY_FILE), place)
+    return StudyFiles(folder, read_spec(folder / STUDY_FILE), place)
 
 
 def load_study(place: Place) -> StudyFiles:
@@ -233,15 +246,24 @@ def load_study(place: Place) -> StudyFiles:
 
 
 def find_study(name: str, storage: str) -> StudyFiles:
-    """Loads a study by its folder, its address in a bucket, its study file, or its name in the storage."""
+    """Loads a study by its folder, its address in a bucket, its study file, or its name in the storage.
+
+    A folder of that name that holds no study is not in the way of one in the storage.
+
+    Raises:
+        StudyError: there is none, or its study file is damaged.
+        PlaceError: the bucket cannot be reached.
+    """
     if is_bucket(name):
         return load_bucket_study(Place(name))
     path = Path(name)
-    if path.name == _STUDY_FILE and not path.is_dir():
+    if path.name == STUDY_FILE and not path.is_dir():
         path = path.parent
     if path.suffix in (".yaml", ".yml") and not path.is_dir():
         raise StudyError(f"a study is named by its folder or name. Received: {name}. To start one: emotune run {name}")
-    return load_study_folder(path) if path.is_dir() else load_study(Place(storage).child(name))
+    stored = Place(storage).child(name)
+    is_folder = path.is_dir() and ((path / STUDY_FILE).is_file() or not stored.exists(STUDY_FILE))
+    return load_study_folder(path) if is_folder else load_study(stored)
 
 
 def list_studies(storage: str) -> list[Place]:
@@ -249,7 +271,7 @@ def list_studies(storage: str) -> list[Place]:
     place = Place(storage)
     if not place.remote and Path(storage).exists() and not Path(storage).is_dir():
         raise StudyError(f"--storage must be the folder of all studies. Received: {storage}, a file. Name its folder")
-    files = (_STUDY_FILE, JOURNAL_FILE)  # an export has no journal
+    files = (STUDY_FILE, JOURNAL_FILE)  # an export has no journal
     return [place.child(name) for name in place.folders() if all(place.exists(f"{name}/{file}") for file in files)]
 
 

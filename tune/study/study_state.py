@@ -49,7 +49,6 @@ class StudyState:
         epochs_trained: every epoch that was reported, also those that a crash made necessary again.
         epochs_repeated: the latter: no checkpoint held them when a process or a machine was lost.
         gpu_s: seconds for which trials held their GPUs, times their share.
-        node_s: seconds times machines.
         cost: what the machines cost, in the study's currency.
         confirmed: what `tune.search.confirmation` found, None before; more trials make it None again.
         began: when the first session began (seconds since 1970).
@@ -82,7 +81,6 @@ class StudyState:
     epochs_repeated: int = 0
     _highest: dict[int, int] = field(default_factory=dict)
     gpu_s: float = 0.0
-    node_s: float = 0.0
     cost: float = 0.0
     rates: UsageRates = UsageRates()
     confirmed: dict[str, Any] | None = None
@@ -133,11 +131,10 @@ class StudyState:
     def spent(self, now: float) -> Usage:
         """Returns what was used up to a time (seconds since 1970); between sessions nothing is."""
         seconds = max(0.0, now - self.last_event) if self.open_since is not None else 0.0
-        nodes_s = seconds * self.rates.nodes
         return Usage(
             epochs=self.epochs_trained,
             gpu_hours=(self.gpu_s + seconds * self.rates.gpus_per_trial * len(self.running)) / 3600,
-            cost=self.cost + nodes_s * self.rates.node_hour_price / 3600,
+            cost=self.cost + seconds * self.rates.nodes * self.rates.node_hour_price / 3600,
         )
 
     def apply(self, event: Mapping[str, Any]) -> None:
@@ -202,7 +199,6 @@ class StudyState:
 
     def _add_usage(self, seconds: float) -> None:
         self.gpu_s += seconds * self.rates.gpus_per_trial * len(self.running)
-        self.node_s += seconds * self.rates.nodes
         self.cost += seconds * self.rates.nodes * self.rates.node_hour_price / 3600
 
     def _apply_to_run(self, number: int, event: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from trainables.config import TrialConfig, TrialContext, validation_metric_of
 from trainables.models.weight_average import load_average
-from trainables.training.calibration import Precision, choose_precision
+from trainables.training.calibration import Precision, choose_precision, try_speed
 from trainables.training.classifier import Classifier
 from trainables.training.fault_kinds import TrialFault
 from tune.export.checkpoints import load_checkpoints, logits_of
@@ -139,6 +139,26 @@ def test_auto_is_float32_where_nothing_is_built_for_bfloat16_and_else_what_is_fa
     assert found.float32_images_per_s and found.bfloat16_images_per_s
     faster = found.bfloat16_images_per_s > 1.1 * found.float32_images_per_s
     assert found.chosen == ("bfloat16" if faster else "float32")
+
+
+def test_a_configuration_that_runs_out_of_memory_leaves_none_of_it_to_the_next_that_is_measured(
+    faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainables.models import compiled
+
+    release, released = compiled.release, []
+
+    def noted(model: Any) -> None:
+        released.append(model.name)
+        release(model)
+
+    def out_of_memory(model: Any) -> float:
+        raise MemoryError("no room for a checkpoint")
+
+    monkeypatch.setattr(compiled, "release", noted)
+    monkeypatch.setattr("trainables.training.calibration._save_s", out_of_memory)
+    assert try_speed(config(faces), 0.1, save=True) == "MemoryError: no room for a checkpoint"
+    assert released == ["alexnet"]
 
 
 def test_mirrored_images_are_averaged_only_where_training_mirrors_them(faces: Path) -> None:

@@ -120,16 +120,25 @@ def test_a_study_without_a_url_starts_no_thread_and_one_where_nothing_happened_t
     assert not got
 
 
-@pytest.mark.parametrize("url", ["ftp://host/x", "host/x", "file:///etc/passwd", "$9", "http://"])
+@pytest.mark.parametrize("url", ["ftp://host/x", "host/x", "file:///etc/passwd", "$9", "http://", "http://["])
 def test_what_is_no_address_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(StudyFileError, match="url must be http://... or https://..., or \\$NAME"):
         load_spec(write_study_file(tmp_path, "faces", notify={"url": url}))
 
 
-def test_a_variable_that_is_not_set_is_told_before_anything_begins(tmp_path: Path) -> None:
-    study = record_study(tmp_path / "study", 1, finished=False, notify={"url": "$NO_SUCH_HOOK"})
-    with pytest.raises(StudyError, match=r"Received: \$NO_SUCH_HOOK, which is not set"):
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [(None, "is not set"), ("", "is not set"), ("hooks.example/secret", "holds something else"), ("http://[", "holds")],
+)
+def test_a_variable_that_holds_no_address_is_told_before_anything_begins_and_what_it_holds_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str | None, words: str
+) -> None:
+    if held is not None:
+        monkeypatch.setenv("SOME_HOOK", held)
+    study = record_study(tmp_path / "study", 1, finished=False, notify={"url": "$SOME_HOOK"})
+    with pytest.raises(StudyError, match=rf"Received: \$SOME_HOOK, which {words}") as refused:
         Notifier(study)
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.slow

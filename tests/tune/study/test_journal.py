@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from trainables.places import Place, single_process_lock
 from tune.errors import StudyError
-from tune.study.journal import Journal, is_locked, replay
+from tune.study.bucket_study import download_journal
+from tune.study.journal import Journal, is_locked, kept_from_drivers, replay
 
 
 def scores(value: float) -> dict[str, float]:
@@ -162,3 +166,46 @@ def test_an_export_long_after_a_session_that_was_killed_uses_none_of_its_budgets
     assert state.search_s == 600.0
     used = state.spent(36800.0)
     assert (used.gpu_hours, used.cost) == (pytest.approx(600 / 3600), pytest.approx(0.5))
+
+
+def test_a_driver_that_a_reader_is_a_moment_ahead_of_writes_to_the_journal_that_lies_there_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, longer, lock = tmp_path / "journal.jsonl", tmp_path / "longer", fcntl.flock
+    with closing(Journal(longer)) as journal:
+        journal.append("nodes", count=7)
+
+    def replaced_before_it_is_locked(file: Any, how: int) -> None:
+        if longer.exists():
+            longer.replace(path)
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", replaced_before_it_is_locked)
+    driver = Journal(path)
+    assert driver.state.rates.nodes == 7
+    driver.append("nodes", count=8)
+    assert replay(path)[0].rates.nodes == 8
+    with kept_from_drivers(path) as free:
+        assert not free
+    driver.close()
+
+
+def test_a_driver_that_begins_while_a_bucket_is_looked_into_keeps_its_journal(tmp_path: Path) -> None:
+    bucket, folder = tmp_path / "bucket", tmp_path / "working"
+    bucket.mkdir()
+    folder.mkdir()
+    with closing(Journal(bucket / "journal.jsonl")) as journal:
+        journal.append("nodes", count=2)
+    drivers: list[Journal] = []
+
+    class Slow(Place):
+        def read(self, path: str) -> bytes | None:
+            if not drivers:
+                drivers.append(Journal(folder / path))
+            return super().read(path)
+
+    download_journal(Slow(str(bucket)), folder)
+    [driver] = drivers
+    driver.append("nodes", count=6)
+    assert replay(folder / "journal.jsonl")[0].rates.nodes == 6
+    driver.close()

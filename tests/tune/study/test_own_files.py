@@ -14,7 +14,7 @@ from tests.support.own_models import OWN_MODEL
 from tests.support.own_pipelines import OWN_PIPELINE, saved_pipeline
 from tests.support.own_training import OPTIMIZER, OWN_TRAINING, SCHEDULE
 from tune.errors import EmotuneError, StudyError
-from tune.session.create_or_resume import open_or_create, reopen
+from tune.session.create_or_resume import open_or_create, reopen, write_study_file
 from tune.study.journal import Journal
 from tune.study.own_files import application_models
 from tune.study.spec import StudySpec, load_spec
@@ -247,6 +247,8 @@ def test_a_changed_file_is_refused_with_the_reason_and_accepted_when_asked(write
     assert read_spec(study.study_file).code["my_models.py"].text == OWN_MODEL
     accepted = reopen(study, "abc", trials=None, time=None, accept_code_change=True)
     assert "0.3" in accepted.spec.code["my_models.py"].text
+    assert read_spec(study.study_file).code["my_models.py"].text == OWN_MODEL  # until this process has the study
+    write_study_file(accepted)
     assert read_spec(study.study_file).code == accepted.spec.code
 
 

@@ -12,6 +12,7 @@ import pytest
 from tests.support.recorded_study import record_study
 from trainables.places import Place
 from tune.errors import StudyError
+from tune.session.create_or_resume import write_study_file
 from tune.study.journal import Journal, is_locked, read_events
 from tune.study.studies import StudyFiles, load_bucket_study, opened_journal
 from tune.study.study_follower import StudyFollower
@@ -84,6 +85,11 @@ def test_a_study_in_a_bucket_is_followed_from_another_machine(bucket: str, tmp_p
         journal.append("nodes", count=3)
     assert kinds(follower) == ["nodes"] and not follower.is_running()
     assert follower.state.rates.nodes == 3
+    extended = replace(driver, spec=driver.spec.model_copy(update={"trials": 9}))
+    with opened_journal(extended) as journal:
+        write_study_file(extended)
+        journal.append("session", number=2, pid=1, fingerprint="f")
+    assert kinds(follower) == ["session"] and follower.study.spec.trials == 9
 
 
 def test_the_time_left_is_about_what_the_study_then_takes(tmp_path: Path) -> None:
