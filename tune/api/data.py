@@ -33,6 +33,7 @@ def import_data(
     test: Sequence[str] = (),
     classes: Mapping[str, str] | Sequence[str] = (),
     labels: str | PathLike[str] | None = None,
+    soft_labels: bool = False,
     replace: bool = False,
     on_image: Progress | None = None,
 ) -> Imported:
@@ -50,6 +51,7 @@ def import_data(
         test: folders that are the test split; others with the same classes are then the train split.
         classes: names for the source's labels: `{"3": "happy"}`, or `["happy=3"]`; `leave-out` leaves images out.
         labels: a CSV of the images' labels (or of FER+'s votes), or `none` for the folders, whatever lists there are.
+        soft_labels: keep each class's share of FER+'s votes, which trials then train towards.
         replace: let another data set at the target give way.
         on_image: called with (images so far, images expected).
 
@@ -70,6 +72,7 @@ def import_data(
         test_share=test_share,
         max_bad=max_bad,
         **_decisions(split, validation, test, classes, labels),
+        soft_labels=soft_labels,
     )
     with import_folder(expand_home(to)) as folder:
         return import_dataset(Path(expand_home(source)), folder, options, replace=replace, on_image=on_image)

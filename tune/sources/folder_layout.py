@@ -27,17 +27,22 @@ from tune.sources.split_names import (
     split_named,
 )
 
+Shares = tuple[tuple[str, float], ...]
 _UNSTORABLE: Final = {"Cc", "Cs", "Zl", "Zp"}  # control characters, bytes that are no UTF-8, line breaks
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image of a source; `split` is None where it has to be drawn, `problem` why it is known to be a bad image."""
+    """One image of a source; `split` is None where it has to be drawn, `problem` why it is known to be a bad image.
+
+    `shares` are pairs of a class and its share of the votes, where people have voted.
+    """
 
     path: str
     class_name: str
     split: int | None
     problem: str = ""
+    shares: Shares = ()
 
 
 @dataclass(frozen=True)
