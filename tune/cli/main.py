@@ -15,6 +15,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError  # typer 0
 import tune
 from trainables.errors import EmotuneError
 from trainables.home_folder import ensure_home
+from trainables.training.fault_kinds import is_disk_full
 from tune.cli import exports as cli_exports
 from tune.cli import jobs as cli_jobs
 from tune.cli import look
@@ -287,9 +288,9 @@ def command_line() -> None:
     except EmotuneError as error:
         status = _print_error(str(error), error.exit_code)
     except OSError as error:  # a name too long, no permission, a full disk: the machine's, not ours
-        if error.filename is None:
+        if error.filename is None and not is_disk_full(error):
             raise
-        status = _print_error(f"{error.filename}: {error.strerror}. Check path, permissions and disk", 2)
+        status = _print_error(f"{error.filename or 'output'}: {error.strerror}. Check path, permissions and disk", 2)
     sys.exit(status if isinstance(status, int) else 0)
 
 
