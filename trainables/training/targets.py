@@ -6,13 +6,17 @@ depend on who trains on it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from trainables.config import TrialConfig
 from trainables.dataset.reader import Pixels
 from trainables.models.compiled import Floats
-from trainables.preprocessing.feed import Labels
+
+if TYPE_CHECKING:
+    from trainables.preprocessing.feed import Labels
 
 _MIXUP_STREAM = 5
 

@@ -74,8 +74,9 @@ def import_data(
         **_decisions(split, validation, test, classes, labels),
         soft_labels=soft_labels,
     )
+    here = _on_this_machine(source)
     with import_folder(expand_home(to)) as folder:
-        return import_dataset(Path(expand_home(source)), folder, options, replace=replace, on_image=on_image)
+        return import_dataset(here, folder, options, replace=replace, on_image=on_image)
 
 
 def inspect_source(
@@ -104,7 +105,7 @@ def inspect_source(
     from tune.dataset.source_plan import plan_import
 
     options = ImportOptions(**_decisions(split, validation, test, classes, labels))
-    return plan_import(Path(expand_home(source)), options)
+    return plan_import(_on_this_machine(source), options)
 
 
 def verify_data(data: str | PathLike[str] | Dataset) -> Verification:
@@ -261,6 +262,18 @@ def _decisions(
         "classes": tuple(names),
         "labels": None if labels is None else str(expand_home(labels)),
     }
+
+
+def _on_this_machine(source: str | PathLike[str]) -> Path:
+    from tune.errors import SourceError
+
+    name = expand_home(source)
+    if "://" in name:
+        raise SourceError(
+            f"A source must be a file or folder of this machine. Received: {name}, an address. Download it first "
+            "(curl -LO, aws s3 cp, gcloud storage cp); emotune data fetch does so for kaggle:OWNER/NAME and hf://OWNER/NAME."
+        )
+    return Path(name)
 
 
 def _opened(data: str | PathLike[str] | Dataset) -> Dataset:

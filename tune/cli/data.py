@@ -61,9 +61,7 @@ SoftLabels = Annotated[
 
 @app.command("import")
 def import_command(
-    source: Annotated[
-        Path, typer.Argument(help="Folder, zip or tar of images, CSV or parquet files; or one of these.")
-    ],
+    source: Annotated[str, typer.Argument(help="Folder, zip or tar of images, CSV or parquet files; or one of these.")],
     to: Annotated[str | None, typer.Option("--to", help="Folder to create, or a bucket's address.")] = None,
     store_size: StoreSize = None,
     channels: Channels = None,
@@ -144,7 +142,7 @@ def fetch(
     replace: Replace = False,
 ) -> None:
     """Download a data set and import it, e.g. kaggle:ananthu017/emotion-detection-fer."""
-    source = tune.fetch_data(address)
+    source = str(tune.fetch_data(address))
     decided = (split, validation, test, classes, labels, soft_labels, replace)
     import_command(source, to, store_size, channels, test_share, max_bad, *decided)
 

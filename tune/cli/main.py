@@ -14,7 +14,6 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError  # typer 0
 
 import tune
 from trainables.errors import EmotuneError
-from trainables.home_folder import ensure_home
 from trainables.training.fault_kinds import is_disk_full
 from tune.cli import exports as cli_exports
 from tune.cli import jobs as cli_jobs
@@ -23,6 +22,7 @@ from tune.cli.cluster import app as cluster_app
 from tune.cli.data import app as data_app
 from tune.cli.numbers import read_numbers_like_yaml
 from tune.cli.options import DataSet, MaxCost, Overrides, Storage, StudyFile, StudyName, Trials, WallTime
+from tune.cli.surroundings import settle_surroundings
 from tune.nodes.output_redirect import survive_closed_pipes
 from tune.nodes.signals import INTERRUPTED, obey_signals
 
@@ -276,7 +276,7 @@ def main() -> None:
 def command_line() -> None:
     """Runs the command line; an error that the user can fix is one line and its own exit code."""
     try:
-        ensure_home()
+        settle_surroundings()
         status = app(standalone_mode=False)
     except NoArgsIsHelpError as error:
         error.show()
