@@ -52,4 +52,3 @@ def test_a_study_goes_on_shows_its_front_and_exports_what_is_chosen_from_it(
     assert emotune("export", study.directory, "--trial", smallest.number, "--to", tmp_path / "small") == 0
     assert json.loads((tmp_path / "small/metrics.json").read_text())["trial"] == smallest.number
     assert emotune("replay", study.directory, smallest.number) == 0
-    assert emotune("report", study.directory, "--to", tmp_path / "report") == 0
