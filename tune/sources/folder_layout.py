@@ -193,9 +193,10 @@ class _Assignment:
             alike = [known for known in train if known.casefold() == name.casefold()]
             if len(alike) == 1:
                 joined[name] = alike[0]
-        if joined:
-            pairs = ", ".join(f"{name} and {joined[name]}" for name in sorted(joined))
-            self.notes.append(f"folders of test and train that differ in case alone are one class: {pairs}")
+        if not joined:
+            return items
+        pairs = ", ".join(f"{name} and {joined[name]}" for name in sorted(joined))
+        self.notes.append(f"folders of test and train that differ in case alone are one class: {pairs}")
         return [replace(item, class_name=joined.get(item.class_name, item.class_name)) for item in items]
 
     def _checked_classes(self, items: list[Item]) -> tuple[str, ...]:
