@@ -1,11 +1,20 @@
-"""A server that fails for a time: stands before a real one, as a machine or a network between them would."""
+"""A server that fails for a time: stands before a real one, as a machine or a network between them would.
+
+`python -m tests.support.failing_server HOST PORT` stands before that one in a process of its own, prints its port, and
+is not there for as many seconds as each line of its input says.
+"""
 
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from threading import Thread, Timer
+
+from tests import ROOT
 
 
 class FailingServer:
@@ -77,3 +86,31 @@ def _copy(source: socket.socket, sink: socket.socket) -> None:
             sink.sendall(data)
     with suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def vanishing_server(port: int) -> Iterator[tuple[int, Callable[[float], None]]]:
+    """Stands before a server of this machine in another process (pyarrow holds Python's lock while it waits for one);
+    gives its port, and a function that makes it vanish for so many seconds."""
+    command = [sys.executable, "-m", "tests.support.failing_server", "127.0.0.1", str(port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
+        assert server.stdin and server.stdout
+
+        def vanish(seconds: float) -> None:
+            print(seconds, file=server.stdin, flush=True)
+
+        try:
+            yield int(server.stdout.readline()), vanish
+        finally:
+            server.kill()
+
+
+def main(host: str, port: str) -> None:
+    server = FailingServer((host, int(port)))
+    print(server.port, flush=True)
+    for line in sys.stdin:
+        server.vanish_for(float(line))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
