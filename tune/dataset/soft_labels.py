@@ -36,4 +36,4 @@ def class_shares(item: Item, labels: Mapping[str, int]) -> npt.NDArray[np.float3
             f"--soft-labels needs votes on every image, as FER+ has them. Received: {item.path} without; name them "
             "with --labels, or leave --soft-labels out."
         )
-    return (shares / shares.sum()).astype(np.float32)
+    return np.asarray(shares / shares.sum(), np.float32)

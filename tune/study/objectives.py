@@ -47,7 +47,7 @@ def split_objective(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     return raw
 
 
-def check_objectives(objective: str, second: str | None, weights: Mapping[str, float], target: float | None) -> None:
+def check_objectives(objective: str, second: str | None, weights: ObjectiveWeights, target: float | None) -> None:
     """Refuses two objectives that are one, a weighted one without its weights, and a target that no trial can have.
 
     Raises:
@@ -66,6 +66,6 @@ def check_objectives(objective: str, second: str | None, weights: Mapping[str, f
         raise ValueError(f"budget.target of {objective} must be {allowed}. Received: {target:g}. Change it")
 
 
-def shares(weights: Mapping[str, float]) -> dict[str, float]:
+def shares(weights: ObjectiveWeights) -> dict[str, float]:
     """Returns weights as shares of their sum, so that the score of metrics from 0 to 1 is from 0 to 1 too."""
     return {metric: weight / sum(weights.values()) for metric, weight in weights.items()}
