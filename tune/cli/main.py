@@ -268,8 +268,8 @@ read_numbers_like_yaml(app)
 
 def main() -> None:
     """Runs the command line as a process of its own: it obeys Ctrl-C and survives a reader that leaves."""
+    survive_closed_pipes()  # first: the pipe of the signals would take a closed stream's place
     obey_signals()
-    survive_closed_pipes()
     command_line()
 
 
