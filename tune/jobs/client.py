@@ -68,29 +68,6 @@ class JobsClient(JobSubmissionClient):
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
         return super()._do_request(method, endpoint, **{"timeout": _TIMEOUT_S, "proxies": self._proxies, **options})
 
-    def submit_job(self, **options: Any) -> str:
-        """Submits a job; waits for a head node that has only just started (Ray 2.60 refuses: "No available agent")."""
-        until = time.monotonic() + _TIMEOUT_S[1]
-        while True:
-            try:
-                return str(super().submit_job(**options))
-            except RuntimeError as error:
-                if "No available agent" not in str(error) or time.monotonic() > until:
-                    raise
-                time.sleep(_TICK_S)
-
-    def exit_code_of(self, command: str, wait_s: float) -> int | None:
-        """Runs a shell command on the head node, as a job that is forgotten; None if it does not end in time."""
-        job_id, until = self.submit_job(entrypoint=command), time.monotonic() + wait_s
-        while not (details := self.get_job_info(job_id)).status.is_terminal():
-            if time.monotonic() > until:
-                self.stop_job(job_id)
-                return None
-            time.sleep(_TICK_S / 5)
-        self.delete_job(job_id)
-        code: int | None = details.driver_exit_code
-        return code
-
     def lines(self, job_id: str, probe: Callable[[], object]) -> Iterator[str | None]:
         """Yields a job's lines from its first on, None for every second without one; probes a server that is silent."""
         loop = asyncio.new_event_loop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import shlex
 import shutil
 import tempfile
 import time
@@ -13,7 +12,6 @@ from urllib.parse import urlsplit
 
 import ray.exceptions
 
-from trainables.dataset.reader import INFO_FILE
 from trainables.places import is_bucket
 from tune.errors import JobError, nearest
 from tune.jobs.client import CONNECTION_ERRORS, connect, proxy_of
@@ -110,8 +108,7 @@ class JobsServer:
         """Ships a study with this installation's code, and starts it on the head node; the study goes on if it exists.
 
         Raises:
-            JobError: only one node would see its storage or data, the cluster has no such data set, or a job has it
-                already.
+            JobError: only one node would see its storage or data, or a job has it already.
         """
         check_shared(spec)
         busy = self.running(spec.name)
@@ -121,7 +118,6 @@ class JobsServer:
                 f"{self.address}; stop it first: emotune stop {spec.name} --address {self.address}; or choose another "
                 "name: --set name=..."
             )
-        self._check_data(spec)
         version = importlib.metadata.version("emotune")
         with tempfile.TemporaryDirectory(prefix="emotune-") as folder:
             _write_working_directory(Path(folder), spec, version)
@@ -143,21 +139,6 @@ class JobsServer:
         if job is None:
             raise JobError(f"job {job_id} has vanished from {self.address}. Submit the study again")
         return job
-
-    def _check_data(self, spec: StudySpec) -> None:
-        """Looks for the data set where the driver will open it; what cannot be found out so, the driver says."""
-        if is_bucket(spec.data):
-            return
-        try:
-            code = self._client.exit_code_of(f"test -f {shlex.quote(f'{spec.data}/{INFO_FILE}')}", _TIMEOUT_S)
-        except CONNECTION_ERRORS as error:
-            raise self._server_error(error) from None
-        if code == 1:
-            raise JobError(
-                f"data must be a data set that every node of the cluster sees. Received: {spec.data}, where the head "
-                "node has none. Import it there (emotune data import ... --to FOLDER), or into a bucket, and name it: "
-                "--data"
-            )
 
     def stop(self, job: Job) -> Iterator[float]:
         """Asks a job's driver to save its trials and end; yields the seconds waited until it has.

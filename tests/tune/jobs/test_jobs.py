@@ -24,7 +24,6 @@ from tests import ROOT
 from tests.end_to_end.test_interrupt import assert_whole
 from tests.support.fixtures_study import lines, write_study_file
 from tests.tune.cli.test_cli import emotune, refused
-from tune.jobs.client import connect
 
 pytestmark = pytest.mark.slow
 
@@ -251,22 +250,6 @@ def test_submit_outlives_a_broken_line_a_killed_supervisor_and_wrapper_and_stop_
     saved = [e["epoch"] for e in found if e["event"] == "checkpoint"]
     assert epochs(tmp_path, "two", session=3)[-1]["epoch"] == saved[-1]  # before it ended
     assert "stopped" in emotune("status", "two", "--address", jobs_server, monkeypatch=monkeypatch, capsys=capsys)
-
-
-def test_data_that_the_cluster_does_not_have_is_refused_before_there_is_a_job(
-    jobs_server: str,
-    faces: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    file = write_study_file(tmp_path, faces, name="nowhere")
-    nowhere = tmp_path / "it's nowhere"
-    words = ("submit", file, "--data", nowhere, "--address", jobs_server)
-    said = refused(*words, monkeypatch=monkeypatch, capsys=capsys)
-    assert f"Received: {nowhere}, where the head node has none" in said
-    assert "nowhere" not in emotune("list", "--address", jobs_server, monkeypatch=monkeypatch, capsys=capsys)
-    assert not [job for job in connect(jobs_server).list_jobs() if "nowhere" in job.entrypoint]
 
 
 def test_a_cluster_that_wants_a_token_is_shown_the_one_that_lies_ready(jobs_server: str) -> None:
