@@ -174,6 +174,7 @@ class TrialContext(BaseModel, frozen=True, extra="forbid"):
         dataset: data set folder, or its address in a bucket.
         fingerprint: of the data set; every process checks that it has opened that one.
         objective: name of the reported metric that scores a trial; `mode` says which way.
+        objective_weights: of the metrics whose weighted mean it is, shares of a sum of 1; empty where it is one metric.
         rungs: epochs after which a trial may be stopped; a checkpoint is written at each.
         max_images_per_fold: upper limit on the images of each fold, None for all.
         cpus: processor cores the trial may use.
@@ -190,6 +191,7 @@ class TrialContext(BaseModel, frozen=True, extra="forbid"):
     fingerprint: str = ""
     seed: int
     objective: str
+    objective_weights: dict[str, float] = {}
     mode: Literal["min", "max"]
     max_epochs: int
     rungs: tuple[int, ...]

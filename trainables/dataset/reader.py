@@ -9,7 +9,7 @@ every process of a machine that opens the same data set shares one copy.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -23,6 +23,8 @@ from trainables.errors import DatasetError
 
 IMAGES_FILE: Final = "images.arrow"
 INFO_FILE: Final = "dataset.json"
+SHARES: Final = "shares"
+"""The column of soft labels; most data sets have none."""
 FACES_FILES: Final = ("faces.arrow", "faces.lock", "faces.unfinished.arrow")
 """What `trainables/dataset/face_boxes.py` writes: the boxes, its lock, and boxes that are not whole yet."""
 CONTACT_SHEET_FILE: Final = "contact-sheet.png"
@@ -84,6 +86,18 @@ class DatasetInfo(BaseModel, frozen=True, extra="forbid"):
         return self.height_px, self.width_px, self.channels
 
 
+def untested_classes_line(images: Mapping[str, int]) -> str:
+    """Returns which classes a test split lacks, given its images by class; empty where it lacks none, or there is none.
+
+    Args:
+        images: number of test images by class.
+    """
+    without = [name for name, count in images.items() if not count]
+    if not without or len(without) == len(images):
+        return ""
+    return f"no test image of {', '.join(without)}: the sealed test says nothing of that"
+
+
 class Dataset:
     """A data set, memory-mapped; images are read where they lie, labels and groups are small arrays in memory.
 
@@ -93,6 +107,8 @@ class Dataset:
         labels: int32, (n,), index into `info.classes`; read-only.
         splits: int8, (n,), 0 train, 1 test; read-only.
         groups: int32, (n,), equal for images with equal pixels; read-only.
+        shares: float32, (n, classes), what share of the votes each class has, rows of a sum of 1; read-only. None where
+            every image has its label alone.
     """
 
     def __init__(self, directory: Path, info: DatasetInfo, batches: Sequence[pa.RecordBatch]) -> None:
@@ -104,6 +120,7 @@ class Dataset:
         self.labels: npt.NDArray[np.int32] = _concatenated_column(batches, "label", np.int32)
         self.splits: npt.NDArray[np.int8] = _concatenated_column(batches, "split", np.int8)
         self.groups: npt.NDArray[np.int32] = _concatenated_column(batches, "duplicate_group", np.int32)
+        self.shares: npt.NDArray[np.float32] | None = _shares(batches, len(info.classes))
 
     def __len__(self) -> int:
         """Number of images, both splits together."""
@@ -169,7 +186,7 @@ def open_dataset(directory: Path) -> Dataset:
     path = directory / IMAGES_FILE
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        if not reader.schema.equals(arrow_schema(info.shape)):
+        if reader.schema not in (arrow_schema(info.shape), arrow_schema(info.shape, len(info.classes))):
             raise DatasetError(f"{path} must hold {info.shape} images as {INFO_FILE} says; import the data again.")
         batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
     except (OSError, pa.ArrowException) as error:
@@ -209,9 +226,10 @@ def read_info(directory: Path) -> DatasetInfo:
         raise DatasetError(f"{path}: {field}: {first['msg']}; import the data again.") from error
 
 
-def arrow_schema(shape: tuple[int, int, int]) -> pa.Schema:
-    """Columns of `images.arrow` for images of one shape (height, width, channels)."""
+def arrow_schema(shape: tuple[int, int, int], soft_classes: int = 0) -> pa.Schema:
+    """Columns of `images.arrow` for images of one shape (height, width, channels), with shares of so many classes."""
     height, width, channels = shape
+    shares = [pa.field(SHARES, pa.list_(pa.float32(), soft_classes), nullable=False)] if soft_classes else []
     return pa.schema(
         [
             pa.field("image", pa.binary(height * width * channels), nullable=False),
@@ -220,6 +238,7 @@ def arrow_schema(shape: tuple[int, int, int]) -> pa.Schema:
             pa.field("path", pa.string(), nullable=False),
             pa.field("pixel_hash", pa.binary(16), nullable=False),
             pa.field("duplicate_group", pa.int32(), nullable=False),
+            *shares,
         ]
     )
 
@@ -237,9 +256,10 @@ class ContentDigest:
     def __init__(self) -> None:
         self._digest = hashlib.blake2b(digest_size=16)
 
-    def add(self, pixel_hash: bytes, label: int, split: int) -> None:
+    def add(self, pixel_hash: bytes, label: int, split: int, shares: npt.NDArray[np.float32] | None = None) -> None:
         """Takes the next row."""
-        self._digest.update(pixel_hash + label.to_bytes(4, "little") + bytes([split]))
+        soft = b"" if shares is None else shares.astype("<f4").tobytes()
+        self._digest.update(pixel_hash + label.to_bytes(4, "little") + bytes([split]) + soft)
 
     def fingerprint(self, classes: Sequence[str]) -> str:
         """Returns the fingerprint of the rows so far."""
@@ -250,13 +270,23 @@ def content_fingerprint(dataset: Dataset) -> str:
     """Works a data set's fingerprint out from its pixels, whatever `dataset.json` says."""
     digest = ContentDigest()
     for row, (label, split) in enumerate(zip(dataset.labels.tolist(), dataset.splits.tolist(), strict=True)):
-        digest.add(hash_pixels(dataset.image(row)), label, split)
+        shares = None if dataset.shares is None else dataset.shares[row]
+        digest.add(hash_pixels(dataset.image(row)), label, split, shares)
     return digest.fingerprint(dataset.info.classes)
 
 
 def _pixels(column: pa.FixedSizeBinaryArray, shape: tuple[int, int, int]) -> Pixels:
     pixels = np.frombuffer(column.buffers()[1], np.uint8, count=len(column) * int(np.prod(shape)))
     return pixels.reshape(len(column), *shape)
+
+
+def _shares(batches: Sequence[pa.RecordBatch], classes: int) -> npt.NDArray[np.float32] | None:
+    if not batches or SHARES not in batches[0].schema.names:
+        return None
+    parts = [batch.column(SHARES).flatten().to_numpy(zero_copy_only=False) for batch in batches]
+    whole = np.concatenate(parts).astype(np.float32, copy=False).reshape(-1, classes)
+    whole.flags.writeable = False
+    return whole
 
 
 def _concatenated_column(batches: Sequence[pa.RecordBatch], name: str, dtype: type[Any]) -> npt.NDArray[Any]:

@@ -26,6 +26,7 @@ from trainables.dataset.reader import (
     IMAGES_FILE,
     INFO_FILE,
     RECORD_BATCH_ROWS,
+    SHARES,
     SPLITS,
     TRAIN,
     ContentDigest,
@@ -54,7 +55,13 @@ class DatasetWriter:
     """
 
     def __init__(
-        self, target: Path, classes: Sequence[str], *, replace: bool = False, expected_images: int = 0
+        self,
+        target: Path,
+        classes: Sequence[str],
+        *,
+        replace: bool = False,
+        expected_images: int = 0,
+        soft_labels: bool = False,
     ) -> None:
         """Checks the target; writes nothing yet.
 
@@ -63,6 +70,7 @@ class DatasetWriter:
             classes: names in the order of the labels.
             replace: whether a data set already there may give way.
             expected_images: an estimate, for the check of free disk space.
+            soft_labels: whether every image has shares of the classes beside its label.
 
         Raises:
             DatasetError: the target is in the way.
@@ -70,6 +78,7 @@ class DatasetWriter:
         self.target = Path(os.path.realpath(target))
         self.classes = tuple(classes)
         self._expected_images = expected_images
+        self._soft_classes = len(self.classes) if soft_labels else 0
         check_target(self.target, replace=replace)
         self._place = AtomicFolder(self.target, suffix=IMPORTING_SUFFIX, known_by=INFO_FILE, replaceable=is_own_file)
         self._folder = self._place.path
@@ -110,7 +119,9 @@ class DatasetWriter:
         finally:
             self._place.__exit__(kind, error, trace)
 
-    def append(self, image: Pixels, label: int, split: int, path: str) -> None:
+    def append(
+        self, image: Pixels, label: int, split: int, path: str, shares: npt.NDArray[np.float32] | None = None
+    ) -> None:
         """Adds one image.
 
         Args:
@@ -118,6 +129,7 @@ class DatasetWriter:
             label: index into `classes`.
             split: `TRAIN` or `TEST`.
             path: where the image came from, inside its source.
+            shares: float32, (classes,), of a sum of 1, the label's the largest; None without soft labels.
 
         Raises:
             DatasetError: the shape or dtype does not fit, or the disk is too small.
@@ -137,10 +149,12 @@ class DatasetWriter:
             "pixel_hash": pixel_hash,
             "duplicate_group": self._groups.setdefault(pixel_hash, len(self._groups)),
         }
+        if shares is not None:
+            row[SHARES] = shares
         for name, value in row.items():
             self._pending[name].append(value)
         self._counts[split, label] += 1
-        self._content.add(pixel_hash, label, split)
+        self._content.add(pixel_hash, label, split, shares)
         if len(self._pending["label"]) == RECORD_BATCH_ROWS:
             self._flush()
 
@@ -223,7 +237,7 @@ class DatasetWriter:
                 f"{self.target} needs {needed / 1e6:,.1f} MB of free disk. Received: {free / 1e6:,.1f} MB; "
                 f"make room, choose another place or store smaller images."
             )
-        schema = arrow_schema((height, width, channels))
+        schema = arrow_schema((height, width, channels), self._soft_classes)
         self._pending = {name: [] for name in schema.names}
         self._histogram = np.zeros((channels, 256), np.int64)
         self._sink = pa.OSFile(str(self._folder / IMAGES_FILE), "wb")
@@ -236,7 +250,7 @@ class DatasetWriter:
         training = images[np.asarray(self._pending["split"]) == TRAIN]
         for channel, histogram in enumerate(self._histogram):
             histogram += np.bincount(training[..., channel].reshape(-1), minlength=256)
-        schema = arrow_schema(self._shape)
+        schema = arrow_schema(self._shape, self._soft_classes)
         columns = [
             pa.FixedSizeBinaryArray.from_buffers(schema.field(0).type, len(images), [None, pa.py_buffer(images)])
         ]

@@ -36,7 +36,8 @@ from trainables.preprocessing.methods import (
 from trainables.preprocessing.own_pipelines import process
 from trainables.preprocessing.sampling import epoch_rows
 
-Batch: TypeAlias = tuple[Pixels, NDArray[np.int32]]
+Labels: TypeAlias = NDArray[np.int32] | NDArray[np.float32]
+Batch: TypeAlias = tuple[Pixels, Labels]
 Job = TypeVar("Job")
 
 _CHUNK_BYTES = 64 * 2**20  # large images: fewer to a chunk than `chunk_images`, but always a whole batch
@@ -121,7 +122,7 @@ class Feed:
 
         Returns:
             Pairs of images, uint8, (batch, height, width, channels), 0-255, C-contiguous, possibly read-only, and
-            labels, int32, (batch,).
+            labels, int32, (batch,); of a data set with soft labels their shares, float32, (batch, classes).
         """
         shuffled = epoch_rows(rows, self._dataset.labels[rows], sampling, (*seed, epoch))
         if len(rows) > batch_size:
@@ -129,7 +130,7 @@ class Feed:
         return self._batches(shuffled, batch_size, self._recipe, (*seed, epoch))
 
     def evaluation_batches(self, rows: Rows, batch_size: int) -> Iterator[Batch]:
-        """Returns every row once, in order, through the evaluation pipeline; pairs as in `training_batches`."""
+        """Returns every row once, in order, through the evaluation pipeline: pairs of images and labels, int32."""
         return self._batches(np.asarray(rows), batch_size, self._recipe._replace(training=False), ())
 
     def close(self) -> None:
@@ -148,16 +149,19 @@ class Feed:
         chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
         preparer = _Preparer(self._dataset, recipe)
         if self._workers and not preparer.only_copies:  # a copy is cheaper than the way to an actor and back
-            return self._slice(chunks, self._from_actors(chunks, recipe, seed), batch_size)
-        return self._slice(chunks, _from_thread(chunks, preparer, seed), batch_size)
+            return self._slice(chunks, self._from_actors(chunks, recipe, seed), batch_size, recipe.training)
+        return self._slice(chunks, _from_thread(chunks, preparer, seed), batch_size, recipe.training)
 
-    def _slice(self, chunks: list[Rows], prepared: Generator[Pixels], batch_size: int) -> Iterator[Batch]:
+    def _slice(
+        self, chunks: list[Rows], prepared: Generator[Pixels], batch_size: int, training: bool
+    ) -> Iterator[Batch]:
+        soft = self._dataset.shares if training else None
         with closing(prepared):
             for rows in chunks:
                 asked = time.perf_counter()
                 images = next(prepared)
                 self.wait_s += time.perf_counter() - asked
-                labels = self._dataset.labels[rows]
+                labels: Labels = self._dataset.labels[rows] if soft is None else soft[rows]
                 for start in range(0, len(rows), batch_size):
                     yield images[start : start + batch_size], labels[start : start + batch_size]
 

@@ -36,7 +36,7 @@ from trainables.models.compiled import (
 from trainables.models.optimizers import PlateauState, learning_rate_at, restore_optimizer, warmup_share
 from trainables.models.weight_average import WeightAverage, read_average
 from trainables.training.fault_kinds import TrialFault, classify_error, unbuildable
-from trainables.training.metrics import evaluate
+from trainables.training.metrics import evaluate, with_score
 from trainables.training.process import prepare_process, process_memory_mib
 from trainables.training.targets import Targets
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 EVALUATION_BATCH = 256
 
-_VALIDATED = ("loss", "accuracy", "macro_f1", "macro_recall", "macro_precision")
+_VALIDATED = ("loss", "accuracy", "macro_f1", "macro_recall", "macro_precision", "score")
 """What inner validation reports: whatever of it may choose a trial's best epoch."""
 
 _DROPOUT_STREAM, _WEIGHTS_STREAM = 3, 4
@@ -153,7 +153,7 @@ class TrialTraining:
         result = {
             "epoch": self._epoch,
             **training,
-            **{f"validation_{name}": validation[name] for name in _VALIDATED},
+            **{f"validation_{name}": validation[name] for name in _VALIDATED if name in validation},
             **{f"selection_{name}": value for name, value in selection.items() if name != "images"},
             "learning_rate": rate,
             "parameters": int(self._model.count_params()),
@@ -216,7 +216,8 @@ class TrialTraining:
         batch = EVALUATION_BATCH // self._micro_batches
         predict = mirrored(self._predict) if mirror else self._predict
         logits = predict_logits(predict, self._feed.evaluation_batches(rows, batch), batch)
-        return evaluate(logits, self._dataset.labels[rows], len(self._dataset.info.classes))
+        scores = evaluate(logits, self._dataset.labels[rows], len(self._dataset.info.classes))
+        return with_score(scores, self._context.objective_weights)
 
     def _epoch_decisions(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Says whether inner validation is best so far, whether to save, and whether the trial is at its end."""

@@ -6,6 +6,7 @@ Macro figures come from the confusion matrix. Keras' own `Precision()` threshold
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,19 @@ def evaluate(logits: FloatArray, labels: IntArray, n_classes: int) -> dict[str, 
         "confusion": confusion_matrix(labels, predicted, labels=classes).tolist(),
         "images": len(labels),
     }
+
+
+def with_score(scores: dict[str, Any], weights: Mapping[str, float]) -> dict[str, Any]:
+    """Returns the figures of `evaluate`, and their weighted mean as `score` where an objective has weights.
+
+    Args:
+        scores: what `evaluate` returned.
+        weights: shares of a sum of 1 by metric, `selection_accuracy` for `accuracy`; empty for no such objective.
+    """
+    if not weights:
+        return scores
+    mean = sum(weight * scores[metric.removeprefix("selection_")] for metric, weight in weights.items())
+    return {**scores, "score": float(mean)}
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -6,12 +6,17 @@ depend on who trains on it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from trainables.config import TrialConfig
 from trainables.dataset.reader import Pixels
 from trainables.models.compiled import Floats
+
+if TYPE_CHECKING:
+    from trainables.preprocessing.feed import Labels
 
 _MIXUP_STREAM = 5
 
@@ -39,19 +44,21 @@ class Targets:
         """Starts the random stream of an epoch; the same seed gives the same mixtures."""
         self._rng = np.random.default_rng((*seed, _MIXUP_STREAM))
 
-    def __call__(self, pixels: Pixels, labels: NDArray[np.int32]) -> tuple[Pixels, Floats, Floats | None]:
+    def __call__(self, pixels: Pixels, labels: Labels) -> tuple[Pixels, Floats, Floats | None]:
         """Returns a batch's images, its targets, and what each image weighs in the loss.
 
         Args:
             pixels: uint8, (n, height, width, channels).
-            labels: int32, (n,).
+            labels: int32, (n,); or soft ones, the shares of the classes, float32, (n, classes), which are smoothed
+                like others; such an image weighs what its largest class weighs.
 
         Returns:
             The images, mixed where `mixup` is on, uint8; the targets, float32, (n, classes), rows of a sum of 1: of
             others TensorFlow's softmax cross-entropy has a wrong gradient; the weights, float32, (n,), None for 1.
         """
-        targets = self._rows[labels]
-        weights = self._weights[labels] if self._weighted else None
+        soft = labels.ndim == 2
+        targets: Floats = np.matmul(labels, self._rows, dtype=np.float32) if soft else self._rows[labels]
+        weights = self._weights[labels.argmax(axis=1) if soft else labels] if self._weighted else None
         if not self._mixup:
             return pixels, targets, weights
         # One share for the batch, as the paper's own code has it (Zhang et al.: mixup, 2018), and a partner for each.

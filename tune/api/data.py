@@ -33,6 +33,7 @@ def import_data(
     test: Sequence[str] = (),
     classes: Mapping[str, str] | Sequence[str] = (),
     labels: str | PathLike[str] | None = None,
+    soft_labels: bool = False,
     replace: bool = False,
     on_image: Progress | None = None,
 ) -> Imported:
@@ -50,6 +51,7 @@ def import_data(
         test: folders that are the test split; others with the same classes are then the train split.
         classes: names for the source's labels: `{"3": "happy"}`, or `["happy=3"]`; `leave-out` leaves images out.
         labels: a CSV of the images' labels (or of FER+'s votes), or `none` for the folders, whatever lists there are.
+        soft_labels: keep each class's share of FER+'s votes, which trials then train towards.
         replace: let another data set at the target give way.
         on_image: called with (images so far, images expected).
 
@@ -70,9 +72,11 @@ def import_data(
         test_share=test_share,
         max_bad=max_bad,
         **_decisions(split, validation, test, classes, labels),
+        soft_labels=soft_labels,
     )
+    here = _on_this_machine(source)
     with import_folder(expand_home(to)) as folder:
-        return import_dataset(Path(expand_home(source)), folder, options, replace=replace, on_image=on_image)
+        return import_dataset(here, folder, options, replace=replace, on_image=on_image)
 
 
 def inspect_source(
@@ -101,7 +105,7 @@ def inspect_source(
     from tune.dataset.source_plan import plan_import
 
     options = ImportOptions(**_decisions(split, validation, test, classes, labels))
-    return plan_import(Path(expand_home(source)), options)
+    return plan_import(_on_this_machine(source), options)
 
 
 def verify_data(data: str | PathLike[str] | Dataset) -> Verification:
@@ -258,6 +262,18 @@ def _decisions(
         "classes": tuple(names),
         "labels": None if labels is None else str(expand_home(labels)),
     }
+
+
+def _on_this_machine(source: str | PathLike[str]) -> Path:
+    from tune.errors import SourceError
+
+    name = expand_home(source)
+    if "://" in name:
+        raise SourceError(
+            f"A source must be a file or folder of this machine. Received: {name}, an address. Download it first "
+            "(curl -LO, aws s3 cp, gcloud storage cp); emotune data fetch does so for kaggle:OWNER/NAME and hf://OWNER/NAME."
+        )
+    return Path(name)
 
 
 def _opened(data: str | PathLike[str] | Dataset) -> Dataset:

@@ -35,12 +35,12 @@ def write_report(
         StudyError: there is no such study, no trial has begun, or the folder cannot be written.
     """
     from tune.report.report import write_report as write
-    from tune.session.study_text import best_line, confirmation_lines, export_lines, size_line
+    from tune.session.study_text import best_line, confirmation_lines, export_lines, front_line
     from tune.study.bucket_study import EXPORT_FOLDER
 
     found = study if isinstance(study, Study) else load_study(study, storage)
     files, state = found.files, found.state
-    details = [best_line(files, state), size_line(files, state), *confirmation_lines(files, state)]
+    details = [best_line(files, state), front_line(files, state), *confirmation_lines(files, state)]
     if files.export.exists():
         details.append(export_lines(files.place.child(EXPORT_FOLDER)))
     folder = files.directory / "report" if to is None else Path(expand_home(to))

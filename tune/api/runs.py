@@ -153,7 +153,9 @@ def check_study(
     overrides: Mapping[str, Any] | Sequence[str] | None = None,
     events: EventsTarget | None = None,
 ) -> StudySpec:
-    """Checks a study file, its data and the file for events as `run` would; starts nothing. See there for arguments.
+    """Checks a study file, its data, its storage and the file for events as `run` would; starts nothing.
+
+    Args are those of `run`. What is tried is left as it was: nothing stays in the storage.
 
     Returns:
         What the study file comes to: defaults, search space, overrides in place.
@@ -161,14 +163,16 @@ def check_study(
     Raises:
         EmotuneError: something is wrong.
     """
-    from tune.session.create_or_resume import check_folder, locate_study
+    from tune.session.create_or_resume import check_folder, check_writable, locate_study
     from tune.session.event_stream import check_events
     from tune.session.study_data import prepare_data
     from tune.session.study_warnings import study_warnings
 
     spec = spec_with_options(study, data, trials, time, max_cost, overrides)
     dataset = prepare_data(spec, _say, only_check=True)
-    check_folder(locate_study(spec), dataset.info.fingerprint)
+    files = locate_study(spec)
+    check_folder(files, dataset.info.fingerprint)
+    check_writable(files)
     if events is not None and not callable(events):
         check_events(Path(expand_home(events)))
     check_own(spec, dataset, _say)

@@ -16,6 +16,7 @@ from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles, find_study
 from tune.study.studies import list_studies as list_places
 from tune.study.study_state import StudyState
+from tune.study.trade_off import pareto_front
 from tune.study.trial_record import ENDED, TrialRecord
 
 if TYPE_CHECKING:
@@ -108,6 +109,12 @@ class Study:
         """The best trial's objective in its best epoch, None while there is none."""
         best = self.best
         return None if best is None else best.best_value(self.spec.objective, self.spec.mode)
+
+    @property
+    def front(self) -> list[TrialRecord]:
+        """With two objectives the trials that none beats in both, the best by the first one first; else empty."""
+        state = self.state
+        return [state.trials[one.trial] for one in pareto_front(self.spec, state)]
 
     @property
     def sealed_test(self) -> dict[str, Any] | None:

@@ -53,11 +53,15 @@ Labels = Annotated[
 ]
 
 
+SoftLabels = Annotated[
+    bool,
+    typer.Option("--soft-labels", help="Train towards the shares of FER+'s votes; score by the majority."),
+]
+
+
 @app.command("import")
 def import_command(
-    source: Annotated[
-        Path, typer.Argument(help="Folder, zip or tar of images, CSV or parquet files; or one of these.")
-    ],
+    source: Annotated[str, typer.Argument(help="Folder, zip or tar of images, CSV or parquet files; or one of these.")],
     to: Annotated[str | None, typer.Option("--to", help="Folder to create, or a bucket's address.")] = None,
     store_size: StoreSize = None,
     channels: Channels = None,
@@ -68,6 +72,7 @@ def import_command(
     test: Test = None,
     classes: Classes = None,
     labels: Labels = None,
+    soft_labels: SoftLabels = False,
     replace: Replace = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print how the source would be read; decode and write nothing.")
@@ -100,6 +105,7 @@ def import_command(
             test_share=test_share,
             max_bad=max_bad,
             **decisions,
+            soft_labels=soft_labels,
             replace=replace,
             on_image=on_image,
         )
@@ -132,11 +138,12 @@ def fetch(
     test: Test = None,
     classes: Classes = None,
     labels: Labels = None,
+    soft_labels: SoftLabels = False,
     replace: Replace = False,
 ) -> None:
     """Download a data set and import it, e.g. kaggle:ananthu017/emotion-detection-fer."""
-    source = tune.fetch_data(address)
-    decided = (split, validation, test, classes, labels, replace)
+    source = str(tune.fetch_data(address))
+    decided = (split, validation, test, classes, labels, soft_labels, replace)
     import_command(source, to, store_size, channels, test_share, max_bad, *decided)
 
 

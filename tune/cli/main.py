@@ -14,7 +14,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError  # typer 0
 
 import tune
 from trainables.errors import EmotuneError
-from trainables.home_folder import ensure_home
+from trainables.training.fault_kinds import is_disk_full
 from tune.cli import exports as cli_exports
 from tune.cli import jobs as cli_jobs
 from tune.cli import look
@@ -22,6 +22,7 @@ from tune.cli.cluster import app as cluster_app
 from tune.cli.data import app as data_app
 from tune.cli.numbers import read_numbers_like_yaml
 from tune.cli.options import DataSet, MaxCost, Overrides, Storage, StudyFile, StudyName, Trials, WallTime
+from tune.cli.surroundings import settle_surroundings
 from tune.nodes.output_redirect import survive_closed_pipes
 from tune.nodes.signals import INTERRUPTED, obey_signals
 
@@ -267,15 +268,15 @@ read_numbers_like_yaml(app)
 
 def main() -> None:
     """Runs the command line as a process of its own: it obeys Ctrl-C and survives a reader that leaves."""
+    survive_closed_pipes()  # first: the pipe of the signals would take a closed stream's place
     obey_signals()
-    survive_closed_pipes()
     command_line()
 
 
 def command_line() -> None:
     """Runs the command line; an error that the user can fix is one line and its own exit code."""
     try:
-        ensure_home()
+        settle_surroundings()
         status = app(standalone_mode=False)
     except NoArgsIsHelpError as error:
         error.show()
@@ -287,9 +288,9 @@ def command_line() -> None:
     except EmotuneError as error:
         status = _print_error(str(error), error.exit_code)
     except OSError as error:  # a name too long, no permission, a full disk: the machine's, not ours
-        if error.filename is None:
+        if error.filename is None and not is_disk_full(error):
             raise
-        status = _print_error(f"{error.filename}: {error.strerror}. Check path, permissions and disk", 2)
+        status = _print_error(f"{error.filename or 'output'}: {error.strerror}. Check path, permissions and disk", 2)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 import tune
 from trainables.places import Place
 from tune.errors import EmotuneError
-from tune.session.study_text import best_line, confirmation_lines, export_lines, size_line
+from tune.session.study_text import best_line, confirmation_lines, export_lines, front_line, stopped_higher_line
 from tune.session.trial_table import trial_table
 from tune.study.best_run import missing_checkpoint_line
 from tune.study.bucket_study import EXPORT_FOLDER
@@ -70,7 +70,12 @@ def print_study(shown: tune.Study) -> None:
         console.print(f"{trial.number:5}  {curve(trial, spec.objective)}", markup=False, soft_wrap=True)
     console.print()
     console.print(best_line(study, state), markup=False, soft_wrap=True)
-    more = [size_line(study, state), *confirmation_lines(study, state), missing_checkpoint_line(study, state)]
+    more = [
+        stopped_higher_line(study, state),
+        front_line(study, state),
+        *confirmation_lines(study, state),
+        missing_checkpoint_line(study, state),
+    ]
     for line in more:
         if line:
             console.print(line, markup=False, soft_wrap=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +129,9 @@ def _notes(config: dict[str, Any]) -> Iterator[str]:
     key = config["auth"].get("ssh_private_key")
     if key and not Path(str(key)).expanduser().is_file():
         yield f"auth.ssh_private_key {key} is not on this machine: `ray up` needs it where it is run"
+    for program in ("ssh", "rsync"):
+        if shutil.which(program) is None:
+            yield f"{program} is not on this machine: `ray up` needs it where it is run"
     if config["provider"]["type"] == "aws":
         yield from cluster_aws.unchecked()
 

@@ -15,7 +15,7 @@ from tune.sources.split_names import parse_decisions
 
 _IMPORT_VERSION: Final = 2
 _OPTIONS_OF_VERSION_1: Final = ("store_size_px", "channels", "test_share", "max_bad")
-_OPTIONS_SINCE: Final = ("test", "classes", "labels")
+_OPTIONS_SINCE: Final = ("test", "classes", "labels", "soft_labels")
 """Options that earlier versions of this import did not have."""
 
 
@@ -33,6 +33,7 @@ class ImportOptions:
         test: folders that are the test split; others with the same classes are then the train split.
         classes: NAME=LABEL, for labels that shall have other names; leave-out=LABEL leaves images out.
         labels: a list of labels of the images, or `none` to take their folders whatever lists there are.
+        soft_labels: keep each class's share of the votes beside the majority's label.
     """
 
     store_size_px: int | None = None
@@ -44,6 +45,7 @@ class ImportOptions:
     test: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     labels: str | None = None
+    soft_labels: bool = False
 
     def __post_init__(self) -> None:
         """Checks the ranges."""

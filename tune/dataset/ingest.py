@@ -24,11 +24,13 @@ from trainables.dataset.reader import (
     SkippedImage,
     hash_pixels,
     open_dataset,
+    untested_classes_line,
 )
 from trainables.dataset.target import check_target, existing_dataset
 from trainables.dataset.writer import DatasetWriter
 from tune.dataset.drawn_split import draw_test_images
 from tune.dataset.import_options import ImportOptions, import_fingerprint, import_fingerprint_of_version_1
+from tune.dataset.soft_labels import SOFT_LABELS_NOTE, class_shares
 from tune.errors import SourceError
 from tune.sources.decoding import UnreadableImage, resize, silence_decoders
 from tune.sources.folder_layout import Item
@@ -87,7 +89,13 @@ def import_dataset(
     check_target(target, replace=replace)
     with (
         silence_decoders(),
-        DatasetWriter(target, opened.classes, replace=replace, expected_images=opened.expected_images) as writer,
+        DatasetWriter(
+            target,
+            opened.classes,
+            replace=replace,
+            expected_images=opened.expected_images,
+            soft_labels=options.soft_labels,
+        ) as writer,
     ):
         bad, notes = _write_images(writer, opened, options, on_image)
         writer.finish(
@@ -156,12 +164,14 @@ def _write_images(
             if brightest <= _TWELVE_BITS_IN_EIGHT:
                 brightest = max(brightest, int(image.max()))
             counts[split, label] += 1
-            writer.append(image, label, split, item.path)
+            writer.append(image, label, split, item.path, class_shares(item, labels) if options.soft_labels else None)
         if on_image is not None:
             on_image(before + done, before + source.expected_images)
     _check_bad(bad, int(counts.sum()) + len(bad), options.max_bad)
     _check_counts(counts, source, unread)
     notes = _test_split_notes(undecided, counts, source.classes, options.test_share)
+    if options.soft_labels:
+        notes.append(SOFT_LABELS_NOTE)
     if brightest <= _TWELVE_BITS_IN_EIGHT:
         notes.append(f"almost black, no pixel is above {brightest} of 255; 12 bits in 16 have to be scaled first")
     return bad, notes
@@ -196,8 +206,8 @@ def _test_split_notes(
         notes.append(
             f"the source has no test images: {test:,} of its {undecided:,} were drawn (--test-share {share:g})"
         )
-    if test and (without := [name for name, count in zip(classes, counts[TEST], strict=True) if not count]):
-        notes.append(f"no test image of {', '.join(without)}: the sealed test says nothing of that")
+    if line := untested_classes_line(dict(zip(classes, map(int, counts[TEST]), strict=True))):
+        notes.append(line)
     return notes
 
 

@@ -18,7 +18,7 @@ from scipy.special import softmax
 from trainables.config import TrialConfig, TrialContext
 from trainables.dataset.reader import Dataset
 from trainables.models.compiled import Floats, mean_logits
-from trainables.training.metrics import evaluate
+from trainables.training.metrics import evaluate, with_score
 from tune.errors import ExportError
 from tune.export.checkpoints import load_checkpoints, logits_of, release_members, selection_fold
 from tune.export.ensemble_selection import select_members
@@ -70,7 +70,8 @@ def judge_ensemble(checkpoints: Iterable[Path], dataset: Dataset, context: Trial
     metric = context.objective.removeprefix("selection_")
 
     def score(several: list[Floats]) -> float:
-        return float(evaluate(mean_logits(several), labels, len(dataset.info.classes))[metric])
+        scores = evaluate(mean_logits(several), labels, len(dataset.info.classes))
+        return float(with_score(scores, context.objective_weights)[metric])
 
     single, mean = score(answers[:1]), score([answers[index] for index in chosen])
     sign = 1 if context.mode == "max" else -1

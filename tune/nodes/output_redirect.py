@@ -44,7 +44,16 @@ def pipe_safe_stream(descriptor: int, like: TextIO, *, closefd: bool = False) ->
 
 
 def survive_closed_pipes() -> None:
-    """Lets this process print on when the reader of its output has left (`emotune run ... | head`)."""
+    """Lets this process print on when the reader of its output has left (`emotune run ... | head`), or never was there
+    (`emotune run ... >&-`): the next file that is opened, a journal perhaps, must not get what is printed."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != descriptor:
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, open(descriptor, "w" if descriptor else "r", closefd=False, encoding="utf-8"))  # noqa: SIM115
     sys.stdout = pipe_safe_stream(1, sys.stdout)
     sys.stderr = pipe_safe_stream(2, sys.stderr)
 

@@ -125,6 +125,7 @@ def incomparable(studies: Sequence[Compared]) -> list[str]:
         mine, theirs = first.files.spec, other.files.spec
         pairs = {
             "objective": (mine.objective, theirs.objective),
+            "weights of the objective": (mine.objective_weights, theirs.objective_weights),
             "data set": (first.state.fingerprint, other.state.fingerprint),
             "share of the selection fold": (mine.folds.selection_share, theirs.folds.selection_share),
             "images of each fold": (mine.folds.max_images_per_fold, theirs.folds.max_images_per_fold),

@@ -43,7 +43,8 @@ def importance(spec: StudySpec, state: StudyState) -> Chart | None:
         return None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize" if spec.mode == "max" else "minimize")
-    study.add_trials([frozen_trial(trial, spec) for trial in ended])
+    alone = spec.model_copy(update={"second_objective": None})
+    study.add_trials([frozen_trial(trial, alone) for trial in ended])
     found: dict[str, list[float]] = {}
     for seed in range(_FORESTS):
         evaluator = FanovaImportanceEvaluator(n_trees=_TREES, seed=seed)

@@ -28,7 +28,7 @@ def feasible_values(study: optuna.Study, sampler: optuna.samplers.BaseSampler, s
         StudyError: nothing that the constraints allow was drawn.
     """
     trials = study.get_trials(deepcopy=False)
-    copy = optuna.create_study(sampler=sampler, direction=study.direction)
+    copy = optuna.create_study(sampler=sampler, directions=study.directions)
     copy.add_trials([trial for trial in trials if trial.state != OptunaState.WAITING])
     for draw in range(_DRAWS + _RANDOM_DRAWS):
         if draw == _DRAWS:

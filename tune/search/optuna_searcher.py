@@ -16,7 +16,7 @@ from trainables.errors import PlaceError
 from tune.errors import StudyError
 from tune.search.feasible_trials import feasible_values
 from tune.search.near_points import near_points
-from tune.search.optuna_study import frozen_trial, make_sampler, optuna_state
+from tune.search.optuna_study import frozen_trial, make_sampler, objective_values, optuna_state
 from tune.search.trial_queue import NewTrial, TrialQueue
 from tune.study.journal import Journal
 from tune.study.requests import Request, waiting_requests
@@ -86,8 +86,8 @@ class OptunaSearcher(TrialQueue):
         known = frozen_trial(self._journal.state.trials[first], self._spec, repeat=True)
         for epoch, value in known.intermediate_values.items():
             asked.report(value, epoch)
-        score = known.value if known.state == OptunaState.COMPLETE else None
-        self._study.tell(asked.number, values=score, state=known.state)
+        scores = known.values if known.state == OptunaState.COMPLETE else None
+        self._study.tell(asked.number, values=scores, state=known.state)
 
     def _untried(self, number: int) -> dict[str, Value] | None:
         """Returns a configuration of a small space that is not tried yet: the sampler may ask for the same for ever."""
@@ -127,7 +127,9 @@ class OptunaSearcher(TrialQueue):
             self._optuna_trials[number] = optuna.trial.Trial(self._study, self._study.trials[number]._trial_id)
 
     def on_epoch(self, number: int, result: Mapping[str, Any]) -> None:
-        """Reports an epoch's objective at its step, once."""
+        """Reports an epoch's objective at its step, once; Optuna (5.0) takes none of a study with two objectives."""
+        if len(self._spec.objectives) > 1:
+            return
         value, epoch = float(result[self._spec.objective]), int(result["epoch"])
         if math.isfinite(value) and epoch not in self._reported.setdefault(number, set()):
             self._reported[number].add(epoch)
@@ -136,5 +138,5 @@ class OptunaSearcher(TrialQueue):
     def before_trial_end(self, record: TrialRecord, state: TrialState) -> None:
         """Tells Optuna a trial's end."""
         optuna_end = optuna_state(record, state)
-        value = record.best_value(self._spec.objective, self._spec.mode) if optuna_end == OptunaState.COMPLETE else None
-        self._study.tell(record.number, values=value, state=optuna_end)
+        values = objective_values(record, self._spec) if optuna_end == OptunaState.COMPLETE else None
+        self._study.tell(record.number, values=values, state=optuna_end)

@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from trainables.errors import first_line
 from tune.errors import StudyError
+from tune.study.objectives import mode_of
 from tune.study.spec import SamplerName, StudySpec
 from tune.study.trial_record import TrialRecord, TrialState
 
@@ -82,14 +83,14 @@ def rebuild_optuna_study(
     sampler = make_sampler(spec, len(records))
     if spec.optuna_storage:
         storage = _emptied_storage(spec, began)
-        study = optuna.create_study(storage=storage, study_name=study_name(spec), direction=_direction(spec))
+        study = optuna.create_study(storage=storage, study_name=study_name(spec), directions=_directions(spec))
         study.set_user_attr(_BEGAN, began)
         for trial in told:
             study.add_trial(trial)
         return optuna.load_study(storage=storage, study_name=study_name(spec), sampler=sampler)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
-    study = optuna.create_study(storage=_file_storage(fresh), study_name=study_name(spec), direction=_direction(spec))
+    study = optuna.create_study(storage=_file_storage(fresh), study_name=study_name(spec), directions=_directions(spec))
     for trial in told:
         study.add_trial(trial)
     fresh.replace(path)
@@ -129,8 +130,14 @@ def check_storage(spec: StudySpec, began: float) -> None:
         _holds_this_study(connect_storage(spec.optuna_storage), spec, began)
 
 
-def _direction(spec: StudySpec) -> Literal["maximize", "minimize"]:
-    return "maximize" if spec.mode == "max" else "minimize"
+def _directions(spec: StudySpec) -> list[Literal["maximize", "minimize"]]:
+    return ["maximize" if mode_of(metric) == "max" else "minimize" for metric in spec.objectives]
+
+
+def objective_values(record: TrialRecord, spec: StudySpec) -> list[float] | None:
+    """Returns what Optuna is told of a trial: the values of all objectives in its best epoch, None without a score."""
+    best = record.best_epoch(spec.objective, spec.mode)
+    return None if best is None else [float(record.epochs[best][metric]) for metric in spec.objectives]
 
 
 def connect_storage(url: str) -> RDBStorage:
@@ -180,25 +187,27 @@ def _emptied_storage(spec: StudySpec, began: float) -> RDBStorage:
 def frozen_trial(record: TrialRecord, spec: StudySpec, repeat: bool = False) -> optuna.trial.FrozenTrial:
     """Returns a trial as Optuna is told of it; a repeat of one that has not ended teaches it nothing.
 
+    With two objectives a stopped trial has no value: Optuna knows none before the end then, and ranks it below others.
+
     Raises:
         StudyError: Optuna does not take its values.
     """
     values = {
         epoch: float(metrics[spec.objective])
         for epoch, metrics in sorted(record.epochs.items())
-        if math.isfinite(metrics[spec.objective])
+        if len(spec.objectives) == 1 and math.isfinite(metrics[spec.objective])
     }
     state = optuna_state(record, record.state)
     if repeat and not state.is_finished():
         state = OptunaState.FAIL
-    value = record.best_value(spec.objective, spec.mode) if state == OptunaState.COMPLETE else None
+    told = objective_values(record, spec) if state == OptunaState.COMPLETE else None
     if state == OptunaState.PRUNED and values:
-        value = values[max(values)]
+        told = [values[max(values)]]
     chosen = spec.coerce_values(record.values)
     try:
         return optuna.trial.create_trial(
             state=state,
-            value=value,
+            values=told,
             params=spec.space.optuna_params(chosen),
             distributions=spec.space.distributions(chosen),
             intermediate_values=values,

@@ -15,6 +15,7 @@ from ray.tune.search import Searcher
 
 from search_spaces import Value
 from trainables.config import TrialConfig
+from trainables.errors import PlaceError
 from trainables.training.fault_kinds import FaultKind, TrialFault
 from tune.errors import StudyError
 from tune.search.not_pickled import NotPickled
@@ -24,6 +25,9 @@ from tune.study.trial_record import ENDED, SEED_STRIDE, TrialRecord, TrialState
 
 RETRY_PAUSES_S: Mapping[FaultKind, float] = {"storage": 30.0, "host_memory": 5.0}
 """Seconds before a trial starts again after a fault that may need time to pass; others start at once."""
+
+_BUCKET_PAUSE_S = 5.0
+"""Seconds before a bucket that did not answer is asked again for a trial's checkpoints."""
 
 ALWAYS_RETRIED: frozenset[FaultKind] = frozenset({"preempted", "replaced", "disk_full"})
 """Not the trial's doing. A full disk ends the session, and the trial goes on with the next."""
@@ -111,26 +115,35 @@ class TrialQueue(NotPickled, Searcher):
             self._waiting.remove(ready)
             number = ready[1]
             config = self._spec.trial_config(self._journal.state.run(number).values)
+            try:
+                checkpoints = self._checkpoints(number)
+            except PlaceError:  # the bucket does not answer: the trial waits for it
+                self._waiting.append((time.monotonic() + _BUCKET_PAUSE_S, number))
+                return None
         elif self.has_more():
             number, values, request = self.new_trial()
             config = self._spec.trial_config(values)  # before it is journalled: what no trial takes is no trial
             self._journal.append(
                 "trial", trial=number, values=dict(values), **({"request": request} if request else {})
             )
+            checkpoints = []
         else:
             return None if self._waiting or self._numbers else str(Searcher.FINISHED)
         self.on_trial_start(number)
         self._numbers[trial_id] = number
         state = self._journal.state.run(number)
-        place = self._journal.place
         return {
             "trial": number,
             "attempt": state.restarts,
             "parameters": config.model_dump(),
-            "resume_from": [place.at(checkpoint) for checkpoint in state.existing_checkpoints(place)],
+            "resume_from": checkpoints,
             "micro_batches": micro_batches(state, config),
             "refit_epochs": self.refit_epochs,
         }
+
+    def _checkpoints(self, number: int) -> list[str]:
+        place = self._journal.place
+        return [place.at(checkpoint) for checkpoint in self._journal.state.run(number).existing_checkpoints(place)]
 
     def _fail_invalid_trials(self) -> None:
         """Ends waiting trials with values that no trial takes: earlier versions journalled those before they looked."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -118,6 +120,31 @@ def check_folder(study: StudyFiles, fingerprint: str, *, accept_code_change: boo
     if spec.transfer_from and not (study.study_file.exists() and study.state().sessions):
         transferred_configurations(spec)  # its errors, before anything is written
     _check_optuna(study)
+
+
+def check_writable(study: StudyFiles) -> None:
+    """Tries whether a study's storage can be written, and leaves it as it was.
+
+    Raises:
+        StudyError: its folder cannot be made, or takes no file.
+        PlaceError: its bucket is not there, or takes no file.
+    """
+    if study.bucket:
+        storage, name = Place(study.spec.storage), f".emotune-{uuid.uuid4().hex[:12]}"
+        storage.write(name, b"")
+        storage.delete(name)
+        return
+    made = [folder for folder in (study.directory, *study.directory.parents) if not folder.exists()]
+    try:
+        study.directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=study.directory) as file:
+            file.write(b"x")
+    except OSError as error:
+        raise _storage_error(study.directory, error) from None
+    finally:
+        for folder in made:
+            with suppress(OSError):  # never made
+                folder.rmdir()
 
 
 def _check_optuna(study: StudyFiles) -> None:

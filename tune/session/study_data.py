@@ -13,6 +13,7 @@ from trainables.errors import DatasetError
 from trainables.keras_setup import ONEDNN, onednn_setting
 from trainables.places import is_bucket
 from tune.errors import StudyError
+from tune.study.objectives import shares
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 
@@ -85,6 +86,7 @@ def trial_context(spec: StudySpec, dataset: Dataset, state: StudyState, *, sessi
         fingerprint=dataset.info.fingerprint,
         seed=spec.seed,
         objective=spec.objective,
+        objective_weights=shares(spec.objective_weights),
         mode=spec.mode,
         max_epochs=spec.asha.max_epochs,
         rungs=tuple(spec.asha.rungs),

@@ -9,13 +9,13 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from trainables.places import Place
-from tune.session.trial_table import short_parameters
+from tune.session.trial_table import metric_text, short_parameters
 from tune.study.bucket_study import EXPORT_FOLDER
 from tune.study.budget import ended_words
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
-from tune.study.trade_off import size_front, sized_trials
+from tune.study.trade_off import pareto_front, size_front, sized_trials
 from tune.study.trial_record import REFIT_SEED, SEED_STRIDE, run_label
 from tune.study.wording import ONE_CLASS, duration, spent_text, trial_counts
 
@@ -195,8 +195,35 @@ def best_line(study: StudyFiles, state: StudyState) -> str:
     )
 
 
-def size_line(study: StudyFiles, state: StudyState) -> str:
-    """Returns the trials of which no smaller model is as good, best first; empty where all are of one size."""
+def stopped_higher_line(study: StudyFiles, state: StudyState) -> str:
+    """Returns why a trial with a better score is not the best one: a rung has stopped it; empty where none is."""
+    objective, mode = study.spec.objective, study.spec.mode
+    ranked, sign = study.ranked(state), 1 if mode == "max" else -1
+    scores = {trial.number: sign * (trial.best_value(objective, mode) or 0.0) for trial in ranked}
+    higher = [t for t in ranked[1:] if t.state == "pruned" and scores[t.number] > scores[ranked[0].number]]
+    if not higher:
+        return ""
+    first = max(higher, key=lambda trial: scores[trial.number])
+    more = f", and {len(higher) - 1} more likewise" if len(higher) > 1 else ""
+    return (
+        f"             trial {first.number} had {sign * scores[first.number]:.4f} and was stopped{more}: those that "
+        "ran to their end come first"
+    )
+
+
+def front_line(study: StudyFiles, state: StudyState) -> str:
+    """Returns the trials that none beats in both objectives, best first, and how one of them is exported.
+
+    Without a second objective those of which no smaller model is as good; empty where all are of one size.
+    """
+    spec = study.spec
+    if spec.second_objective:
+        several = [
+            f"trial {one.trial}: {one.first:.4f}, {metric_text(spec.second_objective, one.second)}"
+            for one in pareto_front(spec, state)
+        ]
+        choose = f"\n             choose: emotune export {study.shell_name} --trial N --to FOLDER"
+        return f"front        {'; '.join(several)}{choose if len(several) > 1 else ''}" if several else ""
     front = size_front(sized_trials(study.spec, state), study.spec.mode)
     told = [f"trial {one.trial}: {one.score:.4f} with {one.parameters:,} parameters" for one in reversed(front)]
     return f"by size      {'; '.join(told)}" if told else ""

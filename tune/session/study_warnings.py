@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from search_spaces import Value
 from trainables.dataset.folds import limit_rows, trial_rows
-from trainables.dataset.reader import Dataset
+from trainables.dataset.reader import Dataset, untested_classes_line
 from trainables.models.optimizers import OPTIMIZERS
 from tune.study.feasible import RandomSuggester
 from tune.study.spec import StudySpec
@@ -151,3 +151,5 @@ def _folds(spec: StudySpec, dataset: Dataset) -> Iterator[str]:
             f"batch_size={largest} is larger than the {images} images that train{limited}: such a trial makes one step "
             "an epoch"
         )
+    if line := untested_classes_line(dataset.info.counts["test"]):
+        yield line

@@ -22,21 +22,33 @@ _COLOURS = {
 
 
 def trial_table(trials: list[TrialRecord], spec: StudySpec) -> Table:
-    """Returns a table of trials: number, parameters, epoch, rung, score, state."""
+    """Returns a table of trials: number, parameters, epoch, rung, score, second objective if there is one, state."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("trial", "parameters", "epoch", "rung", "score", "state"):
+    second = [spec.second_objective] if spec.second_objective else []
+    heads = ["model size" if name == "parameters" else name for name in second]
+    for name in ("trial", "parameters", "epoch", "rung", "score", *heads, "state"):
         table.add_column(name, justify="left" if name in ("parameters", "state") else "right", overflow="fold")
     for trial in trials:
-        value = trial.best_value(spec.objective, spec.mode)
+        value, best = trial.best_value(spec.objective, spec.mode), trial.best_epoch(spec.objective, spec.mode)
         table.add_row(
             run_label(trial.number).removeprefix("trial "),
             short_parameters(trial.values),
             f"{max(trial.epochs, default=0)}/{spec.asha.max_epochs}",
             str(trial.rungs[-1].epoch) if trial.rungs else "-",
             "-" if value is None else f"{value:.4f}",
+            *("-" if best is None else metric_text(name, trial.epochs[best][name], alone=True) for name in second),
             f"[{_COLOURS[trial.state]}]{trial.state}[/]" + (f" ({trial.restarts} restarts)" if trial.restarts else ""),
         )
     return table
+
+
+def metric_text(metric: str, value: float, *, alone: bool = False) -> str:
+    """Returns a second objective's value: with its name behind a count or a rate, before a share, or alone."""
+    counted = metric in ("parameters", "images_per_s")
+    text = f"{value:,.0f}" if counted else f"{value:.4f}"
+    if alone:
+        return text
+    return f"{text} {metric.replace('images_per_s', 'images/s')}" if counted else f"{metric} {text}"
 
 
 def short_parameters(values: Mapping[str, Value]) -> str:

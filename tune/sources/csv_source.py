@@ -17,7 +17,7 @@ from tune.sources.csv_table import LABEL_COLUMNS, USAGE_COLUMNS, CsvTable, numbe
 from tune.sources.decoding import UnreadableImage
 from tune.sources.ferplus import NO_MAJORITY, Vote, holds_votes, vote_of
 from tune.sources.file_store import PassedOver
-from tune.sources.folder_layout import Item
+from tune.sources.folder_layout import Item, Shares
 from tune.sources.label_names import name_labels
 from tune.sources.split_names import CLASS, LEAVE_OUT, SplitDecisions, SplitUses
 
@@ -45,6 +45,7 @@ class _RawRow:
     usage: str
     text: str
     problem: str = ""
+    shares: Shares = ()
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ class CsvSource:
                 self._left_out[f"Usage {row.usage}", reason] += 1
             else:
                 split = self._splits.get(row.usage) if row.usage else None
-                yield _Row(row.where, self._names.classes[row.label], split, text=row.text)
+                shares = tuple((name, share) for label, share in row.shares if (name := self._names.of(label)))
+                yield _Row(row.where, self._names.classes[row.label], split, shares=shares, text=row.text)
 
     def pixels(self, item: Item) -> Pixels:
         """The pixels of one row: uint8, (side, side, 1).
@@ -210,7 +212,7 @@ class CsvSource:
                         )
                     said = (vote.emotion or NO_MAJORITY) if vote is not None else row[label or 0].strip()
                     text = row[pixels[0]] if len(pixels) == 1 else " ".join(row[place] for place in pixels)
-                    yield _RawRow(where, said, used, text)
+                    yield _RawRow(where, said, used, text, shares=vote.shares if vote is not None else ())
         if self._votes is not None and index != len(self._votes):
             raise SourceError(
                 f"FER+ must have a row for each row of the pixels. Received: {len(self._votes):,} rows for {index:,} "

@@ -28,12 +28,16 @@ NO_MAJORITY: Final = "no emotion with a majority of the votes"
 
 @dataclass(frozen=True)
 class Vote:
-    """What was voted about one image: `emotion` is None without a majority, `problem` says why it cannot be read."""
+    """What was voted about one image: `emotion` is None without a majority, `problem` says why it cannot be read.
+
+    `shares` are the votes of each emotion as shares of all that count and are for one, the largest the majority's.
+    """
 
     image: str
     usage: str
     emotion: str | None
     problem: str = ""
+    shares: tuple[tuple[str, float], ...] = ()
 
 
 def holds_votes(table: CsvTable) -> bool:
@@ -52,7 +56,10 @@ def vote_of(table: CsvTable, row: Sequence[str]) -> Vote:
         votes = {name: float(row[table.header.index(name)] or 0) for name in columns}
     except ValueError as error:
         return Vote(*named, None, f"votes must be numbers: {error}")
-    return Vote(*named, _majority(votes))
+    counted = {name: votes for name, votes in votes.items() if votes > 1}
+    of_emotions = {name: counted[name] for name in EMOTIONS if name in counted}
+    shares = tuple((name, number / sum(of_emotions.values())) for name, number in of_emotions.items())
+    return Vote(*named, _majority(counted), shares=shares)
 
 
 def read_votes(table: CsvTable) -> list[Vote]:
@@ -60,9 +67,8 @@ def read_votes(table: CsvTable) -> list[Vote]:
     return [vote_of(table, row) for _, row in table.rows()]
 
 
-def _majority(votes: dict[str, float]) -> str | None:
-    """The emotion with more than half of the votes, those that stand alone not counted; None if there is none."""
-    counted = {name: votes for name, votes in votes.items() if votes > 1}
+def _majority(counted: dict[str, float]) -> str | None:
+    """The emotion with more than half of the votes that count, which those that stand alone do not; None without."""
     if not counted:
         return None
     best = max(counted, key=counted.__getitem__)

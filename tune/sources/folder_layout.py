@@ -8,7 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from trainables.dataset.reader import TEST, LeftOut, SkippedImage
@@ -27,17 +27,22 @@ from tune.sources.split_names import (
     split_named,
 )
 
+Shares = tuple[tuple[str, float], ...]
 _UNSTORABLE: Final = {"Cc", "Cs", "Zl", "Zp"}  # control characters, bytes that are no UTF-8, line breaks
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image of a source; `split` is None where it has to be drawn, `problem` why it is known to be a bad image."""
+    """One image of a source; `split` is None where it has to be drawn, `problem` why it is known to be a bad image.
+
+    `shares` are pairs of a class and its share of the votes, where people have voted.
+    """
 
     path: str
     class_name: str
     split: int | None
     problem: str = ""
+    shares: Shares = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,7 @@ class _Assignment:
     def layout(self) -> Layout:
         splits = find_splits(self.tree, self.decisions, self.source)
         items = self._with_splits(splits.kinds, splits.depth) if splits.kinds else self._classes_alone()
+        items = self._joined_across_splits(items)
         classes = self._checked_classes(items)
         return Layout(tuple(items), classes, self.tree.skipped, self.tree.left_out, tuple(self.notes))
 
@@ -178,6 +184,20 @@ class _Assignment:
         tree.files = [file for file in tree.files if file.top not in tops]
         tree.leave_out(tree.files, "outside <class>/")
         return items
+
+    def _joined_across_splits(self, items: list[Item]) -> list[Item]:
+        """Gives test images the class of train that differs from theirs in case alone, if there is one such."""
+        train = {item.class_name for item in items if item.split != TEST}
+        joined: dict[str, str] = {}
+        for name in {item.class_name for item in items} - train:
+            alike = [known for known in train if known.casefold() == name.casefold()]
+            if len(alike) == 1:
+                joined[name] = alike[0]
+        if not joined:
+            return items
+        pairs = ", ".join(f"{name} and {joined[name]}" for name in sorted(joined))
+        self.notes.append(f"folders of test and train that differ in case alone are one class: {pairs}")
+        return [replace(item, class_name=joined.get(item.class_name, item.class_name)) for item in items]
 
     def _checked_classes(self, items: list[Item]) -> tuple[str, ...]:
         train = sorted({item.class_name for item in items if item.split != TEST})

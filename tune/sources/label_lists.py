@@ -15,6 +15,7 @@ import numpy as np
 
 from tune.sources.csv_table import split_by_path
 from tune.sources.file_store import FileStore, folder_of
+from tune.sources.folder_layout import Shares
 from tune.sources.label_names import AFFECTNET, AFFECTNET_OTHER, CK_PLUS, RAF_DB
 from tune.sources.split_names import split_named
 
@@ -36,6 +37,7 @@ class Listed:
         split: train, test or validation; None if the list does not say.
         problem: why there is no label, or no image.
         missing: whether it is a bad image, for the `problem`.
+        shares: of the votes, where people have voted.
     """
 
     image: str
@@ -43,6 +45,7 @@ class Listed:
     split: str | None = None
     problem: str = ""
     missing: bool = False
+    shares: Shares = ()
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ def _voted(vote: Vote, find: FindImage) -> Listed:
         return Listed(vote.image or "a row without a name", "", None, vote.problem or f"named in FER+, but {why}", True)
     if vote.emotion is None or image is None:
         return Listed(image or "a row without a name", "", None, NO_MAJORITY)
-    return Listed(image, vote.emotion, kind.kind if kind else None)
+    return Listed(image, vote.emotion, kind.kind if kind else None, shares=vote.shares)
 
 
 def _split_of(usage: str, by_name: str | None, image: str | None) -> str | None:
@@ -190,7 +190,8 @@ def _listed(store: FileStore, list_: LabelList, decisions: SplitDecisions) -> Im
         elif entry.split and number is None:
             dropped[folder_of(entry.image), uses.reason].append(entry.image)
         else:
-            items.append(Item(entry.image, entry.label, number if has_test or number == TEST else None))
+            split = number if has_test or number == TEST else None
+            items.append(Item(entry.image, entry.label, split, shares=entry.shares))
     for path in sorted(store.listing.images.keys() - seen):
         dropped[folder_of(path), list_.unlisted].append(path)
     if len(dropped) > _MOST_FOLDERS:

@@ -87,7 +87,8 @@ class NamedClasses:
             if name == LEAVE_OUT:
                 self._left_out[item.class_name] += 1
             else:
-                yield replace(item, class_name=name)
+                shares = tuple((self._names.of(label), share) for label, share in item.shares)
+                yield replace(item, class_name=name, shares=shares)
 
     def pixels(self, item: Item) -> Pixels:
         """Decodes one image."""

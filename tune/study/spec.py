@@ -24,6 +24,14 @@ from trainables.own_code import SourceFile
 from trainables.places import Place
 from tune.errors import StudyError, StudyFileError
 from tune.study.feasible import broken_constraint, check_constraints
+from tune.study.objectives import (
+    Objective,
+    ObjectiveWeights,
+    SecondObjective,
+    check_objectives,
+    mode_of,
+    split_objective,
+)
 from tune.study.own_files import check_own, code_of, with_code
 from tune.study.spec_errors import explain
 from tune.study.spec_sections import (
@@ -53,9 +61,6 @@ _MOST_COUNTED = 10_000
 """Configurations of a space that are counted; more are more than anybody tries."""
 
 SamplerName = Literal["tpe", "random"]
-Objective = Literal[
-    "selection_accuracy", "selection_macro_f1", "selection_macro_recall", "selection_macro_precision", "selection_loss"
-]
 
 
 class StudySpec(Section, frozen=True):
@@ -68,6 +73,8 @@ class StudySpec(Section, frozen=True):
     constraints: list[str] = Field([], description="conditions on several parameters that every trial meets")
     seed: int = Field(0, ge=0, lt=2**31)
     objective: Objective = "selection_accuracy"
+    objective_weights: ObjectiveWeights = Field({}, description="of the metrics that a weighted objective means")
+    second_objective: SecondObjective | None = Field(None, description="what a good trial is beside its score")
     max_parameters: int | None = Field(None, ge=1, description="of a trial's model; one with more is not trained")
     trials: int = Field(20, ge=1, le=1_000_000)
     time: Annotated[float | None, BeforeValidator(seconds)] = Field(
@@ -75,9 +82,7 @@ class StudySpec(Section, frozen=True):
     )
     sampler: SamplerName = Field("tpe", description="tpe learns from the trials so far; random does not")
     startup_trials: int = Field(8, ge=0, description="random trials before TPE's model is used")
-    near_points: float = Field(
-        0.0, ge=0, le=1, description="share of the random trials that are drawn near points_to_evaluate, or the default"
-    )
+    near_points: float = Field(0.0, ge=0, le=1, description="share of random trials near points_to_evaluate")
     points_to_evaluate: list[dict[str, Value]] = Field(
         [], description="configurations that are tried first, after the default one; what one leaves out is the default"
     )
@@ -105,7 +110,12 @@ class StudySpec(Section, frozen=True):
     @property
     def mode(self) -> Literal["min", "max"]:
         """Whether the objective is to be made small or large."""
-        return "min" if self.objective == "selection_loss" else "max"
+        return mode_of(self.objective)
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The metrics that the sampler is told: the objective, and the second one."""
+        return (self.objective, self.second_objective) if self.second_objective else (self.objective,)
 
     @property
     def limits(self) -> dict[str, float | None]:
@@ -180,7 +190,9 @@ class StudySpec(Section, frozen=True):
         if raw.get("fixed") is None:
             raw = {**raw, "fixed": {}}  # its validator, which completes it, does not see a default
         sections = {name for name, field in cls.model_fields.items() if isinstance(field.default, Section)}
-        return {name: value for name, value in raw.items() if value is not None or name not in sections}
+        return {
+            name: value for name, value in split_objective(raw).items() if value is not None or name not in sections
+        }
 
     @field_validator("data", "storage", "transfer_from", mode="after")
     @classmethod
@@ -229,14 +241,10 @@ class StudySpec(Section, frozen=True):
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
-        target = self.budget.target
-        if target is not None and (target <= 0 or (self.mode == "max" and target > 1)):
-            allowed = "above 0 and at most 1" if self.mode == "max" else "above 0"
-            raise ValueError(f"budget.target of {self.objective} must be {allowed}. Received: {target:g}. Change it")
+        check_objectives(self.objective, self.second_objective, self.objective_weights, self.budget.target)
         if self.near_points and self.sampler == "tpe" and not self.startup_trials:
             raise ValueError(
-                f"near_points needs random trials, of which it is the share. Received: {self.near_points:g} with "
-                "startup_trials=0. Raise startup_trials or leave near_points out"
+                "near_points needs random trials. Received: startup_trials=0. Raise it or leave near_points out"
             )
         check_parameters(self.space, self.fixed, written=info.context == WRITTEN)
         if info.context != WRITTEN:

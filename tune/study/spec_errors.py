@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from trainables.config import TRIAL_PARAMETERS
 from tune.errors import nearest
+from tune.study.objectives import SPLIT
 from tune.study.trial_parameters import LocatedError
 from tune.study.yaml_source import Location, Overrides, line_of, source_of
 
@@ -37,6 +38,8 @@ def explain(
     found = first.get("ctx", {}).get("error")
     located = isinstance(found, LocatedError)
     location = found.location if isinstance(found, LocatedError) else _location_text(first["loc"])
+    if location and location[0] in SPLIT and location[0] not in raw:
+        location = ("objective", *location[1:])  # as the file has it
     line = line_of(path, location)
     place = source_of(location, overrides, values) or (f"{path}, line {line}" if line else str(path))
     name = ".".join(str(part) for part in location)

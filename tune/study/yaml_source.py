@@ -13,6 +13,7 @@ import yaml
 from search_spaces import builtin_spaces
 from trainables.config import OWN_PREFIXES
 from tune.errors import StudyFileError, nearest
+from tune.study.narrowed_space import follow_parents
 from tune.yaml_values import UnclearValue, Yaml11Loader, Yaml12Loader, dump, parse
 
 Location = tuple[str | int, ...]
@@ -117,6 +118,10 @@ def read_study_file(
     for keys, value, text in sets:
         if keys != ["space"]:
             _set_value(raw, keys, value, text)
+    inside = [_with_own_names(keys)[1] for keys, _, _ in sets if keys[0] == "space" and len(keys) > 1]
+    if inside and isinstance(raw.get("space"), dict):
+        fixed = raw.get("fixed")
+        follow_parents(raw["space"], inside, fixed if isinstance(fixed, Mapping) else {})
     for name, value in (values or {}).items():
         if value is not None:
             _set_value(raw, name.split("."), value, name)

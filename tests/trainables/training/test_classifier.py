@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from trainables.config import TrialConfig, TrialContext, validation_metric_of
+from trainables.dataset.reader import open_dataset
+from trainables.dataset.writer import DatasetWriter
 from trainables.models.weight_average import load_average
 from trainables.training.calibration import Precision, choose_precision, try_speed
 from trainables.training.classifier import Classifier
 from trainables.training.fault_kinds import TrialFault
 from tune.export.checkpoints import load_checkpoints, logits_of
-from tune.study.spec import Objective
+from tune.study.objectives import WEIGHTED, Objective
 
 pytestmark = pytest.mark.slow
 
@@ -215,9 +217,28 @@ def test_a_warm_process_trains_the_next_trial_as_a_fresh_one_would(faces: Path) 
 
 
 def test_two_trials_of_one_configuration_draw_different_numbers(faces: Path) -> None:
-    one, other = Classifier(config(faces, 0)).step(), Classifier(config(faces, 1)).step()
+    weighed = config(faces, 0)
+    weights = {"selection_accuracy": 0.75, "selection_macro_f1": 0.25}
+    weighed["study"] |= {"objective": WEIGHTED, "objective_weights": weights}
+    one, other = Classifier(weighed).step(), Classifier(config(faces, 1)).step()
     assert all({name, validation_metric_of(name)} <= one.keys() for name in get_args(Objective))  # any may score it
+    assert one[WEIGHTED] == pytest.approx(sum(share * one[name] for name, share in weights.items()))
+    assert one["checkpoint_score"] == one["validation_score"] and WEIGHTED not in other
     assert one["training_loss"] != other["training_loss"]
+
+
+def test_soft_labels_that_are_certain_train_as_labels_do_and_others_do_not(faces: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(faces)
+    certain = np.eye(len(dataset.info.classes), dtype=np.float32)
+    losses = []
+    for name, shares in (("certain", certain), ("soft", 0.3 * certain.mean(axis=0) + 0.7 * certain)):
+        with DatasetWriter(tmp_path / name, dataset.info.classes, soft_labels=True) as writer:
+            for row, (label, split) in enumerate(zip(dataset.labels.tolist(), dataset.splits.tolist(), strict=True)):
+                writer.append(dataset.image(row), label, split, dataset.paths[row], shares[label].astype(np.float32))
+            writer.finish("drawn", name)
+        losses.append(Classifier(config(tmp_path / name, preprocessing="none")).step()["training_loss"])
+    hard = Classifier(config(faces, preprocessing="none")).step()["training_loss"]
+    assert losses[0] == hard != losses[1]
 
 
 def test_checkpoints_are_asked_for_at_a_best_epoch_and_at_rungs_only(faces: Path) -> None:

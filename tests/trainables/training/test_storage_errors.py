@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 from ray.train._internal.storage import StorageContext
 
+from tests.support.failing_server import FailingServer
 from tests.trainables.training.test_classifier import config
 from trainables.training import fault_kinds as faults
 from trainables.training.classifier import Classifier
@@ -23,76 +21,21 @@ from trainables.training.fault_kinds import TrialFault
 pytestmark = pytest.mark.slow
 
 
-class FailingS3:
-    """Stands before moto: passes bytes on, but answers 503 and hangs up until a time."""
-
-    def __init__(self, target: tuple[str, int]) -> None:
-        self.errors = 0
-        self._errors_until = 0.0
-        self._target = target
-        self._open: list[socket.socket] = []
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listening.getsockname()[1]
-        Thread(target=self._accept, daemon=True).start()
-
-    def fail_for(self, seconds: float) -> None:
-        self._errors_until = time.monotonic() + seconds
-        for connection in self._open:  # those that are kept alive too
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._errors_until = 0.0
-        for connection in [self._listening, *self._open]:
-            connection.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listening.accept()
-            except OSError:
-                return
-            self._open.append(client)
-            Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with suppress(OSError), client:
-            if time.monotonic() < self._errors_until:
-                self.errors += 1
-                client.recv(65536)
-                client.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-                return
-            with socket.create_connection(self._target) as server:
-                self._open.append(server)
-                back = Thread(target=_copy, args=(server, client), daemon=True)
-                back.start()
-                _copy(client, server)
-                back.join()
-
-
-def _copy(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    with suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
-
-
 @pytest.fixture
-def s3(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FailingS3]:
+def s3(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FailingServer]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("RAY_CHDIR_TO_TRIAL_DIR", "0")
     moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     moto.start()
-    server = FailingS3(moto.get_host_and_port())
+    server = FailingServer(moto.get_host_and_port())
     yield server
     server.close()
     moto.stop()
 
 
-def trial_on(server: FailingS3, faces: Path) -> tuple[Classifier, str]:
+def trial_on(server: FailingServer, faces: Path) -> tuple[Classifier, str]:
     """A trial whose checkpoints go to the server, with the storage that Ray Tune would give it."""
     options = f"endpoint_override=http://127.0.0.1:{server.port}&scheme=http&allow_bucket_creation=true"
     storage = StorageContext(
@@ -101,7 +44,7 @@ def trial_on(server: FailingS3, faces: Path) -> tuple[Classifier, str]:
     return Classifier(config(faces), storage=storage), options
 
 
-def test_a_checkpoint_gets_through_when_storage_errors_for_20_seconds(faces: Path, s3: FailingS3) -> None:
+def test_a_checkpoint_gets_through_when_storage_errors_for_20_seconds(faces: Path, s3: FailingServer) -> None:
     trial, options = trial_on(s3, faces)
     trial.train()
     began = time.monotonic()
@@ -117,7 +60,7 @@ def test_a_checkpoint_gets_through_when_storage_errors_for_20_seconds(faces: Pat
 
 
 def test_storage_that_errors_for_longer_is_a_fault_of_its_own(
-    faces: Path, s3: FailingS3, monkeypatch: pytest.MonkeyPatch
+    faces: Path, s3: FailingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(faults, "STORAGE_PAUSES_S", (0.1, 0.1))
     trial, _ = trial_on(s3, faces)

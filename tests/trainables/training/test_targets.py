@@ -36,6 +36,22 @@ def test_smoothing_takes_from_the_true_class_what_all_get() -> None:
     assert batch(label_smoothing=0.2)[1][0].tolist() == pytest.approx([0.9, 0.1])
 
 
+def test_soft_labels_are_the_targets_and_are_smoothed_weighed_and_mixed_like_others() -> None:
+    shares = np.array([[1, 0], [0.75, 0.25], [1, 0], [1, 0], [0.25, 0.75]], np.float32)
+
+    def soft(**config: object) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        targets = Targets(TrialConfig.model_validate(config), LABELS, 2)
+        targets.begin_epoch((1, 2))
+        return targets(PIXELS, shares)
+
+    assert soft()[1].tolist() == shares.tolist() and soft()[1].dtype == np.float32
+    assert soft(label_smoothing=0.2)[1][1].tolist() == pytest.approx([0.7, 0.3])
+    hard, weighed = weighted_batch(class_weights="balanced")[2], soft(class_weights="balanced")[2]
+    assert hard is not None and weighed is not None and hard.tolist() == weighed.tolist()
+    images, targets, _ = soft(mixup=1.0)
+    assert (images == batch(mixup=1.0)[0]).all() and targets.sum(1).tolist() == pytest.approx([1] * 5)
+
+
 def test_classes_that_are_drawn_evenly_weigh_the_same() -> None:
     assert weighted_batch(class_weights="balanced")[2] is not None
     assert weighted_batch(class_weights="balanced", sampling="balanced")[2] is None

@@ -6,6 +6,7 @@ import io
 import json
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from tests import ROOT
 from tests.support.fixtures_study import write_study_file
 from trainables.dataset.reader import open_dataset
+from trainables.places import Place
 from tune.cli.main import command_line as main
 from tune.cli.show import curve
 from tune.session.live_display import LiveStudy
@@ -92,6 +94,24 @@ def test_check_validates_and_starts_nothing(
     assert not (tmp_path / "runs").exists() and not events.exists()
     gone = ("run", file, "--check", "--events", tmp_path / "gone/events.jsonl")
     assert "--events must be a file that can be written" in refused(*gone, monkeypatch=monkeypatch, capsys=capsys)
+
+
+def test_check_tries_whether_the_storage_can_be_written_and_leaves_nothing_there(
+    faces: Path,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file, there = write_study_file(tmp_path, faces), bucket.format("checked")
+    for storage, said in {
+        "/proc/runs": "storage must be a folder that can be written. Received: /proc/runs/tiny: No such file",
+        there.replace("studies", "no-such-bucket"): "must be reachable and allow reading and writing",
+    }.items():
+        words = ("run", file, "--check", "--set", f"storage={storage}")
+        assert said in refused(*words, monkeypatch=monkeypatch, capsys=capsys)
+    emotune("run", file, "--check", "--set", f"storage={there}", monkeypatch=monkeypatch, capsys=capsys)
+    assert Place(there).files() == []
 
 
 def test_check_says_that_a_space_has_fewer_configurations_than_the_study_trials(
@@ -187,3 +207,16 @@ def test_a_curve_runs_from_the_lowest_bar_to_the_highest() -> None:
 @pytest.mark.parametrize(("s", "text"), [(5.2, "5 s"), (99, "99 s"), (100, "2 min"), (3600, "1 h 00 min")])
 def test_durations_read_well(s: float, text: str) -> None:
     assert duration(s) == text
+
+
+def test_output_on_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs /dev/full")
+    command = [sys.executable, "-m", "tune.cli", "list", "--storage", str(tmp_path)]
+    with full.open("w") as output:
+        done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: output: No space left on device. Check path, permissions and disk\n",
+    )

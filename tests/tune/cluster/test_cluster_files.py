@@ -475,8 +475,19 @@ def test_a_wrong_file_ends_with_exit_code_2_and_a_missing_one_with_a_hint(
     assert code == 2 and "Did you mean" in complaints and "Traceback" not in complaints
 
 
-def test_without_boto3_the_rest_is_checked_and_what_is_not_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def only_programs(folder: Path, *names: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves these programs alone on the PATH."""
+    folder.mkdir()
+    for name in names:
+        (folder / name).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def test_without_boto3_the_rest_is_checked_and_what_is_not_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(ROOT)
+    only_programs(tmp_path / "bin", "ssh", "rsync", monkeypatch=monkeypatch)
     monkeypatch.setitem(sys.modules, "botocore.loaders", None)
     report = check_cluster(ROOT / "cluster.yaml")
     assert report.notes == [
@@ -485,14 +496,19 @@ def test_without_boto3_the_rest_is_checked_and_what_is_not_is_said(monkeypatch: 
     assert len(report.problems) == 1
 
 
-def test_a_key_that_is_not_on_this_machine_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_key_or_program_that_is_not_on_this_machine_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(ROOT)
+    only_programs(tmp_path / "bin", "ssh", "rsync", monkeypatch=monkeypatch)
     monkeypatch.setenv("HOME", str(tmp_path))
     [note] = check_cluster(ROOT / "clusters/on-premise.yaml").notes
     assert note.startswith("auth.ssh_private_key ~/.ssh/id_ed25519 is not on this machine")
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh/id_ed25519").touch()
     assert check_cluster(ROOT / "clusters/on-premise.yaml").notes == []
+    only_programs(tmp_path / "less", "ssh", monkeypatch=monkeypatch)
+    assert check_cluster(ROOT / "clusters/on-premise.yaml").notes == [
+        "rsync is not on this machine: `ray up` needs it where it is run"
+    ]
 
 
 def test_versions_are_the_locks_or_else_the_installed_ones(tmp_path: Path) -> None:

@@ -77,5 +77,5 @@ def test_the_share_of_the_random_trials_is_near_what_is_trusted_and_a_resumed_st
 
 
 def test_a_share_of_no_random_trials_is_refused() -> None:
-    with pytest.raises(StudyFileError, match="near_points needs random trials.*startup_trials=0"):
+    with pytest.raises(StudyFileError, match="near_points needs random trials. Received: startup_trials=0"):
         spec(near_points=0.5, startup_trials=0)

@@ -463,6 +463,22 @@ def test_a_configuration_that_was_tried_is_given_its_known_score_in_place_of_a_p
     journal.close()
 
 
+def test_a_trial_waits_for_a_bucket_that_does_not_answer_and_goes_on_from_its_checkpoint(driver: Driver) -> None:
+    driver.begin("x")
+    driver.report("x", 0, 1, 0.3)
+    driver.journal.append("checkpoint", trial=0, epoch=1, path="trials/session-001/trial-0000/checkpoint_000000")
+    driver.searcher.note_fault(0, TrialFault("process_died", "killed"))
+    driver.searcher.on_trial_complete("x", error=True)
+    here = driver.journal.place
+    driver.journal.place = Place("s3://bucket/runs?endpoint_override=http://127.0.0.1:9&scheme=http")
+    assert driver.searcher.suggest("y") is None and not driver.searcher.idle
+    driver.journal.place = here
+    (checkpoint := Path(here.at("trials/session-001/trial-0000/checkpoint_000000"))).mkdir(parents=True)
+    (checkpoint / "state.json").touch()
+    driver.searcher._waiting = [(0.0, number) for _, number in driver.searcher._waiting]  # as if the pause were over
+    assert driver.begin("y")["resume_from"] == [str(checkpoint)]
+
+
 def test_what_failed_is_tried_again_when_somebody_asks_for_it(tmp_path: Path) -> None:
     spec = StudySpec.model_validate({"name": "a", "data": "d", "trials": 3, "space": SMALL})
     journal = Journal(tmp_path / "journal.jsonl")

@@ -68,6 +68,14 @@ def test_what_is_odd_is_said_in_one_line_each(faces: Path, changes: dict[str, An
     assert len(found) == 1 and words in found[0], found
 
 
+def test_a_class_without_a_test_image_is_said(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = open_dataset(faces)
+    counts = {**dataset.info.counts, "test": {**dataset.info.counts["test"], "sad": 0, "happy": 0}}
+    monkeypatch.setattr(dataset, "info", dataset.info.model_copy(update={"counts": counts}))
+    said = "no test image of happy, sad: the sealed test says nothing of that"
+    assert study_warnings(spec(space=RATE), dataset) == [said]
+
+
 def test_a_sound_study_has_no_warning(faces: Path) -> None:
     assert not study_warnings(
         tune.check_study(ROOT / "studies/quickstart.yaml", data=faces, trials=20), open_dataset(faces)

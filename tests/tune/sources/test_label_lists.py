@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.tune.sources.test_ingest import csv_text, encode, make_folder, make_zip, pixels
-from trainables.dataset.reader import Dataset, DatasetInfo
+from trainables.dataset.reader import Dataset, DatasetInfo, content_fingerprint
 from tune.dataset.import_options import ImportOptions
 from tune.dataset.ingest import import_dataset
 from tune.errors import SourceError
@@ -214,6 +214,44 @@ def test_fer_plus_votes_become_labels_by_their_majority(tmp_path: Path) -> None:
     by_name = imported(images, labels=str(tmp_path / "votes.csv"))
     assert sorted(class_of(by_name).values()) == ["happiness", "happiness", "sadness", "sadness"]
     assert told(by_name.info) == {"all/fer0000003.png": "no emotion with a majority of the votes"}
+
+
+def test_fer_plus_votes_become_soft_labels_and_another_fingerprint(tmp_path: Path) -> None:
+    source, votes = fer_plus_csv(tmp_path), str(tmp_path / "votes.csv")
+    (tmp_path / "votes.csv").write_text((tmp_path / "votes.csv").read_text().replace("4,4,2,0", "1,4,0,9"))
+    hard = imported(source, labels=votes)
+    assert hard.shares is None
+    soft = imported(source, labels=votes, soft_labels=True)
+    assert soft.info.classes == ("happiness", "sadness") and (soft.labels == hard.labels).all()
+    assert soft.shares is not None and soft.shares.dtype == np.float32
+    # Neutral is nobody's majority, so no class: what is left are the votes for the two that are.
+    np.testing.assert_allclose(soft.shares, [[1, 0], [1, 0], [4 / 13, 9 / 13], [0, 1]], rtol=1e-6)
+    assert soft.info.fingerprint != hard.info.fingerprint == content_fingerprint(hard)
+    assert soft.info.fingerprint == content_fingerprint(soft)
+    assert soft.info.notes[-1].startswith("soft labels: trials train towards the shares of the votes")
+    merged = imported(source, labels=votes, soft_labels=True, classes=("sad=sadness",))
+    assert merged.shares is not None and merged.shares.tolist() == soft.shares.tolist()
+    with pytest.raises(SourceError, match="--soft-labels needs votes on every image.* fer2013.csv, line 2 without"):
+        imported(source, soft_labels=True)
+
+
+def test_a_share_of_the_votes_is_that_of_the_emotions_that_count(tmp_path: Path) -> None:
+    rows = [(i, pixels(i), "Training") for i in range(4)]
+    (tmp_path / "fer2013.csv").write_text(csv_text(rows))
+    votes = ["6,3,0,1,0,0,0,0,0,0", "2,7,0,0,0,0,0,0,1,0", "0,2,0,6,0,0,0,0,2,0", "0,0,0,3,2,0,0,0,0,0"]
+    text = [VOTES, *(f"Training,fer{i:07d}.png,{row}" for i, row in enumerate(votes))]
+    (tmp_path / "votes.csv").write_text("\n".join(text) + "\n")
+    soft = imported(tmp_path / "fer2013.csv", labels=str(tmp_path / "votes.csv"), soft_labels=True, test_share=0.0)
+    assert soft.info.classes == ("happiness", "neutral", "sadness") and soft.shares is not None
+    expected = [[3 / 9, 6 / 9, 0], [7 / 9, 2 / 9, 0], [2 / 8, 0, 6 / 8], [0, 0, 1]]
+    np.testing.assert_allclose(soft.shares, expected, rtol=1e-6)
+    assert soft.shares.argmax(axis=1).tolist() == soft.labels.tolist()
+    merged = ("good=happiness", "good=neutral")
+    two = imported(
+        tmp_path / "fer2013.csv", labels=str(tmp_path / "votes.csv"), soft_labels=True, test_share=0.0, classes=merged
+    )
+    assert two.shares is not None and two.shares[0].tolist() == [1, 0]
+    np.testing.assert_allclose(two.shares[2], [0.25, 0.75])
 
 
 def test_fer_plus_votes_of_another_table_are_refused(tmp_path: Path) -> None:

@@ -268,6 +268,17 @@ def test_class_names_that_differ_only_in_composition_are_one_class(tmp_path: Pat
     assert info.counts == {"train": {composed: 3, "traurig": 3}, "test": {composed: 3, "traurig": 0}}
 
 
+def test_test_folders_that_differ_from_trains_in_case_alone_are_the_same_classes() -> None:
+    layout = sorted_out(images("train/Happy", "train/sad", "test/happy", "test/Sad"))
+    assert layout.classes == ("Happy", "sad") and counts(layout) == {TRAIN: 6, TEST: 6}
+    assert (
+        "folders of test and train that differ in case alone are one class: Sad and sad, happy and Happy"
+        in layout.notes
+    )
+    with pytest.raises(SourceError, match="Every class in test/ must be in train/. Received: 'HAPPY'"):
+        sorted_out(images("train/Happy", "train/happy", "test/HAPPY"))  # which of the two?
+
+
 @pytest.mark.parametrize("letter", ["\u202f", "\u00a0", "\u200e", "\u200b", "\u00ad", "\uf021", "\u3000", "\U0001fae8"])
 def test_a_file_may_have_any_name_that_can_be_stored(letter: str) -> None:
     path = f"train/a/Screenshot 10.00{letter}AM.png"

@@ -1,12 +1,12 @@
-"""Which trials are the best for their size."""
+"""Which trials are the best for their size, and why one with a better score may not be the best."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from tests.support.recorded_study import record_study
-from tune.session.study_text import size_line
-from tune.study.trade_off import Sized, size_front, sized_trials
+from tune.session.study_text import front_line, stopped_higher_line
+from tune.study.trade_off import Sized, pareto_front, size_front, sized_trials
 
 
 def test_a_trial_is_on_the_front_where_nothing_smaller_is_as_good() -> None:
@@ -22,10 +22,40 @@ def test_show_names_the_front_best_first_and_says_nothing_of_models_of_one_size(
     front = size_front(sized_trials(study.spec, state), "max")
     assert len(front) > 1
     best = front[-1]
-    assert size_line(study, state).startswith(
+    assert front_line(study, state).startswith(
         f"by size      trial {best.trial}: {best.score:.4f} with {best.parameters:,}"
     )
     for trial in state.trials.values():
         for metrics in trial.epochs.values():
             metrics["parameters"] = 7
-    assert size_line(study, state) == ""
+    assert front_line(study, state) == ""
+
+
+def test_with_two_objectives_show_names_the_front_and_how_one_of_it_is_exported(tmp_path: Path) -> None:
+    study = record_study(tmp_path / "two", 20, finished=False, objective=["selection_accuracy", "parameters"])
+    state = study.state()
+    front = pareto_front(study.spec, state)
+    assert len(front) > 1 and front[0].first == max(one.first for one in front)
+    for one in front:
+        beaten = [other for other in front if other.first >= one.first and other.second <= one.second]
+        assert beaten == [one]
+    line, choose = front_line(study, state).split("\n")
+    assert line.startswith(
+        f"front        trial {front[0].trial}: {front[0].first:.4f}, {front[0].second:,.0f} parameters; "
+    )
+    assert choose == f"             choose: emotune export {study.shell_name} --trial N --to FOLDER"
+
+
+def test_show_says_why_a_trial_with_a_better_score_is_not_the_best(tmp_path: Path) -> None:
+    study = record_study(tmp_path / "stopped", 20, finished=False)
+    state = study.state()
+    assert stopped_higher_line(study, state) == ""
+    best, *_, last = study.ranked(state)
+    assert last.state == "pruned"
+    for metrics in last.epochs.values():
+        metrics["validation_accuracy"] = metrics["selection_accuracy"] = 0.9876
+    assert study.ranked(state)[0] is best
+    assert stopped_higher_line(study, state).split(": ") == [
+        f"             trial {last.number} had 0.9876 and was stopped",
+        "those that ran to their end come first",
+    ]
