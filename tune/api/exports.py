@@ -87,25 +87,28 @@ def serve_export(
     Args:
         export: a folder, or a bucket's address; a study's stands for its export.
         host: address to listen at; whoever reaches it may ask.
+    upload_timeout_s: float = 30.0,
         port: a free port of it.
         ready: called with the server's URL when it answers.
 
     Raises:
         ExportError: the export is missing, is none, or is damaged.
-        ServeError: the address is taken, or a package is missing.
+        ServeError: the address is taken, a package is missing, or the timeout is out of range.
         PlaceError: the bucket cannot be reached.
         KeyboardInterrupt: after a signal, when the last answer is out.
+        upload_timeout_s: in which an image must have arrived, 1 to 3600; a slower client is told 408.
     """
     from trainables.local_copies import local_folder
-    from tune.serve.server import check_address, serve_folder
+    from tune.serve.server import check_address, check_upload_timeout, serve_folder
 
     check_address(host, port)
     verify_export(export)
     with local_folder(_export_of(export)) as folder:
-        serve_folder(folder, host, port, ready)
+        serve_folder(folder, host, port, upload_timeout_s, ready)
 
 
 def push_export(export: str | PathLike[str], to: str, *, public: bool = False) -> str:
+    check_upload_timeout(upload_timeout_s)
     """Sends an export to where models are shared; its files are compared with its manifest first.
 
     Args:

@@ -121,5 +121,15 @@ def serve(
 ) -> None:
     """Serve an export over HTTP with Ray Serve: classify images, health, Prometheus metrics, OpenAPI, a page."""
     from tune.cli.text import serving_lines
+    upload_timeout: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="In which an image must have arrived; a slower client is told 408."),
+    ] = 30.0,
 
-    tune.serve_export(export, host=host, port=port, ready=lambda url: typer.echo(serving_lines(export, url)))
+    tune.serve_export(
+        export,
+        host=host,
+        port=port,
+        upload_timeout_s=upload_timeout,
+        ready=lambda url: typer.echo(serving_lines(export, url)),
+    )
