@@ -2,6 +2,7 @@
 
 EXPORT/model.keras            (batch, h, w, c), 0-255 or floats 0-1, to probabilities; opens in any Keras 3
 EXPORT/saved_model/           the same for TensorFlow: `serving_default(image: uint8) -> probabilities`
+EXPORT/tf_serving/1/          the same again, where TensorFlow Serving looks for it
 EXPORT/model.onnx ...         further formats of `formats.py`, where they were asked for
 EXPORT/preprocessing.json     the evaluation pipeline in Albumentations' own form; empty when images go in as they are
 EXPORT/labels.json            class names in the order of the probabilities, and what the model takes

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
+import base64
 import json
 import shutil
 from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,8 @@ def test_images_as_they_are_get_the_answers_of_training_for_a_trial_that_crops(
 ) -> None:
     import keras
 
+    taken = signatures["serving_default"].structured_input_signature[1]["image"]
+    assert taken.dtype == tf.uint8 and taken.shape.as_list() == [None, 48, 48, 1]
     images = dataset.images(np.arange(12))
     config = metrics["config"]
     pipeline = evaluation_pipeline("crop", config, dataset.info.shape)
@@ -84,6 +88,52 @@ def test_images_as_they_are_get_the_answers_of_training_for_a_trial_that_crops(
     from scipy.special import softmax
 
     expected = (softmax(checkpoint(cropped), axis=1) + softmax(checkpoint(cropped[:, :, ::-1]), axis=1)) / 2
+# What TensorFlow Serving makes of the JSON of its REST interface (util/json_tensor.cc), in plain TensorFlow.
+ANSWER_REQUESTS = """
+import base64, json, sys
+import tensorflow as tf
+model = tf.saved_model.load(sys.argv[1], tags=["serve"])
+for request in json.load(sys.stdin):
+    signature = model.signatures[request.get("signature_name", "serving_default")]
+    ((name, spec),) = signature.structured_input_signature[1].items()
+    values = [base64.b64decode(one["b64"]) if isinstance(one, dict) else one for one in request["instances"]]
+    (answer,) = signature(**{name: tf.constant(values, spec.dtype)}).values()
+    print(json.dumps({"predictions": answer.numpy().tolist()}))
+assert not {"tune", "trainables"} & set(sys.modules)
+"""
+
+
+@pytest.mark.slow
+def test_tensorflow_serving_finds_a_numbered_version_that_answers_rest_requests(export: Path, dataset: Dataset) -> None:
+    import cv2
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    assert [path.name for path in (export / "tf_serving").iterdir()] == ["1"]
+    described = SavedModel.FromString((export / "tf_serving/1/saved_model.pb").read_bytes()).meta_graphs[0]
+    assert described.meta_info_def.tags == ["serve"]
+    for name, given in (("serving_default", "image"), ("encoded", "files")):
+        signature = described.signature_def[name]
+        assert signature.method_name == "tensorflow/serving/predict"
+        assert (list(signature.inputs), list(signature.outputs)) == ([given], ["probabilities"])
+    images = dataset.images(np.arange(2))
+    files = [base64.b64encode(cv2.imencode(".png", image)[1].tobytes()).decode() for image in images]
+    requests = [
+        {"instances": images.tolist()},
+        {"signature_name": "encoded", "instances": [{"b64": file} for file in files]},
+    ]
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", ANSWER_REQUESTS, str(export / "tf_serving/1")],
+        input=json.dumps(requests),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected = [list(one.probabilities.values()) for one in load_export(export).predict(images)]
+    for line in done.stdout.splitlines():
+        np.testing.assert_allclose(json.loads(line)["predictions"], expected, atol=TOLERANCE)
+    assert len(done.stdout.splitlines()) == 2
+
+
     uncropped = (softmax(checkpoint(images), axis=1) + softmax(checkpoint(images[:, :, ::-1]), axis=1)) / 2
     assert np.abs(uncropped - expected).max() > 100 * TOLERANCE
     for name, found in run_formats(export, ["onnx", "litert"], images).items():
