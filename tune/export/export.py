@@ -10,7 +10,7 @@ EXPORT/metrics.json           selection fold, sealed test split, configuration, 
 EXPORT/confusion_matrix.png   of the test split
 EXPORT/study.yaml             the study that found it
 EXPORT/code/                  the files of the user's own: what built the model, what augmented its images
-EXPORT/model_card.md          all of that for a reader
+EXPORT/model_card.md          all of that for a reader; the same as model_card.html
 EXPORT/manifest.json          SHA-256 of each file, and where they are from
 """
 
@@ -39,7 +39,7 @@ from tune.export.code import CODE_FOLDER, write_code
 from tune.export.destination import atomic_export, check_destination
 from tune.export.formats import DEFAULT_FORMATS, FORMATS, check_formats
 from tune.export.manifest import MANIFEST_FILE, write_manifest
-from tune.export.model_card import CARD_FILE, model_card
+from tune.export.model_card import CARD_FILE, CARD_PAGE_FILE, card_page, model_card
 from tune.export.temperature import kept_temperature
 from tune.export.written_models import takes_images_as_they_are, write_models
 
@@ -57,6 +57,7 @@ EXPORT_PARTS = (
     STUDY_FILE,
     CODE_FOLDER,
     CARD_FILE,
+    CARD_PAGE_FILE,
     MANIFEST_FILE,
 )
 
@@ -168,6 +169,7 @@ def export_checkpoint(
         (folder / STUDY_FILE).write_text(study_yaml, encoding="utf-8")
         card = model_card(metrics, dataset.info.classes, dataset.info.shape)
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
+        (folder / CARD_PAGE_FILE).write_text(card_page(card), encoding="utf-8")
         write_manifest(folder, study_yaml, {name: metrics[name] for name in ("trial", "epoch", "dataset", "versions")})
         size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return ExportSummary(destination, state["trial"], state["epoch"], parameters, sealed, size_bytes, note)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 from tune.study.trial_record import run_label
 
-CARD_FILE = "model_card.md"
+CARD_FILE, CARD_PAGE_FILE = "model_card.md", "model_card.html"
+
+_STYLE = (
+    "body { max-width: 46rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; "
+    "color-scheme: light dark } table { border-collapse: collapse; display: block; overflow-x: auto } "
+    "th, td { padding: .2rem 1rem .2rem 0; border-bottom: 1px solid #8886; text-align: left } pre { overflow-x: auto }"
+)
 
 
 def model_card(metrics: Mapping[str, Any], classes: Sequence[str], shape: tuple[int, int, int]) -> str:
@@ -68,6 +75,19 @@ def model_card(metrics: Mapping[str, Any], classes: Sequence[str], shape: tuple[
             "Without emotune: docs/exports.md of its repository.",
             "",
         ]
+    )
+
+
+def card_page(card: str) -> str:
+    """Returns a card as an HTML file without scripts or other hosts; what its text has of HTML is shown as text."""
+    from markdown_it import MarkdownIt
+
+    title = escape(card.partition("\n")[0].removeprefix("# "))
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(card)
+    return (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{_STYLE}</style>\n<main>\n{body}</main>\n</html>\n"
     )
 
 

@@ -39,6 +39,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 FILES = {
     "confusion_matrix.png",
     "labels.json",
+    "model_card.html",
     "manifest.json",
     "metrics.json",
     "model.keras",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 from collections.abc import Callable
 import subprocess
@@ -295,7 +296,9 @@ def test_the_manifest_says_where_the_export_is_from_and_newer_ones_are_refused(
 
 @pytest.mark.slow
 def test_the_card_tells_formats_limits_and_where_it_is_from(export: Path, dataset: Dataset) -> None:
-    card = (export / "model_card.md").read_text()
+    card, page = ((export / f"model_card.{kind}").read_text() for kind in ("md", "html"))
+    assert f"<code>{dataset.info.fingerprint}</code>" in page and "<td><code>model.onnx</code></td>" in page
+    assert not re.search(r"<script|src=|href=|url\(|@import", page)
     assert dataset.info.fingerprint in card and ", ".join(dataset.info.classes) in card
     assert "| onnx | `model.onnx` |" in card and "| litert_int8 |" in card
     assert "The test split was not opened." in card and "## Limits" in card
