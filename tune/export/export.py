@@ -33,6 +33,7 @@ from trainables.dataset.reader import Dataset
 from trainables.models.compiled import Floats
 from trainables.places import Place
 from trainables.training.metrics import evaluate, expected_calibration_error, wilson_interval
+from tune.dataset.quality_report import find_duplicates
 from tune.errors import ExportError
 from tune.export.checkpoints import Member, load_checkpoints, logits_of, release_members
 from tune.export.code import CODE_FOLDER, write_code
@@ -141,6 +142,7 @@ def export_checkpoint(
             own_layers=own is not None,
             temperature=kept_temperature(calibration),
         )
+        duplicates = find_duplicates(dataset.groups, dataset.labels, dataset.splits)
         versions = {"python": platform.python_version()}
         versions |= {name: importlib.metadata.version(name) for name in _VERSIONS}
         metrics = _finite(
@@ -157,6 +159,7 @@ def export_checkpoint(
                 "parameters": parameters,
                 "input": note or "images as they are",
                 "dataset": {"name": dataset.info.name, "fingerprint": dataset.info.fingerprint},
+                "data": {"counts": dataset.info.counts, "duplicates": duplicates.model_dump()},
                 "formats": written,
                 "versions": versions,
             }

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from trainables.training.metrics import wilson_interval
 from tune.study.trial_record import run_label
 
 CARD_FILE, CARD_PAGE_FILE = "model_card.md", "model_card.html"
@@ -44,6 +45,7 @@ def model_card(metrics: Mapping[str, Any], classes: Sequence[str], shape: tuple[
             "",
             f"{dataset['name']}, fingerprint `{dataset['fingerprint']}`.",
             "",
+            *_data(metrics["data"], classes),
             "## Metrics",
             "",
             *_scores(test, classes),
@@ -111,20 +113,46 @@ def _configuration(metrics: Mapping[str, Any]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (["parameter", *heads], ["---"] * (1 + len(heads)), *rows)]
 
 
+def _data(data: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
+    counts, duplicates = data["counts"], data["duplicates"]
+    train, test = (counts.get(split, {}) for split in ("train", "test"))
+    surplus = duplicates["surplus"]
+    return [
+        "| class | training images | test images |",
+        "|---|---|---|",
+        *(f"| {name} | {train.get(name, 0)} | {test.get(name, 0)} |" for name in classes),
+        f"| all | {sum(train.values())} | {sum(test.values())} |",
+        "",
+        f"Surplus copies of an image: {surplus['train']} in training, {surplus['test']} in the test split. Test images "
+        f"that are in training too: {duplicates['test_with_twin_in_train']}; no trial trains on those. Images whose "
+        f"copies have another label: {duplicates['images_with_label_conflict']}.",
+        "",
+    ]
+
+
 def _scores(test: Mapping[str, Any] | None, classes: Sequence[str]) -> list[str]:
     if test is None:
         return ["The test split was not opened.", ""]
     low, high = test["accuracy_interval"]
-    recalls = zip(classes, test["per_class_recall"], strict=True)
+    named_rows = zip(classes, test["confusion"], strict=True)
     return [
         f"Sealed test split, {test['images']} images: accuracy {test['accuracy']:.4f} (95 % interval {low:.4f} to "
         f"{high:.4f}), macro F1 {test['macro_f1']:.4f}.",
         "",
-        "| class | recall |",
-        "|---|---|",
-        *(f"| {name} | {'no images' if recall is None else f'{recall:.4f}'} |" for name, recall in recalls),
+        "| class | images | recall (95 % interval) |",
+        "|---|---|---|",
+        *(_recall_row(name, row, place) for place, (name, row) in enumerate(named_rows)),
         "",
     ]
+
+
+def _recall_row(name: str, row: Sequence[int], place: int) -> str:
+    """Returns a class's row of the table from its row of the confusion matrix."""
+    images = int(sum(row))
+    if not images:
+        return f"| {name} | 0 | |"
+    low, high = wilson_interval(int(row[place]), images)
+    return f"| {name} | {images} | {row[place] / images:.4f} ({low:.4f} to {high:.4f}) |"
 
 
 def _calibration(found: Mapping[str, Any] | None, test: Mapping[str, Any] | None) -> list[str]:

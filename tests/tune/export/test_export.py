@@ -211,6 +211,9 @@ def test_metrics_are_those_of_the_test_split(summary: ExportSummary, checkpoint:
     assert metrics["dataset"] == {"name": "faces", "fingerprint": dataset.info.fingerprint}
     assert metrics["versions"].keys() >= {"emotune", "keras", "tensorflow", "python"}
     assert summary.sealed == got
+    hits, low, high = got["confusion"][0][0], *wilson_interval(got["confusion"][0][0], 20)
+    row = f"| {dataset.info.classes[0]} | 20 | {hits / 20:.4f} ({low:.4f} to {high:.4f}) |"
+    assert row in (summary.directory / "model_card.md").read_text()
 
 
 def test_labels_say_what_the_model_takes(summary: ExportSummary, dataset: Dataset) -> None:

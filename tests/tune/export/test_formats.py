@@ -251,6 +251,7 @@ def test_the_card_tells_formats_limits_and_where_it_is_from(export: Path, datase
     card, page = ((export / f"model_card.{kind}").read_text() for kind in ("md", "html"))
     assert f"<code>{dataset.info.fingerprint}</code>" in page and "<td><code>model.onnx</code></td>" in page
     assert not re.search(r"<script|src=|href=|url\(|@import", page)
+    assert "| angry | 60 | 20 |" in card and "| all | 420 | 140 |" in card
     assert dataset.info.fingerprint in card and ", ".join(dataset.info.classes) in card
     assert "| onnx | `model.onnx` |" in card and "| litert_int8 |" in card
     assert "The test split was not opened." in card and "## Limits" in card
