@@ -186,7 +186,7 @@ def test_what_is_too_large_is_refused_before_it_is_read(server: Server) -> None:
 
 @pytest.mark.slow
 def test_an_image_that_does_not_arrive_in_time_is_refused(server: Server, dataset: Dataset) -> None:
-    with server.connect("Content-Length: 5000") as connection:
+    with server.connect("Content-Length: 5000\r\nx-request-timeout-seconds: 0") as connection:
         connection.sendall(b"\x89PNG")  # and no more
         answer = connection.recv(10_000)
     assert b" 408 " in answer and f"within {UPLOAD_TIMEOUT_S} s".encode() in answer
