@@ -15,6 +15,7 @@ from sklearn.ensemble import ExtraTreesRegressor, GradientBoostingRegressor
 
 from benchmarks.sides import Draws
 from search_spaces import CategoricalParameter, SearchSpace
+from tune.search.near_default import NearSuggester
 from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.trial_queue import NewTrial
 from tune.study.trial_record import TrialRecord
@@ -43,30 +44,11 @@ def searcher(propose: Proposer) -> type[OptunaSearcher]:
     return Proposed
 
 
-class Near(Draws):
-    """Values near those of a configuration, with the three methods of a `Suggester`."""
-
-    def __init__(self, rng: np.random.Generator, centre: Mapping[str, Any], spread: float, kept: float) -> None:
-        super().__init__(rng)
-        self._centre, self._spread, self._kept = centre, spread, kept
-
-    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
-        """Draws a float in [low, high] around the centre's, with so much of the range as standard deviation."""
-        if name not in self._centre:
-            return super().suggest_float(name, low, high, step=step, log=log)
-        scale, back = (math.log, math.exp) if log else (float, float)
-        first, last = scale(low), scale(high)
-        at = (scale(self._centre[name]) - first) / max(last - first, 1e-12) + self._spread * self._rng.normal()
-        value = back(first + min(1.0, max(0.0, at)) * (last - first))
-        if step:
-            value = low + round((value - low) / step) * step
-        return float(min(high, max(low, value)))
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        """Keeps the centre's choice as often as `kept` says."""
-        if name in self._centre and self._rng.random() < self._kept:
-            return self._centre[name]
-        return super().suggest_categorical(name, choices)
+def near(
+    rng: np.random.Generator, space: SearchSpace, centre: Mapping[str, Any], spread: float, kept: float
+) -> NearSuggester:
+    """Returns what draws near a configuration."""
+    return NearSuggester(int(rng.integers(2**31)), space.optuna_params(centre), spread, kept)
 
 
 def near_best(
@@ -80,7 +62,7 @@ def near_best(
         scored = sorted((record for record in records if record.epochs), key=lambda r: -reached(r))
         near_default = len(scored) < until or rng.random() < 1 / (1 + len(scored) / until)
         centre = space.defaults() if near_default else scored[int(rng.integers(min(top, len(scored))))].values
-        return space.suggest(Near(rng, space.optuna_params(centre), spread, kept))
+        return space.suggest(near(rng, space, centre, spread, kept))
 
     return propose
 
@@ -123,8 +105,8 @@ def candidates(space: SearchSpace, records: Sequence[TrialRecord], rng: np.rando
     scored = sorted((record for record in records if record.epochs), key=lambda r: -reached(r))[:3]
     found = [space.suggest(Draws(rng)) for _ in range(count)]
     for record in scored:
-        near = Near(rng, space.optuna_params(record.values), 0.1, 0.85)
-        found += [space.suggest(near) for _ in range(count // 3)]
+        draws = near(rng, space, record.values, 0.1, 0.85)
+        found += [space.suggest(draws) for _ in range(count // 3)]
     return found
 
 

@@ -58,6 +58,23 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "constant rate 1e-3": {"schedule": "constant", "learning_rate": 1e-3},
     "constant rate, batch 32": {"schedule": "constant", "batch_size": 32},
     "constant rate, dropout 0.1": {"schedule": "constant", "dropout": 0.1},
+    "adamw, shifts": {
+        "optimizer": "adamw",
+        "learning_rate": 9e-4,
+        "weight_decay": 4e-3,
+        "dropout": 0.0,
+        "preprocessing": "shifts",
+        "shift_limit": 0.067,
+    },
+    "rmsprop, smoothed labels": {
+        "optimizer": "rmsprop",
+        "learning_rate": 7e-4,
+        "batch_size": 128,
+        "momentum": 0.57,
+        "rho": 0.86,
+        "label_smoothing": 0.15,
+        "normalization": "standardize",
+    },
     "resnet_small": {"model": "resnet_small", "width": 1.0, "schedule": "constant", "learning_rate": 1e-3},
 }
 PLAIN = ", without oneDNN"

@@ -11,7 +11,9 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -97,37 +99,57 @@ def rungs_again(found: list[dict[str, Any]], spec: StudySpec) -> list[dict[str, 
     return decided
 
 
+def random_moment(rng: random.Random, journal: Path, *, starting: bool) -> Callable[[], bool]:
+    """Returns what says whether a moment has come: some seconds from now, or some events of the journal."""
+    if starting:
+        due = time.monotonic() + rng.uniform(4, 12)
+        return lambda: time.monotonic() > due
+    events_due = written(journal) + rng.randint(3, 14)  # in its first epoch, or up to two trials later
+    return lambda: written(journal) >= events_due
+
+
+def written(journal: Path) -> int:
+    return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+
 def run_with_kills(file: Path, rng: random.Random, *, driver_kills: int, trial_kills: int) -> tuple[int, int]:
-    """Runs a study to its end and kills on the way; returns how many drivers and trials were really killed."""
+    """Runs a study to its end and kills on the way, in turns what is still starting and what trains; the trials after
+    the drivers. Returns how many drivers and trials were really killed."""
     killed_drivers = killed_trials = 0
+    journal = file.parent / "runs/tiny/journal.jsonl"
     while True:
         process = start(file)
-        kill_at = time.monotonic() + rng.uniform(4, 12) if killed_drivers < driver_kills else None
-        next_trial = time.monotonic() + rng.uniform(6, 12)
+        due = random_moment(rng, journal, starting=killed_drivers % 2 == 0)
         while process.poll() is None:
-            time.sleep(0.2)
-            now = time.monotonic()
-            if kill_at is not None and now > kill_at:
+            time.sleep(0.1)
+            if not due():
+                continue
+            if killed_drivers < driver_kills:
                 kill_driver(process)
                 killed_drivers += 1
                 break
-            if killed_trials < trial_kills and now > next_trial:
-                next_trial = now + rng.uniform(2, 6)
-                for victim in rng.sample(alive := trial_processes(process), min(1, len(alive))):
-                    victim.kill()
-                    killed_trials += 1
+            if killed_trials < trial_kills and (alive := trial_processes(process)):
+                rng.choice(alive).kill()
+                killed_trials += 1
+                due = random_moment(rng, journal, starting=killed_trials % 2 == 0)
         else:
             said = process.communicate(timeout=60)[0]
             assert process.returncode == 0, said
             return killed_drivers, killed_trials
 
 
-def test_twenty_drivers_and_their_trials_killed_at_random_moments(faces: Path, tmp_path: Path) -> None:
+def sessions_that_trained(found: list[dict[str, Any]]) -> int:
+    begun = list(accumulate(event["event"] == "session" for event in found))
+    return len({session for session, event in zip(begun, found, strict=True) if event["event"] == "epoch"})
+
+
+def test_six_drivers_and_four_trials_killed_at_random_moments(faces: Path, tmp_path: Path) -> None:
     file = study_file(tmp_path, faces, trials=8)
-    drivers, trials = run_with_kills(file, random.Random(1), driver_kills=20, trial_kills=10)
+    drivers, trials = run_with_kills(file, random.Random(1), driver_kills=6, trial_kills=4)
     record = load_study_folder(tmp_path / "runs/tiny").state()
     print(json.dumps({"drivers": drivers, "trials": trials, "sessions": record.sessions}))
-    assert drivers == 20 and trials >= 4
+    assert drivers == 6 and trials == 4
+    assert sessions_that_trained(events(tmp_path)) >= 3  # two of them were killed
     assert sum(t.restarts for t in record.trials.values()) >= 1  # in a session whose driver lived
     assert {f.kind for t in record.trials.values() for f in t.faults} == {"process_died"}
     assert_nothing_was_lost_or_repeated(tmp_path)

@@ -15,6 +15,7 @@ from search_spaces import Value
 from trainables.errors import PlaceError
 from tune.errors import StudyError
 from tune.search.feasible_trials import feasible_values
+from tune.search.near_default import near_default
 from tune.search.optuna_study import frozen_trial, make_sampler, optuna_state
 from tune.search.trial_queue import NewTrial, TrialQueue
 from tune.study.journal import Journal
@@ -59,6 +60,8 @@ class OptunaSearcher(TrialQueue):
         untried: dict[str, Value] | None = None
         for attempt in range(_REPEATS + 1):
             request, wanted = next(iter(state.enqueued.items()), ("", untried))
+            if wanted is None and state.trials:
+                wanted = near_default(self._spec, len(state.trials))
             if wanted is None and self._spec.constraints and state.trials:
                 wanted = feasible_values(self._study, self._sampler, self._spec)
             if wanted and state.trials:  # trial 0 is the default

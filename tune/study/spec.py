@@ -75,6 +75,9 @@ class StudySpec(Section, frozen=True):
     )
     sampler: SamplerName = Field("tpe", description="tpe learns from the trials so far; random does not")
     startup_trials: int = Field(8, ge=0, description="random trials before TPE's model is used")
+    near_default: float = Field(
+        0.0, ge=0, le=1, description="share of the random trials that are drawn near the default configuration"
+    )
     points_to_evaluate: list[dict[str, Value]] = Field(
         [], description="configurations that are tried first, after the default one; what one leaves out is the default"
     )
@@ -228,6 +231,11 @@ class StudySpec(Section, frozen=True):
         if target is not None and (target <= 0 or (self.mode == "max" and target > 1)):
             allowed = "above 0 and at most 1" if self.mode == "max" else "above 0"
             raise ValueError(f"budget.target of {self.objective} must be {allowed}. Received: {target:g}. Change it")
+        if self.near_default and self.sampler == "tpe" and not self.startup_trials:
+            raise ValueError(
+                f"near_default needs random trials, of which it is the share. Received: {self.near_default:g} with "
+                "startup_trials=0. Raise startup_trials or leave near_default out"
+            )
         check_parameters(self.space, self.fixed, written=info.context == WRITTEN)
         if info.context != WRITTEN:
             check_own(self.space, self.fixed, self.code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tune.export.checkpoints import logits_of as export_logits
 from tune.export.destination import atomic_export
 from tune.export.ensemble import judge_ensemble
 from tune.export.export import ExportSummary, evaluate_sealed, export_checkpoint
+from tune.export.formats import DEFAULT_FORMATS
 from tune.export.parity import run_formats
 from tune.export.predict import load_export
 
@@ -60,15 +62,21 @@ def checkpoint(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def export(checkpoint: Path, dataset: Dataset, destination: Path, **more: Any) -> ExportSummary:
+    """Exports the Keras model alone, scored on the test split if there is one, unless `more` says otherwise."""
     if "sealed" not in more:
-        more["sealed"] = evaluate_sealed(checkpoint, dataset) if len(rows_of_test(dataset)) else None
-    more = {"study_yaml": "name: a\n", "selection": {"selection_accuracy": 0.5}, **more}
+        more["sealed"] = sealed_test(checkpoint, dataset.directory) if len(rows_of_test(dataset)) else None
+    more = {"study_yaml": "name: a\n", "selection": {"selection_accuracy": 0.5}, "formats": ["keras"], **more}
     return export_checkpoint(checkpoint, dataset, destination, **more)
+
+
+@cache
+def sealed_test(checkpoint: Path, data: Path) -> dict[str, Any]:
+    return evaluate_sealed(checkpoint, open_dataset(data))
 
 
 @pytest.fixture(scope="module")
 def summary(checkpoint: Path, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> ExportSummary:
-    return export(checkpoint, dataset, tmp_path_factory.mktemp("study") / "export")
+    return export(checkpoint, dataset, tmp_path_factory.mktemp("study") / "export", formats=DEFAULT_FORMATS)
 
 
 def read(folder: Path, name: str) -> Any:
@@ -109,8 +117,9 @@ def test_the_mean_of_several_checkpoints_is_the_same_for_keras_tensorflow_and_pr
     other = write_checkpoint(tmp_path / "other", dataset, steps=20, **settings)
     both = [checkpoint, other]
     sealed = evaluate_sealed(both, dataset)
-    summary = export(checkpoint, dataset, tmp_path / "export", sealed=sealed)  # takes the place of a single model's
+    summary = export(checkpoint, dataset, tmp_path / "export", sealed=sealed, formats=DEFAULT_FORMATS)
     single = summary.size_bytes
+    # takes the place of a single model's
     summary = export_checkpoint(both, dataset, tmp_path / "export", study_yaml="", selection={}, sealed=sealed)
     assert summary.size_bytes > 1.6 * single
     assert [m["trial"] for m in read(summary.directory, "metrics.json")["ensemble"]["members"]] == [3, 3]
@@ -258,7 +267,7 @@ def test_without_a_test_split_the_export_says_so(checkpoint: Path, tmp_path: Pat
     summary = export(checkpoint, data, tmp_path / "export")
     assert summary.sealed is None
     assert read(tmp_path / "export", "metrics.json")["test"] is None
-    assert {path.name for path in summary.directory.iterdir()} == FILES - {"confusion_matrix.png"}
+    assert {path.name for path in summary.directory.iterdir()} == FILES - {"confusion_matrix.png", "saved_model"}
     with pytest.raises(ExportError, match=r"must have test images\. Received: none in "):
         evaluate_sealed(checkpoint, data)
 
@@ -284,7 +293,7 @@ def test_an_earlier_export_gives_way_only_to_a_whole_one(checkpoint: Path, datas
         export(damaged, dataset, destination)
     with pytest.raises(DatasetError, match="needs face boxes"):
         export(with_config(checkpoint, tmp_path / "face", preprocessing="face"), tiny(tmp_path / "data"), destination)
-    assert {path.name for path in destination.iterdir()} == FILES
+    assert {path.name for path in destination.iterdir()} == FILES - {"saved_model"}
     (tmp_path / ".export.exporting" / "saved_model").mkdir(parents=True)  # what a killed export leaves
     export(checkpoint, dataset, destination, study_yaml="name: b\n")
     assert (destination / "study.yaml").read_text() == "name: b\n"

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 HEAD = "f" * 51 + "00000"
 """The fake provider's id of the head node."""
 
-WORKERS, CPUS = 4, 4
+WORKERS, CPUS = 3, 2
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def environment(address: str = "") -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def growing() -> Iterator[Growing]:
-    """A head without CPUs and at most four workers of four CPUs, which leave after three idle seconds.
+    """A head without CPUs and at most three workers of two CPUs, which leave after three idle seconds.
 
     Ray's own `AutoscalingCluster` begins and ends with `ray stop`, which would end every other Ray on the machine, and
     needs a file that the wheel leaves out (2.60).
@@ -169,7 +169,7 @@ def test_a_study_with_sixteen_waiting_trials_gets_all_its_nodes_in_one_step_and_
     assert done.returncode == 3, done.stdout + done.stderr
     assert f"1 node, may grow to {1 + WORKERS}" in done.stdout
     assert f"at once   {WORKERS} trials" in done.stdout
-    assert sum(growing.launches[:2]) == WORKERS  # 1, 1, 1, 1 were one by one; 1, 3: the autoscaler looked in between
+    assert sum(growing.launches[:2]) == WORKERS  # 1, 1, 1 were one by one; 1, 2: the autoscaler looked in between
     study = load_study_folder(tmp_path / "runs/tiny")
     state = study.state()
     nodes = {epochs[1]["process"] for trial in state.trials.values() if (epochs := trial.epochs)}
