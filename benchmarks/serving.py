@@ -1,6 +1,6 @@
 """`emotune serve` under load: every answer counted, how long they took, and the same images through a bare model call.
 
-    python -m benchmarks.serving EXPORT [--requests 10000] [--clients 1 8 64]
+    python -m benchmarks.serving EXPORT [--load 1:300 8:1000 64:10000]
 
 A client sends one image after another over a connection of its own and waits for each answer. All of it runs on this
 machine, clients included, so they take part of the processor. The bare call is `model.keras` on batches of 1 and 32.
@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import cv2
 import numpy as np
@@ -44,8 +44,9 @@ def main() -> None:
     """Prints a row for each number of clients, and one for each bare batch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("export", type=Path)
-    parser.add_argument("--requests", type=int, default=10_000)
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument(
+        "--load", nargs="+", default=["1:300", "8:1000", "64:10000"], metavar="N:M", help="N clients, M requests in all"
+    )
     given = parser.parse_args()
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "keras", "tensorflow"))
     print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, {versions}\n")
@@ -60,9 +61,10 @@ def main() -> None:
         server = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             url = _wait(server, log)
-            for clients in given.clients:
+            for one in given.load:
+                clients, requests = map(int, one.split(":"))
                 asyncio.run(ask(f"{url}/predict", 4 * clients, clients))  # graphs are traced for each size of batch
-                load = asyncio.run(ask(f"{url}/predict", given.requests, clients))
+                load = asyncio.run(ask(f"{url}/predict", requests, clients))
                 print(row(clients, load, bare[32]), flush=True)
         finally:
             server.terminate()
@@ -71,12 +73,12 @@ def main() -> None:
         print(f"\nbare call, batch {batch}: {rate:.0f} images/s")
 
 
-def _wait(server: subprocess.Popen[bytes], log: object) -> str:
+def _wait(server: subprocess.Popen[bytes], log: IO[bytes]) -> str:
     """Returns the server's URL when it answers."""
     deadline = time.monotonic() + _READY_S
     while True:
-        log.seek(0)  # type: ignore[attr-defined]
-        said = log.read().decode()  # type: ignore[attr-defined]
+        log.seek(0)
+        said = log.read().decode()
         found = re.search(r"is served: (\S+)", said)
         if found:
             return found[1].rstrip("/")

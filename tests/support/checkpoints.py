@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +36,12 @@ def write_checkpoint(folder: Path, dataset: Dataset, *, steps: int = 40, **confi
     state = {"trial": 3, "config": chosen.model_dump(), "epoch": 5, "best": {"epoch": 5, "value": 0.5}}
     (folder / "state.json").write_text(json.dumps(state))
     return folder
+
+
+def with_config(checkpoint: Path, copy: Path, **config: Any) -> Path:
+    """Copies a checkpoint folder as one of a trial with other parameters; returns the copy."""
+    shutil.copytree(checkpoint, copy)
+    state = json.loads((copy / "state.json").read_text())
+    state["config"].update(config)
+    (copy / "state.json").write_text(json.dumps(state))
+    return copy

@@ -52,27 +52,34 @@ def verify_export(export: str | PathLike[str]) -> dict[str, str]:
         return manifest.files if manifest else {}
 
 
-def evaluate_export(export: str | PathLike[str], data: str | PathLike[str]) -> dict[str, Any]:
+def evaluate_export(
+    export: str | PathLike[str], data: str | PathLike[str], *, every_format: bool = False
+) -> dict[str, Any]:
     """Scores an export on labelled images.
 
     Args:
         export: a folder, or a bucket's address; a study's stands for its export.
         data: a data set's folder or address, whose test split is scored; or a folder or zip of class folders, or a CSV
             like `fer2013.csv`, all of whose images are.
+        every_format: the other formats of the export are scored beside `model.keras`, in a process without emotune.
 
     Returns:
         What `trainables.training.metrics.evaluate` returns, `accuracy_interval` (95 %, Wilson), `classes`,
         `expected_calibration_error`, `unread` (images that could not be decoded) and `looks_divided` (images without a
-        pixel above 1 of 255).
+        pixel above 1 of 255). With `every_format`, `formats` has by name `accuracy`, `max_difference` (of a
+        probability) and `accuracy_difference` with its 95 % `interval`, for paired answers.
 
     Raises:
-        ExportError: the export is missing, is none, or is damaged.
+        ExportError: the export is missing, is none, or is damaged; a format's package is not installed.
         DatasetError: the data cannot be read, has no images to score, or has a class that the export does not know.
         PlaceError: the bucket cannot be reached.
     """
+    from trainables.local_copies import local_folder
     from tune.export.evaluation import evaluate_on
+    from tune.export.predict import load_export as load_folder
 
-    return evaluate_on(load_export(export), expand_home(data))
+    with local_folder(_export_of(export)) as folder:
+        return evaluate_on(load_folder(folder), expand_home(data), folder if every_format else None)
 
 
 def serve_export(
@@ -80,6 +87,7 @@ def serve_export(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
+    upload_timeout_s: float = 30.0,
     ready: Callable[[str], None] = lambda url: None,
 ) -> None:
     """Serves an export over HTTP until the process gets Ctrl-C or SIGTERM; what has been taken by then is answered.
@@ -88,21 +96,23 @@ def serve_export(
         export: a folder, or a bucket's address; a study's stands for its export.
         host: address to listen at; whoever reaches it may ask.
         port: a free port of it.
+        upload_timeout_s: in which an image must have arrived, 1 to 3600; a slower client is told 408.
         ready: called with the server's URL when it answers.
 
     Raises:
         ExportError: the export is missing, is none, or is damaged.
-        ServeError: the address is taken, or a package is missing.
+        ServeError: the address is taken, a package is missing, or the timeout is out of range.
         PlaceError: the bucket cannot be reached.
         KeyboardInterrupt: after a signal, when the last answer is out.
     """
     from trainables.local_copies import local_folder
-    from tune.serve.server import check_address, serve_folder
+    from tune.serve.server import check_address, check_upload_timeout, serve_folder
 
+    check_upload_timeout(upload_timeout_s)
     check_address(host, port)
     verify_export(export)
     with local_folder(_export_of(export)) as folder:
-        serve_folder(folder, host, port, ready)
+        serve_folder(folder, host, port, upload_timeout_s, ready)
 
 
 def push_export(export: str | PathLike[str], to: str, *, public: bool = False) -> str:

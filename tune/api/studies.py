@@ -164,7 +164,8 @@ class Study:
         Args:
             to: folder to write, or a bucket's address; an earlier export there gives way.
             trial: another trial or confirmation than the best, by its number.
-            formats: `saved_model`, `onnx`, `litert`, `litert_int8`, beside the Keras model; none: what the study says.
+            formats: keys of `tune.export.formats.FORMATS` (`onnx`, ...), beside the Keras model; none: what the study
+                says.
 
         Returns:
             The export, for `tune.load_export`.

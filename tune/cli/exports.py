@@ -82,13 +82,16 @@ def evaluate(
         str, typer.Option(help="Data set of emotune (its test split), or a folder or zip of class folders (all of it).")
     ],
     json: Annotated[bool, typer.Option("--json", help="All figures as one JSON object.")] = False,
+    every_format: Annotated[
+        bool, typer.Option("--every-format", help="Also the export's other formats, beside the Keras model.")
+    ] = False,
 ) -> None:
     """Score an export on labelled images: accuracy with its interval, every class, calibration."""
     import json as json_text
 
     from tune.cli.text import evaluation_lines
 
-    scores = tune.evaluate_export(export, data)
+    scores = tune.evaluate_export(export, data, every_format=every_format)
     typer.echo(json_text.dumps(scores) if json else evaluation_lines(scores))
 
 
@@ -118,8 +121,18 @@ def serve(
         str, typer.Option(help="Address to listen at; 0.0.0.0 lets every machine that reaches this one ask.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 8000,
+    upload_timeout: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="In which an image must have arrived; a slower client is told 408."),
+    ] = 30.0,
 ) -> None:
     """Serve an export over HTTP with Ray Serve: classify images, health, Prometheus metrics, OpenAPI, a page."""
     from tune.cli.text import serving_lines
 
-    tune.serve_export(export, host=host, port=port, ready=lambda url: typer.echo(serving_lines(export, url)))
+    tune.serve_export(
+        export,
+        host=host,
+        port=port,
+        upload_timeout_s=upload_timeout,
+        ready=lambda url: typer.echo(serving_lines(export, url)),
+    )

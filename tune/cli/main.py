@@ -224,7 +224,7 @@ def export(
     ] = None,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="saved_model, onnx, litert or litert_int8, beside Keras; repeatable."),
+        typer.Option("--format", help="saved_model, tf_serving, onnx, litert, litert_int8, beside Keras; repeatable."),
     ] = None,
     storage: Storage = "runs",
     data: MovedData = None,

@@ -97,6 +97,12 @@ def evaluation_lines(scores: Mapping[str, Any]) -> str:
     for name, recall, row in zip(scores["classes"], scores["per_class_recall"], scores["confusion"], strict=True):
         told = "no images" if recall is None else f"recall {recall:.4f} of {sum(row)}"
         lines.append(f"  {name:<12} {told}")
+    for name, one in scores.get("formats", {}).items():
+        low, high = one["interval"]
+        lines.append(
+            f"{name:<12} accuracy {one['accuracy']:.4f}, {one['accuracy_difference']:+.4f} beside the Keras model "
+            f"(95 % interval {low:+.4f} to {high:+.4f}), probabilities within {one['max_difference']:.1e}"
+        )
     if scores["looks_divided"]:
         lines.append(f"warning: {scores['looks_divided']} images have no pixel above 1 of 255, as if divided by 255")
     return "\n".join(lines)

@@ -1,57 +1,89 @@
-"""Scores an export on labelled images: a data set's test split, or whatever can be imported. Trains nothing."""
+"""Scores an export on labelled images, in one format or in all. Trains nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from trainables.dataset.folds import test_rows
 from trainables.dataset.node_cache import open_data
 from trainables.dataset.reader import INFO_FILE, Pixels
 from trainables.errors import DatasetError
+from trainables.models.compiled import Floats
 from trainables.places import Place
 from trainables.training.metrics import evaluate, expected_calibration_error, wilson_interval
+from tune.export.export import MODEL_FILE
+from tune.export.formats import FORMATS, check_formats
+from tune.export.parity import accuracy_difference, run_formats
 from tune.export.predict import Predictor
 from tune.sources.decoding import UnreadableImage
 from tune.sources.opening import open_source
 
 
-def evaluate_on(predictor: Predictor, data: str) -> dict[str, Any]:
+def evaluate_on(predictor: Predictor, data: str, folder: Path | None = None) -> dict[str, Any]:
     """Returns the scores; `tune.evaluate_export` says which.
+
+    Args:
+        predictor: The export, loaded.
+        data: A folder or an address.
+        folder: The export, to score its other formats beside `model.keras`.
 
     Raises:
         DatasetError: The data cannot be read, has no images to score, or has a class that the export does not know.
+        ExportError: Another format's package is not installed, or it does not run.
     """
-    labelled = _of_dataset(data) if Place(data).exists(INFO_FILE) else _of_source(Path(data))
-    labels, probabilities, divided, unread = [], [], 0, 0
-    for name, read in labelled:
-        if name not in predictor.classes:
-            known = ", ".join(predictor.classes)
-            raise DatasetError(f"Classes must be the export's: {known}. Received: {name} in {data}. Rename its folder.")
-        try:
-            pixels = read()
-        except UnreadableImage:
-            unread += 1
-            continue
-        divided += int(pixels.max()) == 1
-        labels.append(predictor.classes.index(name))
-        probabilities.append(pixels)
-    if not labels:
-        raise DatasetError(f"There must be labelled images to score. Received: none in {data}. Name other data.")
-    found = predictor.predict(probabilities)
+    others = _other_formats(folder) if folder else []
+    check_formats(others)
+    images, truth, unread = _read(data, predictor.classes)
+    found = predictor.predict(images)
     shares = np.array([list(one.probabilities.values()) for one in found], np.float32)
-    truth = np.array(labels, np.int32)
     figures = evaluate(np.log(np.maximum(shares, np.finfo(np.float32).tiny)), truth, len(predictor.classes))
-    return {
+    scores = {
         **figures,
         "accuracy_interval": list(wilson_interval(int(np.trace(figures["confusion"])), len(truth))),
         "expected_calibration_error": expected_calibration_error(shares, truth),
         "classes": list(predictor.classes),
         "unread": unread,
-        "looks_divided": divided,
+        "looks_divided": sum(int(image.max()) == 1 for image in images),
+    }
+    if folder:
+        beside = run_formats(folder, others, predictor.entries(images)) if others else {}
+        scores["formats"] = {name: _beside_keras(theirs, shares, truth) for name, theirs in beside.items()}
+    return scores
+
+
+def _read(data: str, classes: Sequence[str]) -> tuple[list[Pixels], npt.NDArray[np.int32], int]:
+    """Returns decoded images, their places in the classes, and how many more could not be decoded."""
+    labelled = _of_dataset(data) if Place(data).exists(INFO_FILE) else _of_source(Path(data))
+    images, labels, unread = [], [], 0
+    for name, read in labelled:
+        if name not in classes:
+            known = ", ".join(classes)
+            raise DatasetError(f"Classes must be the export's: {known}. Received: {name} in {data}. Rename its folder.")
+        try:
+            images.append(read())
+        except UnreadableImage:
+            unread += 1
+            continue
+        labels.append(classes.index(name))
+    if not labels:
+        raise DatasetError(f"There must be labelled images to score. Received: none in {data}. Name other data.")
+    return images, np.array(labels, np.int32), unread
+
+
+def _other_formats(folder: Path) -> list[str]:
+    return [name for name, one in FORMATS.items() if one.file != MODEL_FILE and (folder / one.file).exists()]
+
+
+def _beside_keras(theirs: Floats, ours: Floats, labels: npt.NDArray[np.int32]) -> dict[str, Any]:
+    return {
+        "accuracy": float((theirs.argmax(1) == labels).mean()),
+        "max_difference": float(np.abs(theirs - ours).max()),
+        **accuracy_difference(theirs, ours, labels),
     }
 
 

@@ -2,6 +2,7 @@
 
 EXPORT/model.keras            (batch, h, w, c), 0-255 or floats 0-1, to probabilities; opens in any Keras 3
 EXPORT/saved_model/           the same for TensorFlow: `serving_default(image: uint8) -> probabilities`
+EXPORT/tf_serving/1/          the same again, where TensorFlow Serving looks for it
 EXPORT/model.onnx ...         further formats of `formats.py`, where they were asked for
 EXPORT/preprocessing.json     the evaluation pipeline in Albumentations' own form; empty when images go in as they are
 EXPORT/labels.json            class names in the order of the probabilities, and what the model takes
@@ -9,7 +10,7 @@ EXPORT/metrics.json           selection fold, sealed test split, configuration, 
 EXPORT/confusion_matrix.png   of the test split
 EXPORT/study.yaml             the study that found it
 EXPORT/code/                  the files of the user's own: what built the model, what augmented its images
-EXPORT/model_card.md          all of that for a reader
+EXPORT/model_card.md          all of that for a reader; the same as model_card.html
 EXPORT/manifest.json          SHA-256 of each file, and where they are from
 """
 
@@ -32,13 +33,14 @@ from trainables.dataset.reader import Dataset
 from trainables.models.compiled import Floats
 from trainables.places import Place
 from trainables.training.metrics import evaluate, expected_calibration_error, wilson_interval
+from tune.dataset.quality_report import find_duplicates
 from tune.errors import ExportError
 from tune.export.checkpoints import Member, load_checkpoints, logits_of, release_members
 from tune.export.code import CODE_FOLDER, write_code
 from tune.export.destination import atomic_export, check_destination
 from tune.export.formats import DEFAULT_FORMATS, FORMATS, check_formats
 from tune.export.manifest import MANIFEST_FILE, write_manifest
-from tune.export.model_card import CARD_FILE, model_card
+from tune.export.model_card import CARD_FILE, CARD_PAGE_FILE, card_page, model_card
 from tune.export.temperature import kept_temperature
 from tune.export.written_models import takes_images_as_they_are, write_models
 
@@ -56,6 +58,7 @@ EXPORT_PARTS = (
     STUDY_FILE,
     CODE_FOLDER,
     CARD_FILE,
+    CARD_PAGE_FILE,
     MANIFEST_FILE,
 )
 
@@ -139,6 +142,7 @@ def export_checkpoint(
             own_layers=own is not None,
             temperature=kept_temperature(calibration),
         )
+        duplicates = find_duplicates(dataset.groups, dataset.labels, dataset.splits)
         versions = {"python": platform.python_version()}
         versions |= {name: importlib.metadata.version(name) for name in _VERSIONS}
         metrics = _finite(
@@ -155,6 +159,7 @@ def export_checkpoint(
                 "parameters": parameters,
                 "input": note or "images as they are",
                 "dataset": {"name": dataset.info.name, "fingerprint": dataset.info.fingerprint},
+                "data": {"counts": dataset.info.counts, "duplicates": duplicates.model_dump()},
                 "formats": written,
                 "versions": versions,
             }
@@ -167,6 +172,7 @@ def export_checkpoint(
         (folder / STUDY_FILE).write_text(study_yaml, encoding="utf-8")
         card = model_card(metrics, dataset.info.classes, dataset.info.shape)
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
+        (folder / CARD_PAGE_FILE).write_text(card_page(card), encoding="utf-8")
         write_manifest(folder, study_yaml, {name: metrics[name] for name in ("trial", "epoch", "dataset", "versions")})
         size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return ExportSummary(destination, state["trial"], state["epoch"], parameters, sealed, size_bytes, note)

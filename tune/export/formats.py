@@ -21,6 +21,9 @@ DEFAULT_FORMATS = ("keras", "saved_model")
 OPSET = 18
 """Of ONNX; what runtimes since 2023 know."""
 
+SERVED_VERSION = "1"
+"""The folder that TensorFlow Serving looks for in a model's: of the versions there it serves the highest number."""
+
 
 @dataclass(frozen=True)
 class Format:
@@ -78,6 +81,11 @@ def _saved_model(pixels: keras.Model, path: Path, images: Pixels) -> None:
     write_saved_model(pixels, path)
 
 
+def _tf_serving(pixels: keras.Model, path: Path, images: Pixels) -> None:
+    path.mkdir()
+    write_saved_model(pixels, path / SERVED_VERSION)
+
+
 def _signature(pixels: keras.Model) -> Any:
     import tensorflow as tf
 
@@ -133,6 +141,7 @@ def run(path, images):
     import tensorflow as tf
     return tf.saved_model.load(path).signatures["serving_default"](image=tf.constant(images))["probabilities"].numpy()
 """
+_RUN_TF_SERVING = _RUN_SAVED_MODEL.replace("load(path)", f"load(path + '/{SERVED_VERSION}')")
 _RUN_ONNX = """
 def run(path, images):
     import onnxruntime
@@ -148,6 +157,7 @@ def run(path, images):
 FORMATS: dict[str, Format] = {
     "keras": Format("model.keras", "", (), _keras, _RUN_KERAS),
     "saved_model": Format("saved_model", "", (), _saved_model, _RUN_SAVED_MODEL),
+    "tf_serving": Format("tf_serving", "", (), _tf_serving, _RUN_TF_SERVING),
     "onnx": Format("model.onnx", "onnx", ("tf2onnx", "onnxruntime"), _onnx, _RUN_ONNX),
     "litert": Format("model.tflite", "litert", ("ai_edge_litert",), _litert, _RUN_LITERT),
     "litert_int8": Format("model_int8.tflite", "litert", ("ai_edge_litert",), _litert_int8, _RUN_LITERT, exact=False),

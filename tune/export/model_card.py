@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
+from trainables.training.metrics import wilson_interval
 from tune.study.trial_record import run_label
 
-CARD_FILE = "model_card.md"
+CARD_FILE, CARD_PAGE_FILE = "model_card.md", "model_card.html"
+
+_STYLE = (
+    "body { max-width: 46rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; "
+    "color-scheme: light dark } table { border-collapse: collapse; display: block; overflow-x: auto } "
+    "th, td { padding: .2rem 1rem .2rem 0; border-bottom: 1px solid #8886; text-align: left } pre { overflow-x: auto }"
+)
 
 
 def model_card(metrics: Mapping[str, Any], classes: Sequence[str], shape: tuple[int, int, int]) -> str:
@@ -37,6 +45,7 @@ def model_card(metrics: Mapping[str, Any], classes: Sequence[str], shape: tuple[
             "",
             f"{dataset['name']}, fingerprint `{dataset['fingerprint']}`.",
             "",
+            *_data(metrics["data"], classes),
             "## Metrics",
             "",
             *_scores(test, classes),
@@ -71,6 +80,19 @@ def model_card(metrics: Mapping[str, Any], classes: Sequence[str], shape: tuple[
     )
 
 
+def card_page(card: str) -> str:
+    """Returns a card as an HTML file without scripts or other hosts; what its text has of HTML is shown as text."""
+    from markdown_it import MarkdownIt
+
+    title = escape(card.partition("\n")[0].removeprefix("# "))
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(card)
+    return (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{_STYLE}</style>\n<main>\n{body}</main>\n</html>\n"
+    )
+
+
 def _members(metrics: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return (metrics["ensemble"] or {}).get("members") or [metrics]
 
@@ -91,20 +113,46 @@ def _configuration(metrics: Mapping[str, Any]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (["parameter", *heads], ["---"] * (1 + len(heads)), *rows)]
 
 
+def _data(data: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
+    counts, duplicates = data["counts"], data["duplicates"]
+    train, test = (counts.get(split, {}) for split in ("train", "test"))
+    surplus = duplicates["surplus"]
+    return [
+        "| class | training images | test images |",
+        "|---|---|---|",
+        *(f"| {name} | {train.get(name, 0)} | {test.get(name, 0)} |" for name in classes),
+        f"| all | {sum(train.values())} | {sum(test.values())} |",
+        "",
+        f"Surplus copies of an image: {surplus['train']} in training, {surplus['test']} in the test split. Test images "
+        f"that are in training too: {duplicates['test_with_twin_in_train']}; no trial trains on those. Images whose "
+        f"copies have another label: {duplicates['images_with_label_conflict']}.",
+        "",
+    ]
+
+
 def _scores(test: Mapping[str, Any] | None, classes: Sequence[str]) -> list[str]:
     if test is None:
         return ["The test split was not opened.", ""]
     low, high = test["accuracy_interval"]
-    recalls = zip(classes, test["per_class_recall"], strict=True)
+    named_rows = zip(classes, test["confusion"], strict=True)
     return [
         f"Sealed test split, {test['images']} images: accuracy {test['accuracy']:.4f} (95 % interval {low:.4f} to "
         f"{high:.4f}), macro F1 {test['macro_f1']:.4f}.",
         "",
-        "| class | recall |",
-        "|---|---|",
-        *(f"| {name} | {'no images' if recall is None else f'{recall:.4f}'} |" for name, recall in recalls),
+        "| class | images | recall (95 % interval) |",
+        "|---|---|---|",
+        *(_recall_row(name, row, place) for place, (name, row) in enumerate(named_rows)),
         "",
     ]
+
+
+def _recall_row(name: str, row: Sequence[int], place: int) -> str:
+    """Returns a class's row of the table from its row of the confusion matrix."""
+    images = int(sum(row))
+    if not images:
+        return f"| {name} | 0 | |"
+    low, high = wilson_interval(int(row[place]), images)
+    return f"| {name} | {images} | {row[place] / images:.4f} ({low:.4f} to {high:.4f}) |"
 
 
 def _calibration(found: Mapping[str, Any] | None, test: Mapping[str, Any] | None) -> list[str]:

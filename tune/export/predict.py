@@ -133,6 +133,10 @@ class Predictor:
                         small_face=small_face(large) if large is not None and looked else None,
                     )
 
+    def entries(self, images: Iterable[Pixels]) -> Pixels:
+        """Returns decoded images as every format takes them: uint8, (n, height, width, channels)."""
+        return np.concatenate([pixels for _, pixels in self._batches(list(images))])
+
     def _read_picture(self, picture: tuple[str, Callable[[], bytes]]) -> tuple[Pixels, Pixels | None] | UnreadPicture:
         name, read = picture
         image = read_picture(name, read)
@@ -160,12 +164,11 @@ class Predictor:
     def _read(self, item: Path | Pixels) -> Pixels:
         if not isinstance(item, Path):
             return _fitted(item, self._labels.height_px, self._labels.width_px, self._labels.channels)
-        path = item
         try:
-            image = decode(path.read_bytes(), str(path))
+            image = decode(item.read_bytes(), str(item))
         except (OSError, UnreadableImage, DatasetError) as error:
             remedy = "Name a PNG, JPEG, BMP, TIFF or WebP image."
-            raise ImageError(f"An image must be readable. Received: {path}: {error}. {remedy}") from error
+            raise ImageError(f"An image must be readable. Received: {item}: {error}. {remedy}") from error
         return _fitted(image, self._labels.height_px, self._labels.width_px, self._labels.channels)
 
     def _preprocessed(self, image: Pixels) -> Pixels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import time
 from collections.abc import Awaitable, Callable
@@ -71,14 +72,15 @@ class Refused(BaseModel):
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Refused, "description": "No image in the request, or more than one"},
+    408: {"model": Refused, "description": "The image does not arrive in time"},
     411: {"model": Refused, "description": "The request does not say how long it is"},
     413: {"model": Refused, "description": f"More than {MAX_IMAGE_BYTES:,} bytes"},
     422: {"model": Refused, "description": "The image cannot be decoded, or has too many pixels"},
 }
 
 
-def build_application(classifier: BatchingClassifier) -> FastAPI:
-    """Returns the application that asks a classifier."""
+def build_application(classifier: BatchingClassifier, upload_s: float) -> FastAPI:
+    """Returns the application that asks a classifier; a request's image must have arrived in `upload_s` seconds."""
     version = importlib.metadata.version("emotune")
     # FastAPI's own pages would fetch scripts from another host.
     application = FastAPI(title="emotune", version=version, docs_url=None, redoc_url=None)
@@ -102,7 +104,12 @@ def build_application(classifier: BatchingClassifier) -> FastAPI:
     @application.post("/predict", response_model=Classified, responses=_REFUSALS, openapi_extra=_BODY)
     async def predict(request: Request) -> Classified:
         """Classifies one image: PNG, JPEG or whatever else `emotune predict` reads, of any size."""
-        found = await classifier.classify(await _image_of(request))
+        try:
+            async with asyncio.timeout(upload_s):
+                image = await _image_of(request)
+        except TimeoutError:
+            raise HTTPException(408, f"an image must arrive within {upload_s:g} s. Received: a part of it") from None
+        found = await classifier.classify(image)
         if isinstance(found, UnreadPicture):
             raise HTTPException(422, f"an image must be readable. Received: {found.reason}")
         return Classified(label=found.label, probabilities=found.probabilities)

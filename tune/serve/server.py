@@ -13,8 +13,6 @@ from typing import Any
 from tune.errors import ServeError
 from tune.nodes.listening import bound_socket, url_of
 
-DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
-
 _PACKAGES = ("fastapi", "uvicorn", "python_multipart")
 _NAME = "emotune"
 _DRAIN_S = 8.0
@@ -22,6 +20,8 @@ _DRAIN_S = 8.0
 
 _AT_ONCE, _WAITING = 128, 512
 """Requests that are worked on, and those that wait beside them; more are told 503."""
+
+_LONGEST_UPLOAD_S = 3600
 
 
 def check_address(host: str, port: int) -> None:
@@ -39,13 +39,24 @@ def check_address(host: str, port: int) -> None:
     bound_socket(host, port).close()
 
 
-def serve_folder(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
+def check_upload_timeout(seconds: float) -> None:
+    """Refuses what is no time for an upload.
+
+    Raises:
+        ServeError: naming the range.
+    """
+    if not 1 <= seconds <= _LONGEST_UPLOAD_S:  # NaN is none
+        raise ServeError(f"upload_timeout_s must be 1 to {_LONGEST_UPLOAD_S}. Received: {seconds:g}. Try 30.")
+
+
+def serve_folder(folder: Path, host: str, port: int, upload_s: float, ready: Callable[[str], None]) -> None:
     """Serves an export until the process gets a signal; what has been taken by then is answered.
 
     Args:
         folder: The export.
         host: Address to listen at.
         port: Free port of it.
+        upload_s: In which a request's image must have arrived.
         ready: Called with the server's URL when it answers.
 
     Raises:
@@ -63,7 +74,7 @@ def serve_folder(folder: Path, host: str, port: int, ready: Callable[[str], None
         ray.serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
         try:
             try:
-                ray.serve.run(_application(folder.resolve()), name=_NAME)
+                ray.serve.run(_application(folder.resolve(), upload_s), name=_NAME)
             except RuntimeError as error:
                 raise ServeError(
                     f"the model must load in a process of its own. Received: {_reason(error)}. Try: emotune doctor"
@@ -76,14 +87,14 @@ def serve_folder(folder: Path, host: str, port: int, ready: Callable[[str], None
             ray.serve.shutdown()
 
 
-def _application(folder: Path) -> Any:
+def _application(folder: Path, upload_s: float) -> Any:
     from ray.serve import deployment, ingress
 
     def build() -> Any:
         from tune.serve.application import build_application
         from tune.serve.classifier import BatchingClassifier
 
-        return build_application(BatchingClassifier(folder))
+        return build_application(BatchingClassifier(folder), upload_s)
 
     served: Any = deployment(
         name="classifier",

@@ -218,7 +218,7 @@ class Export(Section, frozen=True):
     ensemble: int | Literal["auto"] = Field(
         "auto", description="the mean of so many models at most, if the selection fold says that it gains"
     )
-    formats: tuple[Literal["keras", "saved_model", "onnx", "litert", "litert_int8"], ...] = Field(
+    formats: tuple[Literal["keras", "saved_model", "tf_serving", "onnx", "litert", "litert_int8"], ...] = Field(
         ("keras", "saved_model"), description="what the model is written as; keras is what emotune itself reads"
     )
 

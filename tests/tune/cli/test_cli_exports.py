@@ -37,9 +37,8 @@ def study(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("study")
     checkpoint = write_checkpoint(root / "checkpoint", dataset, preprocessing="crop")
     sealed = evaluate_sealed(checkpoint, dataset)
-    export_checkpoint(
-        checkpoint, dataset, root / "export", study_yaml="", selection={}, sealed=sealed, formats=["keras"]
-    )
+    formats = ["keras", "saved_model"]
+    export_checkpoint(checkpoint, dataset, root / "export", study_yaml="", selection={}, sealed=sealed, formats=formats)
     return root
 
 
@@ -151,8 +150,9 @@ def test_evaluate_repeats_the_sealed_test_and_scores_class_folders(
         folder = tmp_path / "labelled" / dataset.info.classes[dataset.labels[row]]
         folder.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / f"{row}.png"), dataset.image(row))
-    assert run("evaluate", study, "--data", tmp_path / "labelled") == 0
+    assert run("evaluate", study, "--data", tmp_path / "labelled", "--every-format") == 0
     told = capsys.readouterr().out
+    assert f"saved_model  accuracy {recorded['accuracy']:.4f}, +0.0000 beside the Keras model (95 % interval" in told
     assert f"accuracy     {recorded['accuracy']:.4f} (95 % interval" in told and "calibration  expected error" in told
     (tmp_path / "labelled" / dataset.info.classes[0]).rename(tmp_path / "labelled" / "furious")
     with pytest.raises(DatasetError, match=r"Classes must be the export's: .* Received: furious in"):

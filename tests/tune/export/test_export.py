@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import albumentations as A
 import cv2
 import numpy as np
 import pytest
 from scipy.special import softmax
 
-from tests.support.checkpoints import write_checkpoint
+from tests.support.checkpoints import with_config, write_checkpoint
 from tests.support.own_pipelines import BESIDE
-from trainables.config import TrialConfig, TrialContext
+from trainables.config import TrialContext
 from trainables.dataset.folds import test_rows as rows_of_test
 from trainables.dataset.folds import trial_rows
 from trainables.dataset.reader import TEST, TRAIN, Dataset, open_dataset
 from trainables.dataset.writer import DatasetWriter
 from trainables.models.weight_average import load_average
-from trainables.preprocessing.methods import METHODS, evaluation_pipeline
 from trainables.training.metrics import evaluate, wilson_interval
 from tune.errors import DatasetError, ExportError
 from tune.export.checkpoints import load_checkpoints
@@ -33,6 +29,7 @@ from tune.export.destination import atomic_export
 from tune.export.ensemble import judge_ensemble
 from tune.export.export import ExportSummary, evaluate_sealed, export_checkpoint
 from tune.export.formats import DEFAULT_FORMATS
+from tune.export.parity import run_formats
 from tune.export.predict import load_export
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
@@ -44,6 +41,7 @@ FILES = {
     "manifest.json",
     "metrics.json",
     "model.keras",
+    "model_card.html",
     "model_card.md",
     "preprocessing.json",
     "saved_model",
@@ -112,34 +110,6 @@ def test_an_export_holds_its_parts_and_nothing_beside_it(summary: ExportSummary)
 
 
 @pytest.mark.slow
-def test_saved_model_and_keras_model_give_the_checkpoints_softmax_in_a_fresh_process(
-    summary: ExportSummary, checkpoint: Path, dataset: Dataset, tmp_path: Path
-) -> None:
-    images = dataset.images(rows_of_test(dataset)[:9])
-    np.save(tmp_path / "images.npy", images)
-    code = (
-        "import sys, numpy as np, tensorflow as tf\n"
-        "images = np.load('images.npy')\n"
-        "serve = tf.saved_model.load(sys.argv[1] + '/saved_model').signatures['serving_default']\n"
-        "spec = serve.structured_input_signature[1]['image']\n"
-        "assert spec.dtype == tf.uint8 and spec.shape.as_list() == [None, 48, 48, 1], spec\n"
-        "served = serve(image=tf.constant(images))['probabilities'].numpy()\n"
-        "import keras\n"
-        "model = keras.saving.load_model(sys.argv[1] + '/model.keras')\n"
-        "assert getattr(model, 'optimizer', None) is None\n"
-        "assert not {'tune', 'trainables'} & set(sys.modules)\n"
-        "np.save('both.npy', [served, model.predict_on_batch(images)])\n"
-    )
-    command = [sys.executable, "-I", "-c", code, str(summary.directory)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    logits = logits_of(checkpoint, images)
-    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    for probabilities in np.load(tmp_path / "both.npy"):
-        np.testing.assert_allclose(probabilities, expected, atol=1e-5)
-
-
-@pytest.mark.slow
 def test_the_mean_of_several_checkpoints_is_the_same_for_keras_tensorflow_and_predict(
     checkpoint: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
@@ -159,19 +129,10 @@ def test_the_mean_of_several_checkpoints_is_the_same_for_keras_tensorflow_and_pr
     expected = (np.exp(logits_of(checkpoint, images)) + np.exp(logits_of(other, images))) / 2
     assert abs(expected - np.exp(logits_of(checkpoint, images))).max() > 1e-3
     assert sealed["accuracy"] == (expected.argmax(1) == dataset.labels[rows]).mean()
-    np.save(tmp_path / "images.npy", images)
-    code = (
-        "import numpy as np, keras, tensorflow as tf\n"
-        "images = np.load('images.npy')\n"
-        "served = tf.saved_model.load('export/saved_model').signatures['serving_default'](image=tf.constant(images))\n"
-        "model = keras.saving.load_model('export/model.keras')\n"
-        "np.save('both.npy', [served['probabilities'].numpy(), model.predict_on_batch(images)])\n"
-    )
-    done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    found = run_formats(summary.directory, ["keras", "saved_model"], images)
     predicted = load_export(summary.directory).predict(list(images))
     by_predict = np.array([[p.probabilities[name] for name in dataset.info.classes] for p in predicted])
-    for probabilities in (*np.load(tmp_path / "both.npy"), by_predict):
+    for probabilities in (*found.values(), by_predict):
         np.testing.assert_allclose(probabilities, expected, atol=1e-6)
 
 
@@ -259,6 +220,9 @@ def test_metrics_are_those_of_the_test_split(summary: ExportSummary, checkpoint:
     assert metrics["dataset"] == {"name": "faces", "fingerprint": dataset.info.fingerprint}
     assert metrics["versions"].keys() >= {"emotune", "keras", "tensorflow", "python"}
     assert summary.sealed == got
+    hits, low, high = got["confusion"][0][0], *wilson_interval(got["confusion"][0][0], 20)
+    row = f"| {dataset.info.classes[0]} | 20 | {hits / 20:.4f} ({low:.4f} to {high:.4f}) |"
+    assert row in (summary.directory / "model_card.md").read_text()
 
 
 def test_labels_say_what_the_model_takes(summary: ExportSummary, dataset: Dataset) -> None:
@@ -267,39 +231,6 @@ def test_labels_say_what_the_model_takes(summary: ExportSummary, dataset: Datase
     assert (labels["height_px"], labels["width_px"], labels["channels"]) == (48, 48, 1)
     assert labels["expects_preprocessed_images"] is False
     assert summary.note == ""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "method", [*(name for name in METHODS if not METHODS[name].needs_faces), BESIDE["preprocessing"]]
-)
-def test_the_evaluation_pipeline_of_every_method_comes_back_from_its_file(
-    method: str, checkpoint: Path, dataset: Dataset, tmp_path: Path
-) -> None:
-    own = method == BESIDE["preprocessing"]
-    folder = with_config(checkpoint, tmp_path / "checkpoint", **(BESIDE if own else {"preprocessing": method}))
-    summary = export(folder, dataset, tmp_path / "export")
-    loaded = A.from_dict(read(summary.directory, "preprocessing.json"))
-    pipeline = evaluation_pipeline(method, {}, dataset.info.shape, TrialConfig.model_validate(BESIDE).code)
-    image = dataset.image(0).copy()
-    beside = pipeline if own else None  # the models crop and equalise by themselves
-    np.testing.assert_array_equal(loaded(image=image)["image"], beside(image=image)["image"] if beside else image)
-    labels = read(summary.directory, "labels.json")
-    assert labels["expects_preprocessed_images"] is (beside is not None)
-    assert ("preprocessing.json first" in summary.note) is (beside is not None)
-    if pipeline:
-        rows = rows_of_test(dataset)
-        images = np.stack([pipeline(image=image)["image"] for image in dataset.images(rows)])
-        expected = evaluate(logits_of(folder, images), dataset.labels[rows], 7)
-        assert summary.sealed is not None and summary.sealed["confusion"] == expected["confusion"]
-
-
-def with_config(checkpoint: Path, copy: Path, **config: Any) -> Path:
-    shutil.copytree(checkpoint, copy)
-    state = read(copy, "state.json")
-    state["config"].update(config)
-    (copy / "state.json").write_text(json.dumps(state))
-    return copy
 
 
 def test_recorded_test_results_are_used_and_the_split_stays_closed(

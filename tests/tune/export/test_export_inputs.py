@@ -13,15 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.checkpoints import write_checkpoint
+from tests.support.checkpoints import with_config, write_checkpoint
 from trainables.config import TrialConfig
-from trainables.dataset.face_boxes import find_faces
 from trainables.dataset.folds import test_rows as rows_of_test
-from trainables.dataset.reader import Dataset
+from trainables.dataset.reader import Dataset, open_dataset
 from trainables.models.alexnet import build_alexnet
 from trainables.preprocessing.feed import Feed
-from trainables.preprocessing.methods import METHODS
-from tune.dataset.synth import write_faces
 from tune.export.export import export_checkpoint
 from tune.export.graph import Part, classifier, pixel_classifier, write_saved_model
 from tune.export.predict import load_export
@@ -82,7 +79,7 @@ print(json.dumps(found))
 """
 KERAS_FORMATS = ("__call__", "predict", "predict_on_batch")
 FORMATS = (*KERAS_FORMATS, "signature", "signature of arrays", "serve", "TFSMLayer", "TFSMLayer serve")
-FED = {method: ("predict", "signature of arrays") for method in METHODS} | {"crop": FORMATS}
+FED = {"none": ("predict", "signature of arrays"), "crop": FORMATS}
 EACH = [(method, form) for method in FED for form in FED[method]]
 
 
@@ -93,29 +90,22 @@ def cases(every: list[str], crop: list[str]) -> pytest.MarkDecorator:
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    dataset = write_faces(tmp_path_factory.mktemp("data") / "faces", train_images=84, test_images=42)
-    find_faces(dataset)
-    return dataset
+def dataset(faces: Path) -> Dataset:
+    return open_dataset(faces)
 
 
 @pytest.fixture(scope="module")
 def exports(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the export of a trial of each method, the images it is fed, and as evaluation sees them."""
+    """A folder with the exports of two trials, the images they are fed, and as evaluation sees them."""
     root = tmp_path_factory.mktemp("exports")
     checkpoint = write_checkpoint(root / "checkpoint", dataset, width=0.05, steps=10)
-    for method in METHODS:
-        copy = root / f"checkpoint-{method}"
-        shutil.copytree(checkpoint, copy)
-        state = json.loads((copy / "state.json").read_text())
-        state["config"]["preprocessing"] = method
-        (copy / "state.json").write_text(json.dumps(state))
+    rows = rows_of_test(dataset)[:3]
+    for method in FED:
+        copy = with_config(checkpoint, root / f"checkpoint-{method}", preprocessing=method)
         export_checkpoint(copy, dataset, root / method, study_yaml="", selection={})
-        feed = Feed(dataset, method, state["config"])
-        ((pixels, _),) = feed.evaluation_batches(rows_of_test(dataset)[:3], 3)
+        ((pixels, _),) = Feed(dataset, method, {}).evaluation_batches(rows, 3)
         np.save(root / method / "evaluated.npy", pixels)
-        beside = json.loads((root / method / "labels.json").read_text())["expects_preprocessed_images"]
-        np.save(root / method / "images.npy", pixels if beside else dataset.images(rows_of_test(dataset)[:3]))
+        np.save(root / method / "images.npy", dataset.images(rows))
     return root
 
 

@@ -24,6 +24,7 @@ import psutil
 import pytest
 import requests
 
+import tune
 from tests import ROOT
 from tests.support.checkpoints import write_checkpoint
 from tests.support.fixtures_study import emotune
@@ -37,6 +38,7 @@ from tune.export.predict import load_export
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 
 LIMIT_S = 300
+UPLOAD_TIMEOUT_S = 8
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def server(export: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     """One for all tests; it is ended by the last of them."""
     port = free_port()
     command = [sys.executable, "-m", "tune.cli", "serve", str(export), "--port", str(port)]
+    command += ["--upload-timeout", str(UPLOAD_TIMEOUT_S)]
     log = tmp_path_factory.mktemp("log") / "server.log"
     with log.open("w") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said, text=True, cwd=ROOT)
@@ -183,6 +186,17 @@ def test_what_is_too_large_is_refused_before_it_is_read(server: Server) -> None:
 
 
 @pytest.mark.slow
+def test_an_image_that_does_not_arrive_in_time_is_refused(server: Server, dataset: Dataset) -> None:
+    with server.connect("Content-Length: 5000\r\nx-request-timeout-seconds: 0") as connection:
+        connection.sendall(b"\x89PNG")  # and no more
+        answer = b""
+        while b"}" not in answer:
+            answer += connection.recv(10_000) or pytest.fail(f"closed after {answer!r}")
+    assert b" 408 " in answer and f"within {UPLOAD_TIMEOUT_S} s".encode() in answer
+    assert server.predict(png(dataset.image(0))).status_code == 200
+
+
+@pytest.mark.slow
 def test_health_schema_and_page_are_the_servers_own(server: Server, dataset: Dataset) -> None:
     health = requests.get(f"{server.url}/health", timeout=LIMIT_S).json()
     assert (health["status"], health["classes"]) == ("ok", list(dataset.info.classes))
@@ -197,6 +211,14 @@ def test_health_schema_and_page_are_the_servers_own(server: Server, dataset: Dat
     assert f'emotune_predictions_total{{label="{label}"}}' in figures(server)
 
 
+DROP = """(content) => {
+    const dropped = new DataTransfer();
+    dropped.items.add(new File([new Uint8Array(content)], "face.png", { type: "image/png" }));
+    const what = { dataTransfer: dropped, bubbles: true, cancelable: true };
+    document.getElementById("drop").dispatchEvent(new DragEvent("drop", what));
+}"""
+
+
 @pytest.mark.browser
 @pytest.mark.slow
 def test_a_picture_dropped_on_the_page_is_classified(server: Server, dataset: Dataset, chromium: Path) -> None:
@@ -204,19 +226,18 @@ def test_a_picture_dropped_on_the_page_is_classified(server: Server, dataset: Da
 
     from tests.support.hparams_page import CHROMIUM_ARGUMENTS
 
-    picture = {"name": "face.png", "mimeType": "image/png", "buffer": png(dataset.image(0))}
     with sync_playwright() as browsers:
         browser = browsers.chromium.launch(executable_path=str(chromium), args=list(CHROMIUM_ARGUMENTS))
         page = browser.new_page()
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(server.url)
-        page.set_input_files("#file", picture)
+        page.evaluate(DROP, list(png(dataset.image(0))))
         page.wait_for_selector("tr.best", timeout=60_000)
         rows = page.eval_on_selector_all("#shares th", "cells => cells.map(cell => cell.textContent)")
         assert sorted(rows) == sorted(dataset.info.classes)
         assert page.text_content("#said") == server.predict(png(dataset.image(0))).json()["label"] == rows[0]
-        page.set_input_files("#file", {**picture, "buffer": b"no image"})
+        page.set_input_files("#file", {"name": "face.png", "mimeType": "image/png", "buffer": b"no image"})
         page.wait_for_selector("#said.error", timeout=60_000)
         assert "not an image" in (page.text_content("#said") or "")
         assert all(url.startswith((server.url, "blob:")) for url in asked)
@@ -235,7 +256,11 @@ def test_a_taken_port_and_a_changed_export_are_told_before_anything_starts(serve
         emotune("serve", copy, "--port", free_port())
 
 
-def test_missing_packages_and_foreign_addresses_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_foreign_addresses_and_no_time_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ServeError, match=r"upload_timeout_s must be 1 to 3600\. Received: 0\. Try 30"):
+        emotune("serve", "export", "--upload-timeout", "0")
+    with pytest.raises(ServeError, match=r"upload_timeout_s must be 1 to 3600\. Received: nan\. Try 30"):
+        tune.serve_export("export", upload_timeout_s=float("nan"))
     with pytest.raises(ServeError, match=r"must be a free address of this machine\. Received: 198\.51\.100\.7, 8000"):
         emotune("serve", "export", "--host", "198.51.100.7")
     with pytest.raises(ServeError, match=r"Received: no\.such\.host\.invalid, 8000"):
