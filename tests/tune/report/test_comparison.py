@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 
 import tune
+from tests.support.accessibility import grave_violations_in_light_and_dark
+from tests.support.browser_tab import opened_tab
 from tests.support.fixtures_study import emotune
-from tests.support.hparams_page import CHROMIUM_ARGUMENTS
 from tests.support.recorded_study import EVIL, SPACE, record_study
 from tune.errors import StudyError
 from tune.report.comparison import gaps, incomparable, read_compared, share_gap
 from tune.report.comparison_page import Comparison, write_comparison
 from tune.study.journal import Journal
 from tune.study.studies import StudyFiles
+
+PHONE = {"width": 390, "height": 800}
 
 
 @pytest.fixture(scope="module")
@@ -128,17 +131,9 @@ def test_the_command_prints_it_and_the_api_returns_it(
 
 
 @pytest.mark.browser
-def test_in_a_browser_the_page_stands_alone(comparison: Comparison, chromium: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
-    problems: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_ARGUMENTS))
-        tab = browser.new_page(viewport={"width": 390, "height": 800})
-        tab.on("console", lambda message: problems.append(message.text))
-        tab.on("request", lambda asked: asked.url.startswith(("file:", "data:")) or problems.append(asked.url))
-        tab.goto(comparison.page.as_uri())
+def test_in_a_browser_the_page_stands_alone_and_axe_finds_nothing_grave(comparison: Comparison, chromium: Path) -> None:
+    with opened_tab(chromium, comparison.page.as_uri(), ("file:", "data:"), viewport=PHONE) as tab:
         assert tab.locator("svg").count() == 3
-        assert tab.evaluate("document.documentElement.scrollWidth") <= 390  # tables scroll, the page does not
-        browser.close()
-    assert not problems
+        assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]  # tables scroll instead
+        assert not grave_violations_in_light_and_dark(tab)
+        assert not tab.problems

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.accessibility import grave_violations, grave_violations_in_light_and_dark
 from tests.support.browser_tab import opened_tab
 from tests.support.fixtures_study import emotune
 from tests.support.recorded_study import CLASSES, EVIL, record_study
@@ -147,3 +148,22 @@ def test_in_a_browser_the_trials_sort_and_filter_and_charts_answer_the_pointer(t
 def test_the_page_never_scrolls_sideways(tab: Any, width: int) -> None:
     tab.set_viewport_size({"width": width, "height": 800})
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_axe_finds_nothing_grave_in_the_report(tab: Any) -> None:
+    tab.set_viewport_size({"width": 1200, "height": 800})
+    tab.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert not grave_violations_in_light_and_dark(tab)
+
+
+@pytest.mark.browser
+def test_axe_finds_what_is_grave(chromium: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text('<html lang="en"><title>t</title><main><h1>t</h1><img src="data:,"><p style="color: #aaa">pale</p>')
+    with opened_tab(chromium, page.as_uri(), ("file:", "data:")) as tab:
+        assert {line.partition(":")[0] for line in grave_violations(tab)} == {
+            "critical image-alt",
+            "serious color-contrast",
+        }
