@@ -22,6 +22,7 @@ from tune.cli.cluster import app as cluster_app
 from tune.cli.data import app as data_app
 from tune.cli.numbers import read_numbers_like_yaml
 from tune.cli.options import DataSet, MaxCost, Overrides, Storage, StudyFile, StudyName, Trials, WallTime
+from tune.line_width import fitted, line_width
 from tune.nodes.output_redirect import survive_closed_pipes
 from tune.nodes.signals import INTERRUPTED, obey_signals
 
@@ -122,7 +123,7 @@ def _tell_end(study: Study) -> None:
     from tune.session.study_text import outcome_lines
     from tune.study.budget import exit_code
 
-    typer.echo(outcome_lines(study.files, study.ended_by))
+    typer.echo(fitted(outcome_lines(study.files, study.ended_by), line_width(sys.stdout)))
     if status := exit_code(study.ended_by):
         raise typer.Exit(status)
 
@@ -161,7 +162,7 @@ def why(
     storage: Storage = "runs",
 ) -> None:
     """Tell why a trial ended where it did, and whether the study's rungs judged well."""
-    typer.echo(tune.load_study(study, storage).why(trial))
+    typer.echo(fitted(tune.load_study(study, storage).why(trial), line_width(sys.stdout)))
 
 
 @app.command()
