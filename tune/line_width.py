@@ -36,6 +36,11 @@ def fitted(text: str, width: int | None) -> str:
     return text if width is None else "\n".join(_fitted_line(line, max(20, width)) for line in text.split("\n"))
 
 
+def fitted_to(stream: TextIO, text: str) -> str:
+    """Returns text as it goes to a stream: fitted where that has a width."""
+    return fitted(text, line_width(stream))
+
+
 def _fitted_line(line: str, width: int) -> str:
     if len(line) <= width:
         return line

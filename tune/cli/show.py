@@ -11,7 +11,7 @@ from rich.console import Console
 import tune
 from trainables.places import Place
 from tune.errors import EmotuneError
-from tune.line_width import fitted, line_width
+from tune.line_width import fitted_to, line_width
 from tune.session.study_text import best_line, confirmation_lines, export_lines, size_line
 from tune.session.trial_table import trial_table
 from tune.study.best_run import missing_checkpoint_line
@@ -35,7 +35,7 @@ def print_studies(storage: str) -> None:
             study = tune.load_study(name)
             state = study.state
         except (EmotuneError, OSError) as error:
-            console.print(fitted(f"{last_part}: {error}", line_width(sys.stdout)), markup=False, soft_wrap=True)
+            console.print(fitted_to(sys.stdout, f"{last_part}: {error}"), markup=False, soft_wrap=True)
             continue
         status = "running" if study.running else "unfinished"
         if state.finished:
@@ -52,7 +52,7 @@ def print_study(shown: tune.Study) -> None:
     console, study, state, spec = _console(), shown.files, shown.state, shown.spec
 
     def tell(line: str) -> None:
-        console.print(fitted(line, line_width(sys.stdout)), markup=False, soft_wrap=True)
+        console.print(fitted_to(sys.stdout, line), markup=False, soft_wrap=True)
 
     tell(standing_line(spec, state))
     console.print(trial_table(list(state.trials.values()), spec))

@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from tune.line_width import fitted, line_width
+from tune.line_width import fitted_to
 from tune.session.notebook_cell import NotebookCell
 from tune.session.trial_table import trial_table
 from tune.study.spec import StudySpec
@@ -76,7 +76,7 @@ class LiveStudy:
         if self._console.is_jupyter:  # rich would make an output of its own of each line
             print(text, file=self._console.file, flush=True)
         else:
-            text = fitted(text, line_width(self._console.file))
+            text = fitted_to(self._console.file, text)
             self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def event(self, text: str) -> None:

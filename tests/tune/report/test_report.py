@@ -71,6 +71,7 @@ def test_every_chart_has_a_picture_and_its_numbers(recorded: StudyFiles, page: P
         "history",
         "importance",
         "slices",
+        "pairs",
         "timeline",
         "confusion",
         "preprocessing",
@@ -79,6 +80,15 @@ def test_every_chart_has_a_picture_and_its_numbers(recorded: StudyFiles, page: P
     with (figures / "learning-curves.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == recorded.state().epochs_trained
+
+
+def test_pairs_find_the_two_values_that_the_scores_were_made_of(page: Path) -> None:
+    with (page.parent / "figures/pairs.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if {*list(row.values())[:2]} == {"learning_rate", "preprocessing"}]
+    best = max(rows, key=lambda row: float(row["expected_selection_accuracy"]))
+    values = dict(zip(list(best.values())[:2], list(best.values())[2:4], strict=True))
+    assert values["preprocessing"] == "crop" and 1e-4 < float(values["learning_rate"]) < 1e-2
+    assert f"{float(best['expected_selection_accuracy']):.4f}, of" in page.read_text()
 
 
 def test_the_expected_best_of_draws_is_that_of_counting_all_of_them() -> None:
@@ -148,6 +158,49 @@ def test_in_a_browser_the_trials_sort_and_filter_and_charts_answer_the_pointer(t
 def test_the_page_never_scrolls_sideways(tab: Any, width: int) -> None:
     tab.set_viewport_size({"width": width, "height": 800})
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.fixture(scope="module")
+def printed(page: Path, chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The report as a PDF, printed by a browser whose owner likes it dark."""
+    import pypdfium2
+
+    file = tmp_path_factory.mktemp("printed") / "report.pdf"
+    with opened_tab(chromium, page.as_uri(), ("file:", "data:"), color_scheme="dark") as tab:
+        tab.pdf(path=file, prefer_css_page_size=True)
+        assert not tab.problems
+        assert tab.locator("details:not([open])").count() == 1  # as it was before
+    document = pypdfium2.PdfDocument(file)
+    yield document
+    document.close()
+
+
+@pytest.mark.browser
+def test_on_paper_nothing_is_cut_and_what_was_closed_is_open(printed: Any, recorded: StudyFiles) -> None:
+    text = " ".join(" ".join(sheet.get_textpage().get_text_range() for sheet in printed).split())
+    joined = text.replace(" ", "")
+    for trial in recorded.state().trials.values():
+        assert trial.reason.replace(" ", "") in joined  # the last column of the widest table
+    for word in ("startup_trials:", "the best trial, from its seeds, epoch by epoch"):
+        assert word in text  # of the study file, which was closed, and the end of the longest line of code
+    for sheet in printed:
+        for box in text_boxes(sheet):
+            assert box[0] >= 0 and box[2] <= sheet.get_width(), sheet
+
+
+@pytest.mark.browser
+def test_paper_is_white_and_charts_are_drawn_in_dark_ink(printed: Any) -> None:
+    import numpy as np
+
+    sheets = [np.asarray(sheet.render(scale=0.5).to_pil().convert("L")) for sheet in printed]
+    for sheet in sheets:
+        assert (sheet > 250).mean() > 0.6 and sheet[:8].min() > 250 and sheet[:, :8].min() > 250  # with margins
+    assert sum((sheet < 140).mean() for sheet in sheets) / len(sheets) > 0.005
+
+
+def text_boxes(sheet: Any) -> list[tuple[float, float, float, float]]:
+    text = sheet.get_textpage()
+    return [text.get_rect(i) for i in range(text.count_rects())]
 
 
 @pytest.mark.browser
