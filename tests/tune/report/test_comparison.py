@@ -102,10 +102,11 @@ def test_the_interval_of_two_shares_is_newcombes() -> None:
 
 
 def test_names_are_text_and_equal_names_are_numbered(two: list[StudyFiles], tmp_path: Path) -> None:
-    again = record_study(tmp_path / "elsewhere" / "plain", 12)
+    again = record_study(tmp_path / "elsewhere" / "plain", 12, data=EVIL)
     written = write_comparison([two[0], again], tmp_path / "page")
     assert [label for label, _ in written.rows][:2] == ["plain (1)", "plain (2)"]
-    assert EVIL not in written.page.read_text()
+    text = written.page.read_text()
+    assert EVIL not in text and "&lt;script&gt;alert(1)&lt;/script&gt;" in text
 
 
 def test_what_cannot_be_compared_is_refused_and_nothing_is_written(two: list[StudyFiles], tmp_path: Path) -> None:
