@@ -11,12 +11,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from tune.errors import ServeError
+from tune.errors import EmotuneError, ServeError
 from tune.nodes.listening import asks_this_machine, url_of
 from tune.study.studies import StudyFiles, unique_names
 
@@ -83,6 +84,14 @@ class TensorBoard:
             f"--tensorboard must start within {_START_LIMIT_S:.0f} s. Received: {last}. "
             "Try it alone: tensorboard --logdir STUDY/tensorboard"
         )
+
+    def draw_contact_sheets(self) -> None:
+        """Shows it what the studies' preprocessing methods feed the network, where their data sets are to be had."""
+        from tune.session.contact_sheets import write_contact_sheets
+
+        for study, folder in zip(self._studies, self._union.folders, strict=True):
+            with suppress(EmotuneError):
+                write_contact_sheets(study, folder)
 
     def refresh(self) -> None:
         """Shows it the runs and columns that have come since."""

@@ -73,6 +73,7 @@ async def _tell_and_refresh(curves: TensorBoard, beside: Callable[[str, str], No
     while (url := curves.address()) is None:
         await asyncio.sleep(_POLL_S)
     beside("tensorboard", url)
+    await asyncio.to_thread(curves.draw_contact_sheets)
     while True:
         await asyncio.sleep(_REFRESH_S)
         await asyncio.to_thread(curves.refresh)

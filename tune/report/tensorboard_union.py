@@ -18,23 +18,27 @@ class TensorBoardUnion:
 
     TensorBoard 2.21 takes its columns from one experiment alone, whichever it reads first. So what the studies declare
     is left out here, and one with the columns of all of them is declared in its place.
+
+    Attributes:
+        folders: each study's, in their order.
     """
 
     def __init__(self, folder: Path, studies: Mapping[str, Path]) -> None:
         """Takes an empty folder, and by name each study's TensorBoard folder, which need not be there yet."""
         self._folder = folder
-        self._studies = {name: source.resolve() for name, source in studies.items()}
+        self.folders = [folder / name for name in studies]
+        self._sources = [source.resolve() for source in studies.values()]
         self._declared: Any = None
 
     def refresh(self) -> None:
         """Takes in the runs that have begun since, and the columns where a study has others than before."""
         found = []
-        for name, source in self._studies.items():
-            (self._folder / name).mkdir(exist_ok=True)
+        for folder, source in zip(self.folders, self._sources, strict=True):
+            folder.mkdir(exist_ok=True)
             for run in source.iterdir() if source.is_dir() else ():
                 if run.is_dir():
                     with suppress(FileExistsError):
-                        (self._folder / name / run.name).symlink_to(run, target_is_directory=True)
+                        (folder / run.name).symlink_to(run, target_is_directory=True)
             experiment = experiment_in(source)
             if experiment is not None:
                 found.append(experiment)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import psutil
 import pytest
 import requests
@@ -20,8 +22,12 @@ from tests import ROOT
 from tests.support.browser_tab import opened_tab
 from tests.support.recorded_study import SPACE, record_study
 from tests.tune.cli.test_cli import refused
+from tune.errors import DatasetError
+from tune.report.event_files import read_events
 from tune.report.tensorboard import TrialLogs
 from tune.report.tensorboard_union import TensorBoardUnion, unite
+from tune.session.contact_sheets import write_contact_sheets
+from tune.session.study_data import possible_values
 from tune.study.journal import Journal
 from tune.study.studies import StudyFiles
 
@@ -206,6 +212,22 @@ def test_columns_are_those_of_all_studies_and_renewed_with_them(studies: list[St
     before = sorted(tmp_path.glob("*tfevents*"))
     union.refresh()
     assert sorted(tmp_path.glob("*tfevents*")) == before and len(before) == 1
+
+
+@pytest.mark.slow
+def test_contact_sheets_show_what_each_method_feeds_the_network(finished_study: StudyFiles, tmp_path: Path) -> None:
+    write_contact_sheets(finished_study, tmp_path)
+    events = read_events(tmp_path / "preprocessing")
+    sheets = {value.tag: value.image for event in events for value in event.summary.value}
+    methods = possible_values(finished_study.spec, "preprocessing")
+    assert sorted(sheets) == sorted(f"preprocessing/{method}" for method in methods) and len(methods) > 1
+    drawn = {tag: cv2.imdecode(np.frombuffer(s.encoded_image_string, np.uint8), 1) for tag, s in sheets.items()}
+    assert all(picture.shape[:2] == (sheets[tag].height, sheets[tag].width) for tag, picture in drawn.items())
+    assert len({picture.tobytes() for picture in drawn.values()}) == len(methods)
+    other = record_study(tmp_path / "other", 2, data=finished_study.spec.data)  # its journal tells of other data
+    with pytest.raises(DatasetError, match="must be the study's. Received: .*, which is another by now"):
+        write_contact_sheets(other, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_parameter_that_is_a_number_here_and_a_name_there_may_be_anything() -> None:
