@@ -12,7 +12,7 @@ from typer.main import get_command
 
 import tune
 from tests import ROOT
-from tests.support.accessibility import grave_violations_in_light_and_dark
+from tests.support.accessibility import grave_violations
 from tests.support.browser_tab import opened_tab
 from tests.support.own_models import own_parameters
 from trainables.config import TrialConfig
@@ -64,10 +64,13 @@ def test_the_front_page_opens_from_a_folder_and_asks_no_other_host(site: Path, c
 
 @pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.parametrize("page", ["index", "scores"])
-def test_axe_finds_nothing_grave_in_the_documentation(site: Path, chromium: Path, page: str) -> None:
-    with opened_tab(chromium, (site / f"{page}.html").as_uri(), ("file:", "data:", "blob:")) as tab:
-        assert not grave_violations_in_light_and_dark(tab)
+@pytest.mark.parametrize(("scheme", "palette"), [("light", "default"), ("dark", "slate")])
+def test_axe_finds_nothing_grave_in_the_documentation(site: Path, chromium: Path, scheme: str, palette: str) -> None:
+    for page in ("index", "scores"):
+        url = (site / f"{page}.html").as_uri()
+        with opened_tab(chromium, url, ("file:", "data:", "blob:"), color_scheme=scheme) as tab:
+            tab.locator(f"body[data-md-color-scheme={palette}]").wait_for()
+            assert not grave_violations(tab)
 
 
 def blocks(page: str, language: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import textwrap
-from typing import TextIO
+from typing import IO
 
 _COMMAND = re.compile(r"\b(?:emotune|tensorboard) (?:(?!\. )[^;,()])*")
 _COLUMN_END = re.compile(r"\s{2,}")
@@ -15,7 +15,7 @@ _UNKNOWN = 80
 """Of a terminal that does not say how wide it is."""
 
 
-def line_width(stream: TextIO) -> int | None:
+def line_width(stream: IO[str]) -> int | None:
     """Returns the characters of a line: COLUMNS where it is set, else the terminal's; None for a pipe or a file."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns):
@@ -36,7 +36,7 @@ def fitted(text: str, width: int | None) -> str:
     return text if width is None else "\n".join(_fitted_line(line, max(20, width)) for line in text.split("\n"))
 
 
-def fitted_to(stream: TextIO, text: str) -> str:
+def fitted_to(stream: IO[str], text: str) -> str:
     """Returns text as it goes to a stream: fitted where that has a width."""
     return fitted(text, line_width(stream))
 
