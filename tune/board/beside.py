@@ -137,6 +137,11 @@ class OptunaDashboard:
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of a browser that has left."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class _SilentHandler(WSGIRequestHandler):
     def log_message(self, format: str, *arguments: Any) -> None:

@@ -126,7 +126,7 @@ class LiveStudy:
     def _note_places(self, order: list[int]) -> None:
         """Notes which trials have overtaken others since the order last changed."""
         if order != self._order:
-            earlier = {number: place for place, number in enumerate(n for n in self._order if n in order)}
-            now = [number for number in order if number in earlier]
-            self._risen = {number for place, number in enumerate(now) if place < earlier[number]}
+            earlier = {number: place for place, number in enumerate(self._order)}
+            known = [number for number in order if number in earlier]
+            self._risen = {number for place, number in enumerate(known) if place < earlier[number]}
             self._order = order
