@@ -20,7 +20,12 @@ def line_width(stream: IO[str]) -> int | None:
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns):
         return int(columns)
-    return (os.get_terminal_size(stream.fileno()).columns or _UNKNOWN) if stream.isatty() else None
+    if not stream.isatty():
+        return None
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _UNKNOWN
+    except OSError:  # a stream that only says that it is one
+        return _UNKNOWN
 
 
 def fitted(text: str, width: int | None) -> str:

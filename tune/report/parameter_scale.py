@@ -25,6 +25,7 @@ class Scale:
         parameter = spec.space.parameters[name]
         self.choices = list(parameter.choices) if isinstance(parameter, CategoricalParameter) else []
         self._log = bool(getattr(parameter, "log", False))
+        self._whole = parameter.type == "int"
         numbers = [self._number(value) for value in values]
         last = float(max(len(self.choices) - 1, 1))
         self._low, self._high = (0.0, last) if self.choices else (min(numbers), max(numbers))
@@ -39,7 +40,8 @@ class Scale:
         number = self._low + place * (self._high - self._low)
         if self.choices:
             return self.choices[min(round(number), len(self.choices) - 1)]
-        return float(10**number) if self._log else float(number)
+        value = float(10**number) if self._log else float(number)
+        return round(value) if self._whole else value
 
     def _number(self, value: Any) -> float:
         if self.choices:
