@@ -14,6 +14,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import optuna
 import psutil
 import pytest
 import requests
@@ -22,6 +23,7 @@ from tests import ROOT
 from tests.support.browser_tab import opened_tab
 from tests.support.recorded_study import SPACE, record_study
 from tests.tune.cli.test_cli import refused
+from tune.board.optuna_view import JournalStorageView
 from tune.errors import DatasetError
 from tune.report.event_files import read_events
 from tune.report.tensorboard import TrialLogs
@@ -30,6 +32,7 @@ from tune.session.contact_sheets import write_contact_sheets
 from tune.session.study_data import possible_values
 from tune.study.journal import Journal
 from tune.study.studies import StudyFiles
+from tune.study.trial_record import SEED_STRIDE
 
 OWN = {
     "label_smoothing": {"type": "float", "low": 0.0, "high": 0.3, "default": 0.125},
@@ -194,6 +197,22 @@ def test_without_optuna_dashboard_it_says_how_to_install_it(
     assert (
         "--optuna needs Optuna Dashboard. Received: Python without it. Install it with: make setup EXTRAS=opt" in said
     )
+
+
+def test_optunas_tools_read_the_journals_and_cannot_write(studies: list[StudyFiles]) -> None:
+    view = JournalStorageView(studies)
+    study, state = optuna.load_study(study_name="second", storage=view), studies[1].state()
+    ended = {n: t.best_value("selection_accuracy", "max") for n, t in state.trials.items() if t.state == "complete"}
+    assert study.best_value == max(value for value in ended.values() if value is not None)
+    assert [view.get_trial(trial._trial_id).number for trial in study.trials] == sorted(state.trials)
+    assert all(t.datetime_complete > t.datetime_start for t in study.trials)  # type: ignore[operator]
+    with pytest.raises(PermissionError, match="can be looked at only; emotune enqueue"):
+        study.ask()
+    for asked in (lambda: view.get_trial(2 * SEED_STRIDE), lambda: view.get_study_id_from_name("third")):
+        with pytest.raises(KeyError, match="2000000|third"):
+            asked()
+    twins = JournalStorageView([studies[0], studies[0]]).get_all_studies()
+    assert [twin.study_name for twin in twins] == ["first (1)", "first (2)"]
 
 
 def test_columns_are_those_of_all_studies_and_renewed_with_them(studies: list[StudyFiles], tmp_path: Path) -> None:
