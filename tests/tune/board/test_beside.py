@@ -209,7 +209,7 @@ def test_optunas_tools_read_the_journals_and_cannot_write(studies: list[StudyFil
     with pytest.raises(PermissionError, match="can be looked at only; emotune enqueue"):
         study.ask()
     for asked in (lambda: view.get_trial(2 * SEED_STRIDE), lambda: view.get_study_id_from_name("third")):
-        with pytest.raises(KeyError, match="2000000|third"):
+        with pytest.raises(KeyError, match="2|third"):
             asked()
     twins = JournalStorageView([studies[0], studies[0]]).get_all_studies()
     assert [twin.study_name for twin in twins] == ["first (1)", "first (2)"]
