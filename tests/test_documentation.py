@@ -12,6 +12,8 @@ from typer.main import get_command
 
 import tune
 from tests import ROOT
+from tests.support.accessibility import grave_violations
+from tests.support.browser_tab import opened_tab
 from tests.support.own_models import own_parameters
 from trainables.config import TrialConfig
 from trainables.models.own_model import ImageSpec, build_own_model
@@ -58,6 +60,17 @@ def test_the_front_page_opens_from_a_folder_and_asks_no_other_host(site: Path, c
         page.get_by_role("heading", name="Trust a score").first.wait_for()
         browser.close()
     assert asked and not [address for address in asked if not address.startswith(("file:", "data:", "blob:"))]
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize(("scheme", "palette"), [("light", "default"), ("dark", "slate")])
+def test_axe_finds_nothing_grave_in_the_documentation(site: Path, chromium: Path, scheme: str, palette: str) -> None:
+    for page in ("index", "scores"):
+        url = (site / f"{page}.html").as_uri()
+        with opened_tab(chromium, url, ("file:", "data:", "blob:"), color_scheme=scheme) as tab:
+            tab.locator(f"body[data-md-color-scheme={palette}]").wait_for()
+            assert not grave_violations(tab)
 
 
 def blocks(page: str, language: str) -> list[str]:

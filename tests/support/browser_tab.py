@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.hparams_page import CHROMIUM_ARGUMENTS
+from tests.support.hparams_page import CHROMIUM_ARGUMENTS, PAGE_LIMIT_MS
 
 
 @contextmanager
@@ -25,6 +25,7 @@ def opened_tab(chromium: Path, url: str, allowed: tuple[str, ...], **options: An
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_ARGUMENTS))
         tab: Any = browser.new_page(**options)
+        tab.set_default_timeout(PAGE_LIMIT_MS)  # other tests may have the cores
         tab.problems = []
         tab.on("console", lambda message: tab.problems.append(message.text))
         tab.on("dialog", lambda dialog: tab.problems.append(f"dialog: {dialog.message}"))

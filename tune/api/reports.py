@@ -95,6 +95,9 @@ def serve_board(
     port: int = 0,
     storage: str | PathLike[str] = "runs",
     ready: Callable[[str], None] = lambda url: None,
+    tensorboard: bool = False,
+    optuna: bool = False,
+    beside: Callable[[str, str], None] = lambda name, url: None,
 ) -> None:
     """Shows studies on a web page, which follows those that run, until the process gets Ctrl-C or SIGTERM.
 
@@ -104,17 +107,21 @@ def serve_board(
         port: a free port of it, 0 for any.
         storage: folder or bucket of all studies.
         ready: called with the page's URL when it answers.
+        tensorboard: start TensorBoard over the same studies too, for this machine only.
+        optuna: start Optuna Dashboard likewise; the extra `optuna` installs it.
+        beside: called with the name and the URL of each of these when it answers.
 
     Raises:
         StudyError: there is no such study, or its journal is damaged.
-        ServeError: the address is taken.
+        ServeError: the address is taken, Optuna Dashboard is not installed, or TensorBoard does not start.
         PlaceError: the bucket cannot be reached.
         KeyboardInterrupt: after a signal.
     """
     from tune.board.server import serve_board as serve
 
     found = [study if isinstance(study, Study) else load_study(study, storage) for study in studies]
-    serve([study.files for study in found], host, port, ready)
+    files = [study.files for study in found]
+    serve(files, host, port, ready, tensorboard=tensorboard, optuna=optuna, beside=beside)
 
 
 def _describe_data(study: Study) -> DataDescription:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from trainables.models.own_model import ImageSpec as ImageSpec  # what a model o
 from tune.api.data import data_place
 from tune.api.studies import Study, load_study
 from tune.errors import StudyError
+from tune.line_width import fitted_to
 from tune.study.spec import StudySpec, load_spec
 from tune.study.studies import StudyFiles
 
@@ -250,4 +252,4 @@ def only_one() -> Iterator[None]:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(fitted_to(sys.stdout, line), flush=True)

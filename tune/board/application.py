@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from tune.board.study_feed import StudyFeed
+from tune.nodes.listening import asks_this_machine
 from tune.report.page import PAGE_STYLE, TIP_SCRIPT
 from tune.study.trial_record import run_label
 
@@ -46,12 +45,10 @@ def build_application(feeds: Sequence[StudyFeed], host: str) -> web.Application:
         feeds: the studies, in the order in which they can be chosen.
         host: what the server listens at, as the user named it.
     """
-    names = {"localhost", host.lower(), socket.gethostname().lower()}
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        # A page of another site may make a browser ask this machine by that site's own name (DNS rebinding).
-        if not _is_ours(request.headers.get("Host", ""), names):
+        if not asks_this_machine(request.headers.get("Host", ""), host):
             raise web.HTTPForbidden(text="the board answers by this machine's own names only", headers=_HEADERS)
         try:
             response = await handler(request)
@@ -100,16 +97,3 @@ def _json(content: dict[str, Any]) -> web.Response:
     response = web.json_response(content)
     response.enable_compression()
     return response
-
-
-def _is_ours(host_header: str, names: set[str]) -> bool:
-    """Says whether a request names this machine; an address is none that another site could have given itself."""
-    name = host_header.lower()
-    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
-    if name.rstrip(".") in names:
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

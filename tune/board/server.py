@@ -1,22 +1,34 @@
-"""Serves the board until the process is told to stop."""
+"""Serves the board, and what is asked for beside it, until the process is told to stop."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from aiohttp import web
 
 from tune.board.application import build_application
+from tune.board.beside import OptunaDashboard, TensorBoard
 from tune.board.study_feed import StudyFeed
 from tune.nodes.listening import bound_socket, url_of
 from tune.study.studies import StudyFiles
 
 _LAST_ANSWERS_S = 2.0
+_POLL_S, _REFRESH_S = 0.2, 5.0
+"""How often TensorBoard is asked for its address, and shown the runs that have begun since."""
 
 
-def serve_board(studies: Sequence[StudyFiles], host: str, port: int, ready: Callable[[str], None]) -> None:
+def serve_board(
+    studies: Sequence[StudyFiles],
+    host: str,
+    port: int,
+    ready: Callable[[str], None],
+    *,
+    tensorboard: bool = False,
+    optuna: bool = False,
+    beside: Callable[[str, str], None] = lambda name, url: None,
+) -> None:
     """Shows studies on a web page until the process gets a signal.
 
     Args:
@@ -24,24 +36,44 @@ def serve_board(studies: Sequence[StudyFiles], host: str, port: int, ready: Call
         host: address to listen at.
         port: free port of it, 0 for any.
         ready: called with the page's URL when it answers.
+        tensorboard: start TensorBoard over the same studies, at a free port of loopback.
+        optuna: start Optuna Dashboard likewise.
+        beside: called with the name and the URL of each of these when it answers.
 
     Raises:
-        ServeError: the address is taken.
+        ServeError: the address is taken, Optuna Dashboard is not installed, or TensorBoard does not start.
         StudyError: a study's journal is damaged.
         PlaceError: a study's bucket cannot be reached.
         KeyboardInterrupt: after a signal.
     """
-    with bound_socket(host, port) as listening:
+    with bound_socket(host, port) as listening, ExitStack() as others:
         feeds = [StudyFeed(study) for study in studies]
-        asyncio.run(_serve(feeds, listening, host, ready))
+        dashboard = others.enter_context(OptunaDashboard(studies)) if optuna else None
+        curves = others.enter_context(TensorBoard(studies)) if tensorboard else None
+
+        async def serve() -> None:
+            runner = web.AppRunner(build_application(feeds, host), access_log=None, shutdown_timeout=_LAST_ANSWERS_S)
+            await runner.setup()
+            try:
+                await web.SockSite(runner, listening).start()
+                ready(url_of(host, listening.getsockname()[1]))
+                if dashboard is not None:
+                    beside("optuna", dashboard.address())
+                if curves is None:
+                    await asyncio.Event().wait()
+                else:
+                    await _tell_and_refresh(curves, beside)
+            finally:
+                await runner.cleanup()
+
+        asyncio.run(serve())
 
 
-async def _serve(feeds: Sequence[StudyFeed], listening: socket.socket, host: str, ready: Callable[[str], None]) -> None:
-    runner = web.AppRunner(build_application(feeds, host), access_log=None, shutdown_timeout=_LAST_ANSWERS_S)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listening).start()
-        ready(url_of(host, listening.getsockname()[1]))
-        await asyncio.Event().wait()
-    finally:
-        await runner.cleanup()
+async def _tell_and_refresh(curves: TensorBoard, beside: Callable[[str, str], None]) -> None:
+    while (url := curves.address()) is None:
+        await asyncio.sleep(_POLL_S)
+    beside("tensorboard", url)
+    await asyncio.to_thread(curves.draw_contact_sheets)
+    while True:
+        await asyncio.sleep(_REFRESH_S)
+        await asyncio.to_thread(curves.refresh)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -60,13 +60,23 @@ def board(
         str, typer.Option(help="Address to listen at; 0.0.0.0 lets everybody look who reaches this machine.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at; 0 takes a free one.", min=0, max=65535)] = 0,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Start TensorBoard on them too, for this machine only.")
+    ] = False,
+    optuna: Annotated[
+        bool, typer.Option("--optuna", help="Start Optuna Dashboard too, likewise: make setup EXTRAS=optuna.")
+    ] = False,
 ) -> None:
     """Show studies on a web page that follows them: trials, learning curves, workers, decisions."""
 
     def tell(url: str) -> None:
         typer.echo(f"board        {url}  (Ctrl-C ends it, and no study)")
 
-    tune.serve_board(studies, storage=storage, host=host, port=port, ready=tell)
+    def tell_beside(name: str, url: str) -> None:
+        typer.echo(f"{name:<12} {url}")
+
+    shown: dict[str, Any] = {"tensorboard": tensorboard, "optuna": optuna, "beside": tell_beside}
+    tune.serve_board(studies, storage=storage, host=host, port=port, ready=tell, **shown)
 
 
 def _watch_job(study: str, address: str) -> None:

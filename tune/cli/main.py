@@ -23,6 +23,7 @@ from tune.cli.data import app as data_app
 from tune.cli.numbers import read_numbers_like_yaml
 from tune.cli.options import DataSet, MaxCost, Overrides, Storage, StudyFile, StudyName, Trials, WallTime
 from tune.cli.surroundings import settle_surroundings
+from tune.line_width import fitted_to
 from tune.nodes.output_redirect import survive_closed_pipes
 from tune.nodes.signals import INTERRUPTED, obey_signals
 
@@ -83,7 +84,7 @@ def run(
         from tune.cli.text import checked_lines
 
         spec = tune.check_study(study_file, overrides=overrides, events=events, **changes)
-        typer.echo(checked_lines(study_file, spec))
+        typer.echo(fitted_to(sys.stdout, checked_lines(study_file, spec)))
         return
     with _interruption_told():
         study = tune.run(study_file, overrides=overrides, events=events, **how, **changes)
@@ -123,7 +124,7 @@ def _tell_end(study: Study) -> None:
     from tune.session.study_text import outcome_lines
     from tune.study.budget import exit_code
 
-    typer.echo(outcome_lines(study.files, study.ended_by))
+    typer.echo(fitted_to(sys.stdout, outcome_lines(study.files, study.ended_by)))
     if status := exit_code(study.ended_by):
         raise typer.Exit(status)
 
@@ -162,7 +163,7 @@ def why(
     storage: Storage = "runs",
 ) -> None:
     """Tell why a trial ended where it did, and whether the study's rungs judged well."""
-    typer.echo(tune.load_study(study, storage).why(trial))
+    typer.echo(fitted_to(sys.stdout, tune.load_study(study, storage).why(trial)))
 
 
 @app.command()

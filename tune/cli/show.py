@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
+import sys
 
 from rich.console import Console
 
 import tune
 from trainables.places import Place
 from tune.errors import EmotuneError
+from tune.line_width import fitted_to, line_width
 from tune.session.study_text import best_line, confirmation_lines, export_lines, front_line, stopped_higher_line
 from tune.session.trial_table import trial_table
 from tune.study.best_run import missing_checkpoint_line
@@ -19,6 +20,7 @@ from tune.study.trial_record import TrialRecord, run_label
 from tune.study.wording import standing_line, trial_counts
 
 _BARS = "▁▂▃▄▅▆▇█"
+_TABLE_WIDTH = 160
 
 
 def print_studies(storage: str) -> None:
@@ -33,7 +35,7 @@ def print_studies(storage: str) -> None:
             study = tune.load_study(name)
             state = study.state
         except (EmotuneError, OSError) as error:
-            console.print(f"{last_part}: {error}", markup=False, soft_wrap=True)
+            console.print(fitted_to(sys.stdout, f"{last_part}: {error}"), markup=False, soft_wrap=True)
             continue
         console.print(
             f"{last_part:24} {study.files.status(state):12} {trial_counts(state):36} {best_line(study.files, state)}",
@@ -45,12 +47,16 @@ def print_studies(storage: str) -> None:
 def print_study(shown: tune.Study) -> None:
     """Prints a study: its trials, how each ended, the best, its curves, its export."""
     console, study, state, spec = _console(), shown.files, shown.state, shown.spec
-    console.print(standing_line(spec, state), markup=False)
+
+    def tell(line: str) -> None:
+        console.print(fitted_to(sys.stdout, line), markup=False, soft_wrap=True)
+
+    tell(standing_line(spec, state))
     console.print(trial_table(list(state.trials.values()), spec))
     console.print()
     console.print("how each trial ended", style="bold")
     for trial in state.trials.values():
-        console.print(f"{trial.number:5}  {trial.state:9} {trial.reason}", markup=False, soft_wrap=True)
+        tell(f"{trial.number:5}  {trial.state:9} {trial.reason}")
     faulted = [t for t in [*state.trials.values(), *state.confirmations.values()] if t.faults]
     if faulted:
         console.print()
@@ -58,18 +64,16 @@ def print_study(shown: tune.Study) -> None:
     for trial in faulted:
         for fault in trial.faults:
             again = "went on" if fault.retried else "not tried again"
-            console.print(
+            tell(
                 f"{run_label(trial.number).removeprefix('trial '):>5}  {fault.kind.replace('_', ' ')} after epoch "
-                f"{fault.epoch}: {fault.reason}; {again}",
-                markup=False,
-                soft_wrap=True,
+                f"{fault.epoch}: {fault.reason}; {again}"
             )
     console.print()
     console.print(f"{spec.objective} by epoch", style="bold")
     for trial in study.ranked(state):
-        console.print(f"{trial.number:5}  {curve(trial, spec.objective)}", markup=False, soft_wrap=True)
+        tell(f"{trial.number:5}  {curve(trial, spec.objective)}")
     console.print()
-    console.print(best_line(study, state), markup=False, soft_wrap=True)
+    tell(best_line(study, state))
     more = [
         stopped_higher_line(study, state),
         front_line(study, state),
@@ -78,16 +82,14 @@ def print_study(shown: tune.Study) -> None:
     ]
     for line in more:
         if line:
-            console.print(line, markup=False, soft_wrap=True)
+            tell(line)
     if study.export.exists():
-        console.print(export_lines(study.place.child(EXPORT_FOLDER)), markup=False, soft_wrap=True)
-    console.print(
-        f"compare      tensorboard --logdir {shlex.quote(str(study.tensorboard))}", markup=False, soft_wrap=True
-    )
+        tell(export_lines(study.place.child(EXPORT_FOLDER)))
+    tell(f"compare      tensorboard --logdir {shlex.quote(str(study.tensorboard))}")
     if study.running:
-        console.print(f"running in process {state.pid}", markup=False)
+        tell(f"running in process {state.pid}")
     elif not state.finished:
-        console.print(f"unfinished; go on with: emotune resume {study.shell_name}", markup=False, soft_wrap=True)
+        tell(f"unfinished; go on with: emotune resume {study.shell_name}")
 
 
 def curve(trial: TrialRecord, objective: str) -> str:
@@ -101,4 +103,5 @@ def curve(trial: TrialRecord, objective: str) -> str:
 
 
 def _console() -> Console:
-    return Console(width=None if os.isatty(1) else 160)
+    """A table in a pipe is as wide as COLUMNS says, or else as wide as it reads well."""
+    return Console(width=line_width(sys.stdout) or _TABLE_WIDTH)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,18 +30,10 @@ def hanging_lines(rows: Sequence[tuple[str, str]], width: int | None = None) -> 
     """
     from rich.console import Console
 
+    from tune.line_width import fitted
+
     first = 2 + max(len(word) for word, _ in rows)
-    lines: list[str] = []
-    for word, text in rows:
-        lines += textwrap.wrap(
-            text,
-            max(20, width or Console().width),
-            initial_indent=f"{word:{first}}",
-            subsequent_indent=" " * first,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    return "\n".join(lines)
+    return fitted("\n".join(f"{word:{first}}{text}".rstrip() for word, text in rows), width or Console().width)
 
 
 def replay_lines(replayed: Replay) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from trainables.dataset.node_cache import info_in
 from trainables.places import Place, is_bucket
+from tune.line_width import fitted_to
 from tune.nodes.inspection import NodeReport, inspect_nodes
 from tune.nodes.output_redirect import redirect_output
 from tune.nodes.problems import Needs, NodeProblem, find_problems
@@ -68,7 +69,8 @@ def print_report(reports: Sequence[NodeReport], found: Sequence[NodeProblem]) ->
             console.print(f"{report.address}: {name}, {memory_mib:.0f} MiB", highlight=False)
     for problem in found:
         kind = "problem" if problem.is_fatal else "warning"
-        console.print(f"{kind}: {problem.message}", highlight=False, markup=False)
+        line = fitted_to(console.file, f"{kind}: {problem.message}")
+        console.print(line, highlight=False, markup=False)
     if not found:
         console.print("nothing is wrong")
 

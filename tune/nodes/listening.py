@@ -1,7 +1,8 @@
-"""An address of this machine for a server of ours: its socket, or in words why there is none."""
+"""An address of this machine for a server of ours: its socket, or in words why there is none; who asks by its name."""
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 
 from tune.errors import ServeError
@@ -34,3 +35,23 @@ def bound_socket(host: str, port: int) -> socket.socket:
 def url_of(host: str, port: int) -> str:
     """Returns the address of what listens there, as a browser takes it."""
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def asks_this_machine(host_header: str, host: str) -> bool:
+    """Says whether a request names this machine, and not, as by DNS rebinding, a site by its own name.
+
+    An address is no name that a site could have given itself.
+
+    Args:
+        host_header: the request's `Host`.
+        host: what the server listens at, as the user named it.
+    """
+    name = host_header.lower()
+    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+    if name.rstrip(".") in {"localhost", host.lower(), socket.gethostname().lower()}:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

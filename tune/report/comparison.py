@@ -16,7 +16,7 @@ from trainables.training.metrics import wilson_interval
 from tune.report.report import best_trial
 from tune.search.confirmation import CONFIDENCE
 from tune.study.journal import read_events
-from tune.study.studies import StudyFiles
+from tune.study.studies import StudyFiles, unique_names
 from tune.study.study_state import StudyState
 from tune.study.trial_record import SEED_STRIDE, TrialRecord
 
@@ -76,13 +76,7 @@ class Gap:
 
 def read_compared(studies: Sequence[StudyFiles]) -> list[Compared]:
     """Reads studies; a name that several have is followed by a number."""
-    names = [study.spec.name for study in studies]
-    found = []
-    for place, study in enumerate(studies):
-        again = names[:place].count(names[place])
-        label = f"{names[place]} ({again + 1})" if names.count(names[place]) > 1 else names[place]
-        found.append(_read(study, label))
-    return found
+    return [_read(study, label) for study, label in zip(studies, unique_names(studies), strict=True)]
 
 
 def _read(study: StudyFiles, label: str) -> Compared:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search_spaces import CategoricalParameter, Value
+from search_spaces import CategoricalParameter
+from tune.report.parameter_scale import Scale, scored_trials, short
 from tune.report.theme import ACCENT, GRID, INK, MUTED, PAPER, Chart
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
@@ -81,11 +81,11 @@ def importance(spec: StudySpec, state: StudyState) -> Chart | None:
 
 def parallel_coordinates(spec: StudySpec, state: StudyState) -> Chart | None:
     """Returns a line a trial through all its parameters, coloured by score; best on top. None below two trials."""
-    scored = _scored(spec, state)
+    scored = scored_trials(spec, state)
     if len(scored) < 2:
         return None
     names = _varied(spec, scored)
-    scales = {name: _Scale(spec, name, [t.values[name] for t, _ in scored if name in t.values]) for name in names}
+    scales = {name: Scale(spec, name, [t.values[name] for t, _ in scored if name in t.values]) for name in names}
     sign = 1 if spec.mode == "max" else -1
     scored.sort(key=lambda pair: sign * pair[1])
 
@@ -133,7 +133,7 @@ def parallel_coordinates(spec: StudySpec, state: StudyState) -> Chart | None:
 
 def slices(spec: StudySpec, state: StudyState) -> Chart | None:
     """Returns the score over each parameter alone; None below two trials."""
-    scored = _scored(spec, state)
+    scored = scored_trials(spec, state)
     if len(scored) < 2:
         return None
     names = _varied(spec, scored)
@@ -167,7 +167,7 @@ def slices(spec: StudySpec, state: StudyState) -> Chart | None:
             axes.set_title(name)
             if i % across == 0:
                 axes.set_ylabel(spec.objective)
-            tips[f"slice-{i}"] = [f"trial {t.number}: {name} {_short(t.values[name])}, {v:.4f}" for t, v in pairs]
+            tips[f"slice-{i}"] = [f"trial {t.number}: {name} {short(t.values[name])}, {v:.4f}" for t, v in pairs]
         return tips
 
     return Chart(
@@ -188,7 +188,7 @@ def preprocessing(spec: StudySpec, state: StudyState) -> Chart | None:
     if "preprocessing" not in spec.space.parameters:
         return None
     by_method: dict[str, list[tuple[int, float]]] = {}
-    for trial, value in _scored(spec, state):
+    for trial, value in scored_trials(spec, state):
         by_method.setdefault(str(trial.values["preprocessing"]), []).append((trial.number, value))
     if not by_method:
         return None
@@ -225,42 +225,8 @@ def preprocessing(spec: StudySpec, state: StudyState) -> Chart | None:
     )
 
 
-class _Scale:
-    """Places a parameter's values between 0 and 1 along its axis."""
-
-    def __init__(self, spec: StudySpec, name: str, values: Sequence[Value]) -> None:
-        parameter = spec.space.parameters[name]
-        self._choices = list(parameter.choices) if isinstance(parameter, CategoricalParameter) else []
-        self._log = bool(getattr(parameter, "log", False))
-        numbers = [self._number(value) for value in values]
-        last = float(max(len(self._choices) - 1, 1))
-        self._low, self._high = (0.0, last) if self._choices else (min(numbers), max(numbers))
-
-    def __call__(self, value: Value) -> float:
-        width = self._high - self._low
-        return (self._number(value) - self._low) / width if width else 0.5
-
-    def _number(self, value: Any) -> float:
-        if self._choices:
-            return float(self._choices.index(value)) if value in self._choices else 0.0
-        return math.log10(value) if self._log else float(value)
-
-    def ticks(self) -> list[tuple[float, str]]:
-        if self._choices:
-            return [(self(choice), str(choice)) for choice in self._choices]
-        ends = (self._low, self._high) if self._high > self._low else (self._low,)
-        return [((e - self._low) / ((self._high - self._low) or 2), _short(10**e if self._log else e)) for e in ends]
-
-
 def _varied(spec: StudySpec, scored: Sequence[tuple[TrialRecord, float]]) -> list[str]:
     return [name for name in spec.space.parameters if any(name in trial.values for trial, _ in scored)]
-
-
-def _scored(spec: StudySpec, state: StudyState) -> list[tuple[TrialRecord, float]]:
-    found = ((trial, trial.best_value(spec.objective, spec.mode)) for trial in state.trials.values())
-    return [
-        (replace(trial, values=spec.coerce_values(trial.values)), value) for trial, value in found if value is not None
-    ]
 
 
 def _places(scored: Sequence[tuple[TrialRecord, float]]) -> Any:
@@ -278,7 +244,3 @@ def _method_row(spec: StudySpec, method: str, values: Sequence[float]) -> tuple[
 
 def _tick_turn(choices: Sequence[object]) -> dict[str, Any]:
     return {"rotation": 30, "ha": "right"} if sum(len(str(c)) for c in choices) > 22 else {}
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

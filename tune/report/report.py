@@ -13,6 +13,7 @@ from trainables.atomic_folder import AtomicFolder
 from tune.errors import StudyError
 from tune.report.classes_chart import classes_chart
 from tune.report.page import render_page
+from tune.report.pairs_chart import pairs
 from tune.report.parameter_charts import importance, parallel_coordinates, preprocessing, slices
 from tune.report.search_charts import history, learning_curves
 from tune.report.size_chart import size_chart
@@ -112,12 +113,15 @@ def write_page(to: Path, page: str, charts: Iterable[RenderedChart]) -> Path:
 def study_charts(study: StudyFiles, state: StudyState, data: DataDescription) -> list[Chart]:
     """Returns the charts that a study has something to show in, in the report's order."""
     spec, best = study.spec, best_trial(study, state)
+    mattered = importance(spec, state)
+    most_first = [] if mattered is None else [str(name).removesuffix("_base") for name, *_ in mattered.rows]
     found = [
         learning_curves(spec, state, best.number if best else None),
         history(spec, state),
-        importance(spec, state),
+        mattered,
         parallel_coordinates(spec, state),
         slices(spec, state),
+        pairs(spec, state, most_first),
         preprocessing(spec, state),
         size_chart(spec, state),
         timeline_chart(read_timeline(read_events(study.journal))),

@@ -22,6 +22,8 @@ def size_chart(spec: StudySpec, state: StudyState) -> Chart | None:
     front = size_front(trials, spec.mode)
 
     def draw(figure: Figure) -> Mapping[str, Sequence[str]]:
+        from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+
         axes = figure.add_subplot()
         colours = [STATE_COLOURS[state.trials[one.trial].state] for one in trials]
         sizes, scores = [one.parameters for one in trials], [one.score for one in trials]
@@ -36,6 +38,10 @@ def size_chart(spec: StudySpec, state: StudyState) -> Chart | None:
         marks = axes.scatter(sizes, scores, s=24, c=colours, alpha=0.85, linewidths=0)
         marks.set_gid("sizes")
         axes.set_xscale("log")
+        few = max(sizes) < 20 * min(sizes)  # powers of ten alone would be one label, or none
+        axes.xaxis.set_major_locator(MaxNLocator(6) if few else LogLocator(numticks=6))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("parameters of the model")
         axes.set_ylabel(spec.objective)
         axes.legend(loc="lower right")

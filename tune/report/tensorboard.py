@@ -97,14 +97,12 @@ class TrialLogs:
             for name in [*self._metrics, "epoch"]
         ]
         experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics, time_created_secs=time.time())
-        if (earlier := _experiment_in(self._directory)) is not None:
+        if (earlier := experiment_in(self._directory)) is not None:
             experiment.time_created_secs = earlier.time_created_secs
             if experiment == earlier:
                 return
             remove_events(self._directory)  # TensorBoard 2.21 shows the first that it reads
-        file = EventFile(self._directory)
-        file.write([_hparams(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment))])
-        file.close()
+        write_experiment(self._directory, experiment)
 
     def start(self, trial: int, parameters: Mapping[str, Value]) -> None:
         """Opens a trial's folder; one that an earlier run has begun is continued under its first session.
@@ -119,7 +117,7 @@ class TrialLogs:
         earlier = _best_at(folder) if begun else {}
         state = self._open[trial] = _Trial(EventFile(folder), math.inf if begun else 0, earlier)
         if not begun:
-            info = SessionStartInfo(group_name=folder.name, start_time_secs=time.time())
+            info = SessionStartInfo(start_time_secs=time.time())  # without a group: the row is called as the run is
             for name, value in {**self._fixed, **parameters}.items():
                 _set_value(info.hparams[name], value)
             state.file.write([_hparams(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=info))])
@@ -195,12 +193,20 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
-def _experiment_in(folder: Path) -> Any:
+def experiment_in(folder: Path) -> Any:
+    """Returns the experiment that a folder declares, TensorBoard's `api_pb2.Experiment`; None where there is none."""
     for event in read_events(folder):
         for value in event.summary.value:
             if value.tag == metadata.EXPERIMENT_TAG:
                 return metadata.parse_experiment_plugin_data(value.metadata.plugin_data.content)
     return None
+
+
+def write_experiment(folder: Path, experiment: Any) -> None:
+    """Declares an experiment, the columns of the HParams table, in an event file of its own."""
+    file = EventFile(folder)
+    file.write([_hparams(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment))])
+    file.close()
 
 
 def _best_at(folder: Path) -> dict[int, dict[str, float]]:

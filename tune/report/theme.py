@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID, PAPER = "#1b1f24", "#626c77", "#dde2e8", "#fdfdfe"
-ACCENT, STOP, GOOD, BAD = "#0969c8", "#bc5a09", "#1a7f38", "#c9212f"
+ACCENT, STOP, GOOD, BAD = "#0969c8", "#b05308", "#1a7f38", "#c9212f"
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"} | {
     ACCENT: "accent",
     STOP: "stop",

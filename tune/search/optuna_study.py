@@ -75,27 +75,36 @@ def rebuild_optuna_study(
         StudyError: the database cannot be reached, or holds another's study of that name.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    records = sorted(trials, key=lambda trial: trial.number)
-    told = [
-        frozen_trial(record if record.repeats is None else records[record.repeats], spec, record.repeats is not None)
-        for record in records
-    ]
-    sampler = make_sampler(spec, len(records))
+    told = told_trials(trials, spec)
+    sampler = make_sampler(spec, len(told))
     if spec.optuna_storage:
         storage = _emptied_storage(spec, began)
-        study = optuna.create_study(storage=storage, study_name=study_name(spec), directions=_directions(spec))
+        study = optuna.create_study(storage=storage, study_name=study_name(spec), directions=directions(spec))
         study.set_user_attr(_BEGAN, began)
         for trial in told:
             study.add_trial(trial)
         return optuna.load_study(storage=storage, study_name=study_name(spec), sampler=sampler)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
-    study = optuna.create_study(storage=_file_storage(fresh), study_name=study_name(spec), directions=_directions(spec))
+    study = optuna.create_study(storage=_file_storage(fresh), study_name=study_name(spec), directions=directions(spec))
     for trial in told:
         study.add_trial(trial)
     fresh.replace(path)
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # a killed session of an earlier version's
     return optuna.load_study(study_name=study_name(spec), storage=_file_storage(path), sampler=sampler)
+
+
+def told_trials(trials: Iterable[TrialRecord], spec: StudySpec) -> list[optuna.trial.FrozenTrial]:
+    """Returns all trials as Optuna is told of them, in the order of their numbers.
+
+    Raises:
+        StudyError: Optuna does not take the values of one.
+    """
+    records = sorted(trials, key=lambda trial: trial.number)
+    return [
+        frozen_trial(record if record.repeats is None else records[record.repeats], spec, record.repeats is not None)
+        for record in records
+    ]
 
 
 class _NoLock(JournalFileOpenLock):
@@ -130,7 +139,8 @@ def check_storage(spec: StudySpec, began: float) -> None:
         _holds_this_study(connect_storage(spec.optuna_storage), spec, began)
 
 
-def _directions(spec: StudySpec) -> list[Literal["maximize", "minimize"]]:
+def directions(spec: StudySpec) -> list[Literal["maximize", "minimize"]]:
+    """Returns what Optuna is to do with each objective."""
     return ["maximize" if mode_of(metric) == "max" else "minimize" for metric in spec.objectives]
 
 

@@ -9,6 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from tune.line_width import fitted_to
 from tune.session.notebook_cell import NotebookCell
 from tune.session.trial_table import trial_table
 from tune.study.spec import StudySpec
@@ -47,6 +48,8 @@ class LiveStudy:
         )
         self._task = self._progress.add_task("trials", total=expected, clock="", best="")
         self._live: Live | NotebookCell | None = None
+        self._order: list[int] = []
+        self._risen: set[int] = set()
 
     def expect(self, trials: int) -> None:
         """Says how many trials there will be."""
@@ -73,6 +76,7 @@ class LiveStudy:
         if self._console.is_jupyter:  # rich would make an output of its own of each line
             print(text, file=self._console.file, flush=True)
         else:
+            text = fitted_to(self._console.file, text)
             self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def event(self, text: str) -> None:
@@ -95,7 +99,8 @@ class LiveStudy:
             metric = "" if self._narrow else f"{self._spec.objective} "
             best = f"best {metric}{value:.4f} ({run_label(ranked[0].number)})"
         self._progress.update(self._task, completed=ended, clock=self._clock(), best=best)
-        return Group(trial_table(self._visible(), self._spec), self._progress)
+        shown = self._visible()
+        return Group(trial_table(shown, self._spec, self._risen), self._progress)
 
     def _clock(self) -> str:
         """Returns how long the session has gone on, and about how long its trials still take."""
@@ -106,9 +111,22 @@ class LiveStudy:
         return duration(max(0.0, now - self._state.open_since)) + (f", about {duration(left)} left" if left else "")
 
     def _visible(self) -> list[TrialRecord]:
-        """The running trials, and the latest of the others."""
-        trials = list(self._trials.values())
-        running = [t for t in trials if t.state == "running"]
-        others = [t for t in trials if t.state != "running"]
-        room = max(0, min(_ROWS, self._console.height - 8) - len(running))
-        return sorted([*running, *others[-room:]] if room else running, key=lambda t: t.number)
+        """The running trials, and as many of the others as there is room for, the best of all first."""
+        order = sorted(self._trials.values(), key=self._place_key)
+        self._note_places([trial.number for trial in order])
+        others = [trial for trial in order if trial.state != "running"]
+        room = max(0, min(_ROWS, self._console.height - 8) - (len(order) - len(others)))
+        left_out = {trial.number for trial in others[room:]}
+        return [trial for trial in order if trial.number not in left_out]
+
+    def _place_key(self, trial: TrialRecord) -> tuple[bool, float, int]:
+        value = trial.best_value(self._spec.objective, self._spec.mode)
+        return value is None, 0.0 if value is None else -value if self._spec.mode == "max" else value, trial.number
+
+    def _note_places(self, order: list[int]) -> None:
+        """Notes which trials have overtaken others since the order last changed."""
+        if order != self._order:
+            earlier = {number: place for place, number in enumerate(self._order)}
+            known = [number for number in order if number in earlier]
+            self._risen = {number for place, number in enumerate(known) if place < earlier[number]}
+            self._order = order

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 
 from rich.table import Table
 
@@ -21,9 +21,19 @@ _COLOURS = {
 }
 
 
-def trial_table(trials: list[TrialRecord], spec: StudySpec) -> Table:
-    """Returns a table of trials: number, parameters, epoch, rung, score, second objective if there is one, state."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def trial_table(trials: list[TrialRecord], spec: StudySpec, risen: Container[int] = ()) -> Table:
+    """Returns a table of trials: number, parameters, epoch, rung, score, second objective if there is one, state.
+
+    Parameters that all of them have alike are told once, below.
+
+    Args:
+        trials: a row each.
+        spec: the study.
+        risen: numbers of those that have an arrow, because they are better placed than before.
+    """
+    alike = _alike([trial.values for trial in trials])
+    below = f"the same in all: {short_parameters(alike)}" if alike else None
+    table = Table(box=None, pad_edge=False, header_style="bold", caption=below, caption_justify="left")
     second = [spec.second_objective] if spec.second_objective else []
     heads = ["model size" if name == "parameters" else name for name in second]
     for name in ("trial", "parameters", "epoch", "rung", "score", *heads, "state"):
@@ -32,14 +42,22 @@ def trial_table(trials: list[TrialRecord], spec: StudySpec) -> Table:
         value, best = trial.best_value(spec.objective, spec.mode), trial.best_epoch(spec.objective, spec.mode)
         table.add_row(
             run_label(trial.number).removeprefix("trial "),
-            short_parameters(trial.values),
+            short_parameters({name: value for name, value in trial.values.items() if name not in alike}),
             f"{max(trial.epochs, default=0)}/{spec.asha.max_epochs}",
             str(trial.rungs[-1].epoch) if trial.rungs else "-",
-            "-" if value is None else f"{value:.4f}",
+            "-" if value is None else f"{'↑ ' * (trial.number in risen)}{value:.4f}",
             *("-" if best is None else metric_text(name, trial.epochs[best][name], alone=True) for name in second),
             f"[{_COLOURS[trial.state]}]{trial.state}[/]" + (f" ({trial.restarts} restarts)" if trial.restarts else ""),
         )
     return table
+
+
+def _alike(configurations: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
+    """Returns the parameters that all configurations have with one value; none where there is one configuration."""
+    if len(configurations) < 2:
+        return {}
+    first, *others = configurations
+    return {n: value for n, value in first.items() if all(n in other and other[n] == value for other in others)}
 
 
 def metric_text(metric: str, value: float, *, alone: bool = False) -> str:

@@ -6,6 +6,7 @@ import time
 from typing import TextIO
 
 from trainables.errors import PlaceError
+from tune.line_width import fitted_to
 from tune.session.event_text import event_text, shown_by_table
 from tune.session.study_text import best_line, confirmation_lines, outcome_lines
 from tune.session.study_view import StudyView
@@ -52,7 +53,7 @@ def watch_study(study: StudyFiles, terminal: TextIO) -> None:
             view.live.refresh()
             if running:
                 _wait(view, _LOOK_EVERY_S if study.bucket is None else _LOOK_INTO_BUCKET_EVERY_S)
-    print(_ending_lines(follower), file=terminal, flush=True)
+    print(fitted_to(terminal, _ending_lines(follower)), file=terminal, flush=True)
 
 
 def _show_new(follower: StudyFollower, view: StudyView) -> None:

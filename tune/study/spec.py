@@ -86,9 +86,7 @@ class StudySpec(Section, frozen=True):
     points_to_evaluate: list[dict[str, Value]] = Field(
         [], description="configurations that are tried first, after the default one; what one leaves out is the default"
     )
-    transfer_from: str | None = Field(
-        None, min_length=1, description="an earlier study, whose best configurations are tried first"
-    )
+    transfer_from: str | None = Field(None, min_length=1, description="an earlier study, whose best are tried first")
     asha: AshaSettings = AshaSettings()
     folds: Folds = Folds()
     budget: Budget = Budget()

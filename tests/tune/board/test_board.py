@@ -20,6 +20,7 @@ import pytest
 import requests
 
 from tests import ROOT
+from tests.support.accessibility import grave_violations_in_light_and_dark
 from tests.support.browser_tab import opened_tab
 from tests.support.recorded_study import EVIL, record_study
 from tests.tune.cli.test_cli import refused
@@ -226,6 +227,15 @@ def test_in_a_browser_the_page_fits_a_phone_and_the_dark(tab: Any) -> None:
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(19, 23, 28)"
     tab.emulate_media(color_scheme="light")
     tab.set_viewport_size({"width": 1200, "height": 900})
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_axe_finds_nothing_grave_in_the_board(tab: Any) -> None:
+    tab.get_by_role("button", name="trial 3: its story").click()
+    tab.locator("#story-lines li").first.wait_for()
+    assert not grave_violations_in_light_and_dark(tab)
+    tab.get_by_role("button", name="Close").click()
 
 
 def repeated(study: StudyFiles, trials: int) -> StudyFiles:

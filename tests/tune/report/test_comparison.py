@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 
 import tune
+from tests.support.accessibility import grave_violations_in_light_and_dark
+from tests.support.browser_tab import opened_tab
 from tests.support.fixtures_study import emotune
-from tests.support.hparams_page import CHROMIUM_ARGUMENTS
 from tests.support.recorded_study import EVIL, SPACE, record_study
 from tune.errors import StudyError
 from tune.report.comparison import gaps, incomparable, read_compared, share_gap
 from tune.report.comparison_page import Comparison, write_comparison
 from tune.study.journal import Journal
 from tune.study.studies import StudyFiles
+
+PHONE = {"width": 390, "height": 800}
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +102,11 @@ def test_the_interval_of_two_shares_is_newcombes() -> None:
 
 
 def test_names_are_text_and_equal_names_are_numbered(two: list[StudyFiles], tmp_path: Path) -> None:
-    again = record_study(tmp_path / "elsewhere" / "plain", 12)
+    again = record_study(tmp_path / "elsewhere" / "plain", 12, data=EVIL)
     written = write_comparison([two[0], again], tmp_path / "page")
     assert [label for label, _ in written.rows][:2] == ["plain (1)", "plain (2)"]
-    assert EVIL not in written.page.read_text()
+    text = written.page.read_text()
+    assert EVIL not in text and "&lt;script&gt;alert(1)&lt;/script&gt;" in text
 
 
 def test_what_cannot_be_compared_is_refused_and_nothing_is_written(two: list[StudyFiles], tmp_path: Path) -> None:
@@ -128,17 +132,9 @@ def test_the_command_prints_it_and_the_api_returns_it(
 
 
 @pytest.mark.browser
-def test_in_a_browser_the_page_stands_alone(comparison: Comparison, chromium: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
-    problems: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_ARGUMENTS))
-        tab = browser.new_page(viewport={"width": 390, "height": 800})
-        tab.on("console", lambda message: problems.append(message.text))
-        tab.on("request", lambda asked: asked.url.startswith(("file:", "data:")) or problems.append(asked.url))
-        tab.goto(comparison.page.as_uri())
+def test_in_a_browser_the_page_stands_alone_and_axe_finds_nothing_grave(comparison: Comparison, chromium: Path) -> None:
+    with opened_tab(chromium, comparison.page.as_uri(), ("file:", "data:"), viewport=PHONE) as tab:
         assert tab.locator("svg").count() == 3
-        assert tab.evaluate("document.documentElement.scrollWidth") <= 390  # tables scroll, the page does not
-        browser.close()
-    assert not problems
+        assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]  # tables scroll instead
+        assert not grave_violations_in_light_and_dark(tab)
+        assert not tab.problems

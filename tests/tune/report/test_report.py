@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.accessibility import grave_violations, grave_violations_in_light_and_dark
 from tests.support.browser_tab import opened_tab
 from tests.support.fixtures_study import emotune
 from tests.support.recorded_study import CLASSES, EVIL, record_study
@@ -70,6 +71,7 @@ def test_every_chart_has_a_picture_and_its_numbers(recorded: StudyFiles, page: P
         "history",
         "importance",
         "slices",
+        "pairs",
         "timeline",
         "confusion",
         "preprocessing",
@@ -78,6 +80,18 @@ def test_every_chart_has_a_picture_and_its_numbers(recorded: StudyFiles, page: P
     with (figures / "learning-curves.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == recorded.state().epochs_trained
+
+
+def test_pairs_find_the_two_values_that_the_scores_were_made_of(page: Path) -> None:
+    with (page.parent / "figures/pairs.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if {*list(row.values())[:2]} == {"learning_rate", "preprocessing"}]
+    rows.sort(key=lambda row: float(row["expected_selection_accuracy"]))
+    worst, best = (
+        dict(zip(list(row.values())[:2], list(row.values())[2:4], strict=True)) for row in rows[:: len(rows) - 1]
+    )
+    assert best["preprocessing"] == "crop" and 1e-4 < float(best["learning_rate"]) < 3e-2  # made best at 1e-3
+    assert worst["preprocessing"] != "crop"
+    assert f"{float(rows[-1]['expected_selection_accuracy']):.4f}, of" in page.read_text()
 
 
 def test_the_expected_best_of_draws_is_that_of_counting_all_of_them() -> None:
@@ -147,3 +161,65 @@ def test_in_a_browser_the_trials_sort_and_filter_and_charts_answer_the_pointer(t
 def test_the_page_never_scrolls_sideways(tab: Any, width: int) -> None:
     tab.set_viewport_size({"width": width, "height": 800})
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.fixture(scope="module")
+def printed(page: Path, chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The report as a PDF, printed by a browser whose owner likes it dark."""
+    import pypdfium2
+
+    file = tmp_path_factory.mktemp("printed") / "report.pdf"
+    with opened_tab(chromium, page.as_uri(), ("file:", "data:"), color_scheme="dark") as tab:
+        tab.pdf(path=file, prefer_css_page_size=True)
+        assert not tab.problems
+        assert tab.locator("details:not([open])").count() == 1  # as it was before
+    document = pypdfium2.PdfDocument(file)
+    yield document
+    document.close()
+
+
+@pytest.mark.browser
+def test_on_paper_nothing_is_cut_and_what_was_closed_is_open(printed: Any, recorded: StudyFiles) -> None:
+    text = " ".join(" ".join(sheet.get_textpage().get_text_range() for sheet in printed).split())
+    joined = text.replace(" ", "")
+    for trial in recorded.state().trials.values():
+        assert trial.reason.replace(" ", "") in joined  # the last column of the widest table
+    for word in ("reduction_factor:", "the best trial, from its seeds, epoch by epoch"):
+        assert word in text  # of the study file, which was closed, and the end of the longest line of code
+    for sheet in printed:
+        for box in text_boxes(sheet):
+            assert box[0] >= 0 and box[2] <= sheet.get_width(), sheet
+
+
+@pytest.mark.browser
+def test_paper_is_white_and_charts_are_drawn_in_dark_ink(printed: Any) -> None:
+    import numpy as np
+
+    sheets = [np.asarray(sheet.render(scale=0.5).to_pil().convert("L")) for sheet in printed]
+    for sheet in sheets:
+        assert (sheet > 250).mean() > 0.6 and sheet[:8].min() > 250 and sheet[:, :8].min() > 250  # with margins
+    assert sum((sheet < 140).mean() for sheet in sheets) / len(sheets) > 0.002
+
+
+def text_boxes(sheet: Any) -> list[tuple[float, float, float, float]]:
+    text = sheet.get_textpage()
+    return [text.get_rect(i) for i in range(text.count_rects())]
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_axe_finds_nothing_grave_in_the_report(tab: Any) -> None:
+    tab.set_viewport_size({"width": 1200, "height": 800})
+    tab.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert not grave_violations_in_light_and_dark(tab)
+
+
+@pytest.mark.browser
+def test_axe_finds_what_is_grave(chromium: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text('<html lang="en"><title>t</title><main><h1>t</h1><img src="data:,"><p style="color: #aaa">pale</p>')
+    with opened_tab(chromium, page.as_uri(), ("file:", "data:")) as tab:
+        assert {line.partition(":")[0] for line in grave_violations(tab)} == {
+            "critical image-alt",
+            "serious color-contrast",
+        }

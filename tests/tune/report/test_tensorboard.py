@@ -110,7 +110,7 @@ def test_session_holds_the_parameters_and_ends_with_its_status(logs: TrialLogs, 
 
     [content] = plugin_data(tmp_path / "trial-0000", metadata.SESSION_START_INFO_TAG)
     start = metadata.parse_session_start_info_plugin_data(content)
-    assert start.group_name == "trial-0000"
+    assert start.group_name == "", "TensorBoard would put trials of that name of several studies into one row"
     assert start.hparams["learning_rate"].number_value == 1e-4
     assert start.hparams["optimizer"].string_value == "adam"
     assert start.hparams["nesterov"].bool_value is False

@@ -1,4 +1,4 @@
-// Highlights for charts, sorting and filtering for tables, a button that copies. Nothing is fetched.
+// Highlights for charts, sorting and filtering for tables, a button that copies, all opened on paper. Nothing is fetched.
 const marksOfTrial = new Map();
 function light(trial, on) {
   for (const mark of marksOfTrial.get(trial) || []) mark.classList.toggle("lit", on);
@@ -98,3 +98,12 @@ for (const button of document.querySelectorAll(".copy"))
     }
     button.textContent = "Copied";
   });
+
+const openedForPrint = [];
+addEventListener("beforeprint", () => {
+  for (const closed of document.querySelectorAll("details:not([open])")) {
+    closed.open = true;
+    openedForPrint.push(closed);
+  }
+});
+addEventListener("afterprint", () => openedForPrint.splice(0).forEach(details => details.open = false));
