@@ -230,7 +230,6 @@ def test_in_a_browser_the_page_fits_a_phone_and_the_dark(tab: Any) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.slow
 def test_axe_finds_nothing_grave_in_the_board(tab: Any) -> None:
     tab.get_by_role("button", name="trial 3: its story").click()
     tab.locator("#story-lines li").first.wait_for()

