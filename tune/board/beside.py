@@ -19,7 +19,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from tune.errors import EmotuneError, ServeError
 from tune.nodes.listening import asks_this_machine, url_of
-from tune.study.studies import StudyFiles, unique_names
+from tune.study.studies import StudyFiles
+from tune.study.wording import unique_names
 
 LOOPBACK = "127.0.0.1"
 _START_LIMIT_S, _END_LIMIT_S = 180.0, 10.0
@@ -42,7 +43,9 @@ class TensorBoard:
         logs, self._log = Path(self._folder.name) / "logs", Path(self._folder.name) / "tensorboard.log"
         logs.mkdir()
         sources = [study.tensorboard for study in self._studies]
-        self._union = TensorBoardUnion(logs, dict(zip(unique_names(self._studies), sources, strict=True)))
+        self._union = TensorBoardUnion(
+            logs, dict(zip(unique_names([study.spec.name for study in self._studies]), sources, strict=True))
+        )
         self._union.refresh()
         command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logs), "--host", LOOPBACK, "--port", "0"]
         # It takes no GPU from the trials, and says nothing into the board's terminal.

@@ -14,9 +14,10 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from tune.search.optuna_study import directions, told_trials
-from tune.study.studies import StudyFiles, unique_names
+from tune.study.studies import StudyFiles
 from tune.study.study_follower import StudyFollower
 from tune.study.trial_record import SEED_STRIDE
+from tune.study.wording import unique_names
 
 
 class JournalStorageView(BaseStorage):
@@ -32,7 +33,7 @@ class JournalStorageView(BaseStorage):
             StudyError: a journal is damaged.
             PlaceError: a bucket cannot be reached.
         """
-        self._names = unique_names(studies)
+        self._names = unique_names([study.spec.name for study in studies])
         self._told = [_ToldTrials(place, study) for place, study in enumerate(studies)]
         for told in self._told:
             told.trials()

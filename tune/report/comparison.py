@@ -16,9 +16,10 @@ from trainables.training.metrics import wilson_interval
 from tune.report.report import best_trial
 from tune.search.confirmation import CONFIDENCE
 from tune.study.journal import read_events
-from tune.study.studies import StudyFiles, unique_names
+from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
 from tune.study.trial_record import SEED_STRIDE, TrialRecord
+from tune.study.wording import unique_names
 
 _NOT_SETTINGS = ("name", "storage", "code", "optuna_storage")
 _UNITS = {"hours": "hours of search", "epochs": "epochs trained", "gpu_hours": "GPU hours", "cost": "money"}
@@ -76,7 +77,10 @@ class Gap:
 
 def read_compared(studies: Sequence[StudyFiles]) -> list[Compared]:
     """Reads studies; a name that several have is followed by a number."""
-    return [_read(study, label) for study, label in zip(studies, unique_names(studies), strict=True)]
+    return [
+        _read(study, label)
+        for study, label in zip(studies, unique_names([study.spec.name for study in studies]), strict=True)
+    ]
 
 
 def _read(study: StudyFiles, label: str) -> Compared:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -273,15 +273,6 @@ def list_studies(storage: str) -> list[Place]:
         raise StudyError(f"--storage must be the folder of all studies. Received: {storage}, a file. Name its folder")
     files = (STUDY_FILE, JOURNAL_FILE)  # an export has no journal
     return [place.child(name) for name in place.folders() if all(place.exists(f"{name}/{file}") for file in files)]
-
-
-def unique_names(studies: Sequence[StudyFiles]) -> list[str]:
-    """Returns the studies' names; where several have one, `name (1)`, `name (2)`."""
-    names = [study.spec.name for study in studies]
-    return [
-        f"{name} ({names[:place].count(name) + 1})" if names.count(name) > 1 else name
-        for place, name in enumerate(names)
-    ]
 
 
 @contextmanager

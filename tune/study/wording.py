@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 
@@ -15,6 +17,14 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Returns the names; where several are alike, `name (1)`, `name (2)`."""
+    return [
+        f"{name} ({names[:place].count(name) + 1})" if names.count(name) > 1 else name
+        for place, name in enumerate(names)
+    ]
 
 
 def spent_text(spec: StudySpec, state: StudyState) -> str:
