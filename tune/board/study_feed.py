@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from tune.errors import EmotuneError
-from tune.report.report import best_trial
 from tune.report.timeline import TimelineReader, stretch_text
 from tune.search.confirmation import expected_runs
 from tune.search.why import why_trial
@@ -185,7 +184,7 @@ class StudyFeed:
 
     def _sum_up(self) -> dict[str, Any]:
         study, state = self._follower.study, self._follower.state
-        best, confirmed = best_trial(study, state), state.confirmed
+        best, confirmed = study.best_trial(state), state.confirmed
         score = None if best is None else best.best_value(study.spec.objective, study.spec.mode)
         return {
             "ended": sum(t.state in ENDED - {"repeat"} for t in state.trials.values()),

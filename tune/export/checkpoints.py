@@ -14,6 +14,7 @@ from trainables.checkpoint_files import AVERAGE_FILE, MODEL_FILE, STATE_FILE
 from trainables.config import TrialConfig, TrialContext
 from trainables.dataset.folds import limit_rows, trial_rows
 from trainables.dataset.reader import Dataset, Rows
+from trainables.errors import first_line
 from trainables.models.compiled import Floats, mean_logits, mirrored, new_model, release
 from trainables.models.weight_average import load_average
 from trainables.own_code import find_reference, load_function
@@ -124,8 +125,9 @@ def _load_model(checkpoint: Path, dataset: Dataset, config: TrialConfig) -> kera
             model.set_weights(trained.get_weights())
             release(trained)
     except Exception as error:  # Keras raises whatever its zip, HDF5 and layer readers raise
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ExportError(f"{path} must be a Keras model. Received: {first_line} Export another checkpoint.") from error
+        raise ExportError(
+            f"{path} must be a Keras model. Received: {first_line(error)}. Export another checkpoint."
+        ) from error
     expected = (dataset.info.shape, (len(dataset.info.classes),))
     found = (model.input_shape[1:], model.output_shape[1:])
     if found != expected:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 
 from trainables.dataset.reader import Pixels
-from trainables.errors import DatasetError, EmotuneError
+from trainables.errors import DatasetError, EmotuneError, first_line
 from tune.errors import ExportError, ImageError
 from tune.export.arrays import ImageLike, images_in
 from tune.export.code import import_layers
@@ -229,9 +229,7 @@ def load_export(directory: Path) -> Predictor:
     except EmotuneError:
         raise
     except Exception as error:  # Keras and Albumentations raise whatever their readers raise
-        raise ExportError(
-            f"{directory / name} is damaged: {_first_line(error)} Export the checkpoint again."
-        ) from error
+        raise ExportError(f"{directory / name} is damaged: {_reason(error)} Export the checkpoint again.") from error
     expected = (labels.height_px, labels.width_px, labels.channels), (len(labels.classes),)
     if (model.input_shape[1:], model.output_shape[1:]) != expected:
         raise ExportError(
@@ -256,11 +254,11 @@ def check_files(directory: Path) -> None:
             raise ExportError(f"An export must hold {name}. Received: {directory} without it. {remedy}")
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}."
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return f"{first_line(error)}."
 
 
 def check_images(paths: Iterable[Path]) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from trainables.training.metrics import wilson_interval
-from tune.report.report import best_trial
 from tune.search.confirmation import CONFIDENCE
 from tune.study.journal import read_events
 from tune.study.studies import StudyFiles
@@ -85,7 +84,7 @@ def read_compared(studies: Sequence[StudyFiles]) -> list[Compared]:
 
 def _read(study: StudyFiles, label: str) -> Compared:
     state, spec = study.state(), study.spec
-    best, run = best_trial(study, state), study.best_run(state)
+    best, run = study.best_trial(state), study.best_run(state)
     found = state.confirmed or {}
     row = next((row for row in found.get("repeated", ()) if row["trial"] == found.get("winner")), None)
     checkpoint = None if run is None else study.journalled_checkpoint(run)

@@ -23,7 +23,7 @@ from tune.search.why import why_study
 from tune.study.journal import read_events
 from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
-from tune.study.trial_record import SEED_STRIDE, TrialRecord
+from tune.study.trial_record import TrialRecord
 from tune.study.wording import duration, spent_text, trial_counts
 from tune.yaml_values import dump
 
@@ -112,7 +112,7 @@ def write_page(to: Path, page: str, charts: Iterable[RenderedChart]) -> Path:
 
 def study_charts(study: StudyFiles, state: StudyState, data: DataDescription) -> list[Chart]:
     """Returns the charts that a study has something to show in, in the report's order."""
-    spec, best = study.spec, best_trial(study, state)
+    spec, best = study.spec, study.best_trial(state)
     mattered = importance(spec, state)
     most_first = [] if mattered is None else [str(name).removesuffix("_base") for name, *_ in mattered.rows]
     found = [
@@ -130,17 +130,9 @@ def study_charts(study: StudyFiles, state: StudyState, data: DataDescription) ->
     return [chart for chart in found if chart is not None]
 
 
-def best_trial(study: StudyFiles, state: StudyState) -> TrialRecord | None:
-    """Returns the best trial, after a confirmation its winner; None while none has a score."""
-    run, ranked = study.best_run(state), study.ranked(state)
-    if state.confirmed and state.confirmed.get("winner") is not None:
-        return state.trials[state.confirmed["winner"]]
-    return state.trials[run.number % SEED_STRIDE] if run else ranked[0] if ranked else None
-
-
 def answer(study: StudyFiles, state: StudyState) -> str:
     """Returns in a sentence or two what the study found: the best, its confirmed score, and what tuning gained."""
-    spec, best, found = study.spec, best_trial(study, state), state.confirmed
+    spec, best, found = study.spec, study.best_trial(state), state.confirmed
     if best is None:
         return "No trial has a score yet."
     name = f"Trial {best.number}"
@@ -188,7 +180,7 @@ def report_content(
     study: StudyFiles, state: StudyState, data: DataDescription, details: Sequence[str]
 ) -> Mapping[str, Any]:
     """Returns what the report's template shows beside the charts."""
-    spec, best = study.spec, best_trial(study, state)
+    spec, best = study.spec, study.best_trial(state)
     spent = state.spent(state.last_event)
     facts = {
         "Trials": trial_counts(state),
@@ -236,7 +228,7 @@ def _trial_rows(study: StudyFiles, state: StudyState) -> list[dict[str, Any]]:
 
 def _confusion(study: StudyFiles, state: StudyState) -> tuple[Sequence[Sequence[int]] | None, str]:
     """Returns the confusion matrix of the sealed test, or that of the best trial on the selection fold; and of what."""
-    run, best = study.best_run(state), best_trial(study, state)
+    run, best = study.best_run(state), study.best_trial(state)
     checkpoint = None if run is None else study.journalled_checkpoint(run)
     sealed = None if checkpoint is None else state.sealed_scores(state.exported_checkpoints(checkpoint))
     if sealed is not None:

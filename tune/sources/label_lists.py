@@ -24,7 +24,6 @@ _RAF_DB_LIST: Final = re.compile(r"(?:.*/)?list_par?tition_label\.txt")
 _AFFECTNET_LABEL: Final = re.compile(r"(.*/)?annotations/([^/]+)_exp\.npy")
 _CK_PLUS_LABEL: Final = re.compile(r"(?:.*/)?(S\d+_\d+_\d+)_emotion\.txt")
 _TFDS_NAMES: Final = re.compile(r"(?:.*/)?[^/]+\.labels\.txt")
-_CK_PLUS_FRAME: Final = re.compile(r"(S\d+_\d+)_(\d+)")
 
 
 @dataclass(frozen=True)
