@@ -1,11 +1,12 @@
 """How many configurations of `space: alexnet` never begin to learn, and what wakes them.
 
-    python -m benchmarks.starts DATA [--configurations 40] [--epochs 2] [--images 6000] [--only NAME ...]
+    python -m benchmarks.starts DATA [--study FOLDER] [--configurations 40] [--epochs 2] [--images 6000] [--only NAME]
 
 The same random configurations, without `face`, are trained as they are and with one thing changed, the same seeds each
-time. One that answers with a single class after its epochs has not begun. Scores are those of the weights' average with
-its mirror on the selection fold; the sealed test has no part in it. Results go to `benchmarks/results/starts.jsonl`, a
-line a run; what is there is not run again. Two processes of one thread run side by side.
+time; with `--study` those of a study's trials. `--images 0` takes all images. One that answers with a single class
+after its epochs has not begun. Scores are those of the weights' average with its mirror on the selection fold; the
+sealed test has no part in it. Results go to `benchmarks/results/starts.jsonl`, a line a run; what is there is not run
+again. Two processes of one thread run side by side.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from benchmarks.trial_training import ONE_THREAD, open_training
 from search_spaces import SearchSpace, builtin_spaces
 from trainables.training.metrics import wilson_interval
 from tune.study.feasible import RandomSuggester
+from tune.study.studies import load_study_folder
 
 RESULTS = Path(__file__).parent / "results/starts.jsonl"
 FIXED: dict[str, Any] = {
@@ -54,6 +56,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--images", type=int, default=6000)
     parser.add_argument("--only", nargs="*", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--study", type=Path, help="a study's folder, whose trials' configurations are taken")
     parser.add_argument("--part", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part is not None:
@@ -64,12 +67,20 @@ def main() -> None:
     parts = [subprocess.Popen([*command, "--part", str(part)], env=environment) for part in range(_AT_ONCE)]
     if any(part.wait() for part in parts):
         raise SystemExit("a process ended with an error")
-    same = {"epochs": given.epochs, "images": given.images}
+    same = {"epochs": given.epochs, "images": given.images, "study": study_name(given)}
     print(table([r for r in read_results() if same.items() <= r.items() and r["configuration"] < given.configurations]))
 
 
-def configurations(count: int) -> list[dict[str, Any]]:
-    """Returns random configurations of the space, without `face`; the first of them is the default one."""
+def study_name(given: argparse.Namespace) -> str | None:
+    """Returns the name of the study whose trials are taken, None for random configurations."""
+    return given.study and given.study.name
+
+
+def configurations(count: int, study: Path | None = None) -> list[dict[str, Any]]:
+    """Returns random configurations, without `face`, the first of them the default; or those of a study's trials."""
+    if study is not None:
+        trials = load_study_folder(study).state().trials
+        return [dict(trials[number].values) for number in sorted(trials)][:count]
     raw = yaml.safe_load(builtin_spaces()["alexnet"].read_text())
     raw["preprocessing"]["choices"].remove("face")
     del raw["face_margin"]
@@ -79,14 +90,15 @@ def configurations(count: int) -> list[dict[str, Any]]:
 
 def run_part(given: argparse.Namespace) -> None:
     """Trains every second of the runs that are not there yet."""
-    done = {(r["configuration"], r["variant"], r["epochs"], r["images"]) for r in read_results()}
-    jobs = [(place, name) for place in range(given.configurations) for name in given.only]
+    of = study_name(given)
+    done = {(r["study"], r["configuration"], r["variant"], r["epochs"], r["images"]) for r in read_results()}
+    wanted = configurations(given.configurations, given.study)
+    jobs = [(place, name) for place in range(len(wanted)) for name in given.only]
     for place, name in jobs[given.part :: _AT_ONCE]:
-        if (place, name, given.epochs, given.images) not in done:
-            values = configurations(given.configurations)[place]
-            result = run(given.data, values, name, place, given.epochs, given.images)
+        if (of, place, name, given.epochs, given.images) not in done:
+            result = run(given.data, wanted[place], name, place, given.epochs, given.images)
             with RESULTS.open("a") as file:
-                file.write(json.dumps(result) + "\n")
+                file.write(json.dumps({"study": of, **result}) + "\n")
 
 
 def run(data: Path, values: dict[str, Any], variant: str, place: int, epochs: int, images: int) -> dict[str, Any]:
@@ -94,7 +106,7 @@ def run(data: Path, values: dict[str, Any], variant: str, place: int, epochs: in
     from trainables.models.compiled import release
     from trainables.training.epochs import TrialTraining
 
-    context = {"max_epochs": epochs, "max_images_per_fold": images}
+    context = {"max_epochs": epochs, "max_images_per_fold": images or None}
     training = open_training(TrialTraining(), data, {**FIXED, **values, **VARIANTS[variant]}, trial=place, **context)
     if variant == _CLIPPED:
         training._model.optimizer.global_clipnorm = 1.0
@@ -117,7 +129,8 @@ def run(data: Path, values: dict[str, Any], variant: str, place: int, epochs: in
 
 def read_results() -> list[dict[str, Any]]:
     """Returns the runs so far."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    return [{"study": None, **json.loads(line)} for line in lines]
 
 
 def table(results: list[dict[str, Any]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,12 @@ def test_configurations_are_the_same_each_time_and_need_no_face_boxes() -> None:
     drawn = configurations(30)
     assert drawn == configurations(40)[:30] and len({str(values) for values in drawn}) == 30
     assert "face" not in {values["preprocessing"] for values in drawn} and drawn[0]["optimizer"] == "adam"
+
+
+@pytest.mark.slow
+def test_a_studys_trials_stand_in_for_random_configurations(finished_study: Any) -> None:
+    trials = finished_study.state().trials
+    assert configurations(2, finished_study.directory) == [dict(trials[number].values) for number in (0, 1)]
 
 
 def test_the_table_compares_each_variant_with_the_same_configurations() -> None:
