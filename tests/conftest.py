@@ -34,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Quietens the libraries, and hides GPUs from everything but `pytest -m gpu`."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    os.environ.pop("COLUMNS", None)  # pytest-xdist says 80 to its processes; lines that are looked for would be folded
     # A shell that starts pytest in the background ignores Ctrl-C for it and all that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["EMOTUNE_CACHE"] = tempfile.mkdtemp(prefix="emotune-cache-")
