@@ -23,7 +23,7 @@ from tests.end_to_end.test_interrupt import assert_whole, epochs_by_trial
 from tests.support.fixtures_study import write_study_file
 from tests.tune.jobs.test_jobs import events, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 MACHINES = ROOT / "tests/support/machines"
 BIN = Path(sys.executable).parent
