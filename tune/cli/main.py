@@ -22,7 +22,7 @@ from tune.cli.cluster import app as cluster_app
 from tune.cli.data import app as data_app
 from tune.cli.numbers import read_numbers_like_yaml
 from tune.cli.options import DataSet, MaxCost, Overrides, Storage, StudyFile, StudyName, Trials, WallTime
-from tune.cli.surroundings import settle_surroundings
+from tune.cli.surroundings import draw_into_files, settle_surroundings
 from tune.line_width import fitted_to
 from tune.nodes.output_redirect import survive_closed_pipes
 from tune.nodes.signals import INTERRUPTED, obey_signals
@@ -271,6 +271,7 @@ def main() -> None:
     """Runs the command line as a process of its own: it obeys Ctrl-C and survives a reader that leaves."""
     survive_closed_pipes()  # first: the pipe of the signals would take a closed stream's place
     obey_signals()
+    draw_into_files()
     command_line()
 
 

@@ -21,4 +21,11 @@ def settle_surroundings() -> None:
         raise EmotuneError(
             "the current folder must exist. Received: one that was removed or moved away. Change to another: cd FOLDER"
         ) from None
-    os.environ["MPLBACKEND"] = "agg"  # figures go to files; of a name that it does not know, Matplotlib's import raises
+
+
+def draw_into_files() -> None:
+    """Matplotlib for this process and those it starts: figures go to files, whatever a notebook or a shell named.
+
+    Of a name that it does not know, Matplotlib's import raises.
+    """
+    os.environ["MPLBACKEND"] = "agg"
