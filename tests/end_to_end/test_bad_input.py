@@ -262,7 +262,8 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         study(space={"nesterov": {"type": "categorical", "choices": [True, False], "default": 1}}),
         "space.nesterov.default: must be true or false. Received: 1",
     ),
-    "yes for a switch": (text(f"{GOOD_TEXT}confirm: {{refit: yes}}"), "confirm.refit: must be true or false.*'yes'"),
+    "yes for a switch": (text(f"{GOOD_TEXT}asha: {{stop: yes}}"), "asha.stop: must be true or false.*'yes'"),
+    "half a final fit": (text(f"{GOOD_TEXT}confirm: {{refit: 1.5}}"), "confirm.refit: .*valid integer.*Received: 1.5"),
     "a word for a log": (
         parameter(type="float", low=0.1, high=0.5, default=0.2, log="yes"),
         "log: must be true or false",

@@ -122,6 +122,36 @@ def test_the_final_fit_is_exported_with_its_evidence(confirmed: StudyFiles) -> N
     assert len(metrics["test"]["by_seed"]) == 2  # the final fit is no seed
 
 
+def test_the_searchs_best_is_fitted_on_all_images_by_several_seeds_whose_mean_is_exported(
+    ray_cluster: str, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"trials": 2, "asha": {"max_epochs": 2, "grace_epochs": 2}, "confirm": {"top": 0, "refit": 2}}
+    study = run_here(write_study_file(tmp_path, faces, export={}, **changes))
+    state, metrics = study.state(), json.loads((study.export / "metrics.json").read_text())
+    best = study.ranked(state)[0]
+    fits = [best.number + seed * SEED_STRIDE for seed in (900, 901)]
+    assert sorted(state.confirmations) == fits and state.ensemble is not None
+    assert {len(state.run(fit).epochs) for fit in fits} == {best.best_epoch(study.spec.objective, "max")}
+    assert state.ensemble["runs"] == [member["trial"] for member in metrics["ensemble"]["members"]] == fits
+    losses = [state.run(fit).epochs[1]["training_loss"] for fit in fits]
+    assert losses[0] != losses[1]  # seeds of their own
+    assert (metrics["selection"], metrics["calibration"], metrics["test"]["opening"]) == ({}, None, 1)
+    assert list(state.sealed) == ["+".join(state.ensemble["checkpoints"])]
+    assert emotune("show", study.directory) == 0
+    told = capsys.readouterr().out
+    assert f"final fit    trial {best.number}, on all training images: 2 seeds, whose mean is exported" in told
+    assert f"trial {best.number} final fit 2" in (study.export / "model_card.md").read_text()
+
+    before = study.journal.read_bytes()
+    assert emotune("resume", study.directory) == 0 and study.journal.read_bytes() == before
+    assert emotune("replay", study.directory, fits[1]) == 0
+    assert emotune("export", study.directory, "--to", tmp_path / "again") == 0
+    assert json.loads((tmp_path / "again/metrics.json").read_text())["test"] == metrics["test"]
+    shutil.rmtree(study.directory / state.ensemble["checkpoints"][1])
+    with pytest.raises(StudyError, match="all 2 models of the study's ensemble are needed"):
+        emotune("export", study.directory, "--to", tmp_path / "lost")
+
+
 def test_the_mean_of_the_winners_seeds_is_exported_if_it_gains_and_the_sealed_test_opened_once_for_what_is(
     ray_cluster: str, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,7 @@ from scipy import stats
 
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
-from tune.study.trial_record import SEED_STRIDE
+from tune.study.trial_record import REFIT_SEED, SEED_STRIDE
 
 CONFIDENCE = 0.95
 
@@ -69,7 +69,7 @@ def expected_runs(spec: StudySpec, state: StudyState) -> int:
     """Returns how many trials the search will have; while the best are trained again, how many trainings that makes."""
     if state.open_since is None or state.searching:
         return max(spec.most_trials, state.tried)
-    return len(confirmation_numbers(spec, confirmation_candidates(spec, state)))
+    return len(confirmation_numbers(spec, confirmation_candidates(spec, state))) + spec.confirm.refit
 
 
 def confirmation_candidates(spec: StudySpec, state: StudyState) -> list[int]:
@@ -85,6 +85,11 @@ def confirmation_candidates(spec: StudySpec, state: StudyState) -> list[int]:
 def confirmation_numbers(spec: StudySpec, trials: Sequence[int]) -> list[int]:
     """Returns the numbers of the confirmations: every trial with the first seed, then with the second..."""
     return [trial + seed * SEED_STRIDE for seed in range(1, spec.confirm.seeds + 1) for trial in trials]
+
+
+def final_fit_numbers(spec: StudySpec, trial: int) -> list[int]:
+    """Returns the numbers of the winner's fits on all training images."""
+    return [trial + seed * SEED_STRIDE for seed in range(REFIT_SEED, REFIT_SEED + spec.confirm.refit)]
 
 
 def confirmation_scores(spec: StudySpec, state: StudyState, trials: Sequence[int]) -> dict[int, list[float]]:

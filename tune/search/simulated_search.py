@@ -102,7 +102,7 @@ def simulate_study(spec: StudySpec, beginning: Beginning, at_once: int, costs: C
         share = min([left, *lasting.values()])
         search.ended_by = next((name for name, longest in lasting.items() if longest == share), "")
     confirm_epochs, confirm_s, confirm_trial_s = 0.0, 0.0, 0.0
-    if spec.confirm.top and search.ended_by not in CONSUMED:
+    if spec.confirm.follows and search.ended_by not in CONSUMED:
         confirm_epochs, confirm_s, confirm_trial_s = search.confirm()
     return SimulatedStudy(
         search.begun * share * each,
@@ -214,27 +214,26 @@ class _Search:
     def confirm(self) -> tuple[float, float, float]:
         """Returns the epochs of the repeated trainings, their wall time, and the seconds that they hold together."""
         wanted = self._spec.confirm
-        best = np.argsort(self._quality)[::-1][: wanted.top]
-        candidates = [int(number) for number in best]
+        candidates = [int(number) for number in np.argsort(self._quality)[::-1][: max(wanted.top, 1)]]
+        winner = candidates[0]
         candidates += [0] if 0 not in candidates else []
         each_s: dict[int, float] = {}
         for number in candidates:
             cost = self._drawn(default=number == 0)
             each_s[number] = cost.start_s + self._spec.asha.max_epochs * cost.epoch_s
-        runs = [each_s[number] for _ in range(wanted.seeds) for number in candidates]
-        process_s = self._costs.process_start_s * self._machine
-        if wanted.workers > 1:  # one after another, each on all workers, at best
-            wall = sum(process_s + run / wanted.workers for run in runs)
-            held = wall * wanted.workers
-        else:
-            wall = process_s + _last_end(runs, self._at_once)
-            held = sum(runs) + process_s * min(self._at_once, len(runs))
-        trainings = len(runs)
-        if wanted.refit:
-            trainings += 1
-            wall += process_s + max(each_s.values())
-            held += process_s + max(each_s.values())
-        return float(trainings * self._spec.asha.max_epochs), wall, held
+        again = [each_s[number] for _ in range(wanted.seeds) for number in candidates] if wanted.top else []
+        parts = [runs for runs in (again, [each_s[winner]] * wanted.refit) if runs]
+        walls, held = zip(*map(self._trained_together, parts), strict=True)
+        return float(sum(map(len, parts)) * self._spec.asha.max_epochs), sum(walls), sum(held)
+
+    def _trained_together(self, runs: Sequence[float]) -> tuple[float, float]:
+        """Returns the wall time of runs of so many seconds, and the seconds that they hold together."""
+        process_s, workers = self._costs.process_start_s * self._machine, self._spec.confirm.workers
+        if workers > 1:  # one after another, each on all workers, at best
+            wall = sum(process_s + run / workers for run in runs)
+            return wall, wall * workers
+        wall = process_s + _last_end(runs, self._at_once)
+        return wall, sum(runs) + process_s * min(self._at_once, len(runs))
 
 
 def _last_end(durations: Sequence[float], at_once: int) -> float:

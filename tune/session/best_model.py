@@ -106,16 +106,24 @@ def _choose_checkpoints(
     """Returns the checkpoint of the best run, or several with it if their mean scores better.
 
     Candidates are its configuration's other seeds and the best other trials. The selection fold decides, once; the
-    journal keeps what it said.
+    journal keeps what it said. Of several final fits it is always the mean: they were trained on that fold.
     """
     run, checkpoint = best
     state = journal.state
     most = study.spec.export.most_models
     if state.sealed_scores(exported := state.exported_checkpoints(checkpoint)):
         return exported  # the test was opened for it
-    if most == 1 or is_final_fit(run.number):  # the selection fold is among what a final fit was trained on
-        return [checkpoint]
     runs = {checkpoint: run.number}
+    if is_final_fit(run.number):
+        fits = (other for other in study.ranking(state) if is_final_fit(other.number))
+        runs |= {found: fit.number for fit in fits if (found := study.journalled_checkpoint(fit)) is not None}
+        names = list(runs)
+        if len(names) > 1 and (state.ensemble is None or state.ensemble["checkpoints"] != names):
+            chosen = {"checkpoints": names, "runs": list(runs.values()), "unread": [], "kept": True}
+            journal.append("ensemble", candidates=names, **chosen)
+        return names
+    if most == 1:
+        return [checkpoint]
     for other in [*_other_seeds(study, state, run), *study.ranking(state)]:
         if len(runs) == max(_MOST_CANDIDATES, most):
             break

@@ -153,7 +153,7 @@ def plan_without_machine(spec: StudySpec, capacity: ClusterCapacity, trials: int
 
 def _check_workers(spec: StudySpec, capacity: ClusterCapacity) -> None:
     workers, resources = spec.confirm.workers, spec.resources
-    if workers == 1 or not spec.confirm.top:
+    if workers == 1 or not spec.confirm.follows:
         return
     fits = trials_at_once(resources, capacity, workers)
     if fits < workers:

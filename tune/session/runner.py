@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from trainables.config import TrialContext
 from trainables.dataset.reader import Dataset
 from trainables.training.fault_kinds import is_disk_full
 from tune.errors import EveryTrialFailed, disk_full
 from tune.nodes.output_redirect import redirect_output
-from tune.search.confirmation import confirmation_candidates, confirmation_numbers, confirmation_scores, judge
 from tune.session.best_model import export_study
+from tune.session.confirm_best import confirm_best
 from tune.session.create_or_resume import remove_unstarted_study, write_study_file
 from tune.session.event_stream import Events, EventStream
 from tune.session.live_display import LiveStudy
@@ -21,15 +21,11 @@ from tune.session.notify import Notifier
 from tune.session.plan import Plan, make_plan, may_search, spent_budget, trials_left
 from tune.session.study_data import trial_context
 from tune.session.study_text import precision_line
-from tune.study.budget import BUDGETS, CONSUMED, exit_code
+from tune.study.budget import exit_code
 from tune.study.journal import Journal
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles, opened_journal
 from tune.study.study_state import StudyState
-from tune.study.trial_record import ENDED, REFIT_SEED, SEED_STRIDE
-
-if TYPE_CHECKING:
-    from tune.session.session_context import SessionContext
 
 
 @dataclass(frozen=True)
@@ -148,9 +144,9 @@ def _run(
         journal.append("session_end", search_s=round(open_s, 3), finished=True, ended_by=ended_by)
     if ended_by == "interrupted":
         return Outcome(ended_by, None)
-    if state.confirmed is None and spec.confirm.top and study.best_run(state) is not None:
+    if state.confirmed is None and spec.confirm.follows and study.best_run(state) is not None:
         confirming = LiveStudy(terminal, spec, state, 0, confirming=True)
-        if not _confirm(SessionContext(study, dataset, journal, confirming, context, plan.at_once, epoch_s)):
+        if not confirm_best(SessionContext(study, dataset, journal, confirming, context, plan.at_once, epoch_s)):
             return Outcome("interrupted", None)
     live.line("exporting the best model")
     return Outcome(ended_by, export_study(study, dataset, journal))
@@ -177,45 +173,6 @@ def _calibrated(
         if found.precision.bfloat16_images_per_s:
             live.line(precision_line(found.precision))
     return context, make_plan(spec, find_capacity(), left, found, state), found.default.epoch_s
-
-
-def _confirm(session: SessionContext) -> bool:
-    """Trains the search's best again, journals what that showed, and fits the winner; False when interrupted."""
-    from tune.session.session import confirm
-
-    study, journal, spec, state = session.study, session.journal, session.study.spec, session.journal.state
-    spent = spent_budget(study, state)
-    if spent in CONSUMED:
-        words = f"the best trials were not trained again: {BUDGETS[spent]}"
-        session.live.line(words)
-        journal.append("confirmed", findings={"winner": None, "skipped": words})
-        return True
-    trials = confirmation_candidates(spec, state)
-    runs = confirmation_numbers(spec, trials)
-    session.live.expect(len(runs))
-    session.live.line(
-        f"confirming: {len(trials)} configurations (trials {', '.join(map(str, trials))}) with {spec.confirm.seeds} "
-        "fresh seeds each"
-    )
-    if any(n not in state.confirmations or state.confirmations[n].state not in ENDED for n in runs):
-        if confirm(session, runs) == "interrupted":
-            return False
-    best = study.ranked(state)[0]
-    value = best.best_value(spec.objective, spec.mode) or 0.0
-    findings = judge(confirmation_scores(spec, state, trials), (best.number, value), spec.mode)
-    if findings is not None and spec.confirm.refit:
-        repeats = [
-            state.confirmations[n] for n in confirmation_numbers(spec, [findings.winner]) if n in state.confirmations
-        ]
-        epochs = [e for run in repeats if (e := run.best_epoch(spec.objective, spec.mode)) is not None]
-        number = findings.winner + REFIT_SEED * SEED_STRIDE
-        refit_epochs = max(1, round(sum(epochs) / len(epochs)))
-        session.live.line(f"fitting trial {findings.winner} on all training images for {refit_epochs} epochs")
-        if confirm(session, [number], refit_epochs) == "interrupted":
-            return False
-    skipped = {"winner": None, "skipped": "no configuration could be trained again twice: see their faults"}
-    journal.append("confirmed", findings=skipped if findings is None else findings.as_dict())
-    return True
 
 
 def _ended_by(study: StudyFiles, state: StudyState) -> str:

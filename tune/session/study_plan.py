@@ -126,7 +126,7 @@ def make_study_plan(
     spec, state = study.spec, study.state()
     left = trials_left(study, state) if may_search(study, state) else 0
     if not left and state.confirmed is not None:
-        spec = spec.model_copy(update={"confirm": spec.confirm.model_copy(update={"top": 0})})
+        spec = spec.model_copy(update={"confirm": spec.confirm.model_copy(update={"top": 0, "refit": 0})})
     faces_s, refused = _faces_s(spec, dataset), ""
     try:
         plan = make_plan(spec, machine.capacity, left, state=state, hour_price=machine.hour_price)
@@ -226,7 +226,8 @@ def _run_measures_s(calibration: Calibration) -> float:
 def _export_s(spec: StudySpec, calibration: Calibration) -> float:
     """Returns about how long the export takes: a process that opens each model, scores and writes it, and one for each
     further format that looks at what was written."""
-    models = max(spec.confirm.seeds if spec.confirm.top else 1, spec.export.most_models)
+    seeds = spec.confirm.seeds if spec.confirm.top else 1
+    models = spec.confirm.refit or max(seeds, spec.export.most_models)
     processes = 1 + max(1, len(spec.export.formats) - 1)
     return processes * calibration.process_start_s + (2 + models) * calibration.default.first_step_s
 

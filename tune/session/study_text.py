@@ -16,7 +16,7 @@ from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
 from tune.study.trade_off import pareto_front, size_front, sized_trials
-from tune.study.trial_record import REFIT_SEED, SEED_STRIDE, run_label
+from tune.study.trial_record import SEED_STRIDE, is_final_fit, run_label
 from tune.study.wording import ONE_CLASS, duration, spent_text, trial_counts
 
 if TYPE_CHECKING:
@@ -47,13 +47,22 @@ def plan_lines(study: StudyFiles, dataset: Dataset, plan: Plan) -> str:
             f"{range_text(expected.search_s)} of search" + (f", at most {duration(spec.time)}" if spec.time else "")
         )
         lines += [f"warning   {line}" for line in epoch_warnings(spec, speed.epoch_s, 0.0)]
-    if spec.confirm.top:
-        lines.append(
-            f"then      the best {spec.confirm.top} configurations and the default one, trained again with "
-            f"{spec.confirm.seeds} fresh seeds each"
-        )
+    if spec.confirm.follows:
+        lines.append(f"then      {_then_text(spec)}")
     lines.append(f"results   {study.name}; Ray's own words in {study.ray_log}")
     return "\n".join(lines)
+
+
+def _then_text(spec: StudySpec) -> str:
+    parts, fits = [], spec.confirm.refit
+    if spec.confirm.top:
+        parts.append(
+            f"the best {spec.confirm.top} configurations and the default one, trained again with "
+            f"{spec.confirm.seeds} fresh seeds each"
+        )
+    if fits:
+        parts.append("the winner on all training images" + (f", {fits} seeds, whose mean is exported" * (fits > 1)))
+    return "; ".join(parts)
 
 
 def data_text(dataset: Dataset) -> str:
@@ -114,7 +123,7 @@ def confirmation_lines(study: StudyFiles, state: StudyState) -> list[str]:
     if found is None:
         return ensemble_lines(spec, state)
     if found["winner"] is None:
-        return [f"confirmed    no: {found['skipped']}", *ensemble_lines(spec, state)]
+        return [f"confirmed    no: {found['skipped']}", *_final_fit_lines(study, state), *ensemble_lines(spec, state)]
     lines: list[str] = []
     for row in found["repeated"]:
         low, high = row["interval"]
@@ -141,20 +150,30 @@ def confirmation_lines(study: StudyFiles, state: StudyState) -> list[str]:
             "unknown": "tuning       its gain is unknown: the default configuration could not be trained again",
         }[found["verdict"]]
     )
-    if spec.confirm.refit:
-        fit = state.confirmations.get(found["winner"] + REFIT_SEED * SEED_STRIDE)
-        lines.append(
-            "final fit    the winner, on all training images; that model is exported"
-            if fit is not None and fit.state == "complete"
-            else "final fit    not made: the best of the winner's repetitions is exported"
-        )
-    return lines + ensemble_lines(spec, state)
+    return lines + _final_fit_lines(study, state) + ensemble_lines(spec, state)
+
+
+def _final_fit_lines(study: StudyFiles, state: StudyState) -> list[str]:
+    """Returns whether the winner was fitted on all training images, and by how many seeds."""
+    if not study.spec.confirm.refit:
+        return []
+    fits = [run for run in study.ranking(state) if is_final_fit(run.number)]
+    if not fits:
+        other = "trial" if (state.confirmed or {}).get("winner") is None else "of the winner's repetitions"
+        return [f"final fit    not made: the best {other} is exported"]
+    run = study.spec.confirm.refit
+    failed = f"; {run - len(fits)} of {run} failed" if len(fits) < run else ""
+    which = "that model is exported" if len(fits) == 1 else f"{len(fits)} seeds, whose mean is exported"
+    trial = fits[0].number % SEED_STRIDE
+    return [f"final fit    trial {trial}, on all training images: {which}{failed}"]
 
 
 def ensemble_lines(spec: StudySpec, state: StudyState) -> list[str]:
     """Returns whether the mean of several models is exported, which, and what the selection fold says of it."""
     found = state.ensemble
     if found is None:
+        return []
+    if "mean" not in found:  # of final fits: no fold is left to score it
         return []
     n = len(found["checkpoints"])
     # A journal of before means of several trials names none: they were seeds of one.

@@ -204,8 +204,24 @@ class Confirm(Section, frozen=True):
 
     top: int = Field(3, ge=0, le=100, description="configurations that are trained again; 0 leaves this out")
     seeds: int = Field(3, ge=2, le=100, description="fresh seeds for each of them and for the default configuration")
-    refit: bool = Field(False, description="train the winner on all training images for its best number of epochs")
+    refit: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="final fits: train the winner on all training images for its best number of epochs, with so many "
+        "seeds; their mean is exported. true is 1",
+    )
     workers: int = Field(1, ge=1, le=64, description="processes that train one of these models together")
+
+    @field_validator("refit", mode="before")
+    @classmethod
+    def _count(cls, value: object) -> object:
+        return int(value) if isinstance(value, bool) else value  # a switch before it was a number
+
+    @property
+    def follows(self) -> bool:
+        """Whether anything is trained between the search and the export."""
+        return self.top > 0 or self.refit > 0
 
 
 AUTO_MODELS = 5

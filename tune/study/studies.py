@@ -166,20 +166,30 @@ class StudyFiles:
         return self.journalled_checkpoint(run) is not None and self.checkpoint(run) is None
 
     def _winners_runs(self, state: StudyState) -> list[TrialRecord]:
-        winner = (state.confirmed or {}).get("winner")
-        runs = [run for run in state.confirmations.values() if run.number % SEED_STRIDE == winner]
+        if state.confirmed is None:
+            return []
+        winner, ranked = state.confirmed["winner"], self.ranked(state)
+        again = winner is not None  # else a final fit is of the search's best
+        if not again and ranked:
+            winner = ranked[0].number
+        runs = [
+            run
+            for run in state.confirmations.values()
+            if run.number % SEED_STRIDE == winner and (again or is_final_fit(run.number))
+        ]
         sign, chooser = (1 if self.spec.mode == "max" else -1), validation_metric_of(self.spec.objective)
 
         def key(run: TrialRecord) -> tuple[bool, float]:
+            if is_final_fit(run.number):  # scored on what it was trained on: the first comes first
+                return True, -run.number
             epoch = run.best_epoch(self.spec.objective, self.spec.mode)
-            value = float("-inf") if epoch is None else sign * float(run.epochs[epoch][chooser])
-            return is_final_fit(run.number), value
+            return False, float("-inf") if epoch is None else sign * float(run.epochs[epoch][chooser])
 
         return sorted((run for run in runs if run.state == "complete"), key=key, reverse=True)
 
     def settled(self, state: StudyState) -> bool:
         """Says whether search and confirmation are over, so that the sealed test may be opened."""
-        return state.finished and (not self.spec.confirm.top or state.confirmed is not None)
+        return state.finished and (not self.spec.confirm.follows or state.confirmed is not None)
 
 
 def load_study_folder(directory: Path) -> StudyFiles:

@@ -24,7 +24,7 @@ SEED_STRIDE = 1_000_000
 
 
 REFIT_SEED = 900
-"""Seed of the final fit on all training images."""
+"""Seed of the first final fit on all training images; further ones count up from it."""
 
 
 CHECKPOINT_FILES = (MODEL_FILE, STATE_FILE)
@@ -150,14 +150,16 @@ def run_name(number: int, attempt: int = 0) -> str:
 
 
 def run_label(number: int) -> str:
-    """Returns `trial 3`, `trial 3 seed 2` for a confirmation, or `trial 3 final fit`."""
+    """Returns `trial 3`, `trial 3 seed 2` for a confirmation, `trial 3 final fit`, or `trial 3 final fit 2`."""
     seed, trial = divmod(number, SEED_STRIDE)
-    return f"trial {trial}" + (" final fit" if is_final_fit(number) else f" seed {seed}" if seed else "")
+    if is_final_fit(number):
+        return f"trial {trial} final fit" + (f" {seed - REFIT_SEED + 1}" if seed > REFIT_SEED else "")
+    return f"trial {trial}" + (f" seed {seed}" if seed else "")
 
 
 def is_final_fit(number: int) -> bool:
-    """Says whether a run is the winner's fit on all training images, which no selection fold has scored."""
-    return number // SEED_STRIDE == REFIT_SEED
+    """Says whether a run is a fit of the winner on all training images, which no selection fold has scored."""
+    return number // SEED_STRIDE >= REFIT_SEED
 
 
 def rank(trials: Iterable[TrialRecord], objective: str, mode: str) -> list[TrialRecord]:

@@ -85,6 +85,8 @@ def test_confirmations_share_the_room_and_several_workers_follow_one_another() -
     assert one == pytest.approx(2 * two) and one in (pytest.approx(6 * all_at_once), pytest.approx(8 * all_at_once))
     assert confirm_s(8, workers=2) == pytest.approx(one / 2)
     assert confirm_s(1, refit=True) > one
+    alone = confirm_s(2, top=0, refit=1)
+    assert 0 < alone == confirm_s(2, top=0, refit=2) < confirm_s(2, top=0, refit=3) == pytest.approx(2 * alone)
 
 
 def test_without_warm_processes_every_trial_waits_for_its_own() -> None:

@@ -107,3 +107,4 @@ def test_names_of_runs() -> None:
     assert (run_name(7), run_label(7)) == ("trial-0007", "trial 7")
     assert (run_name(7 + 2 * SEED_STRIDE), run_label(7 + 2 * SEED_STRIDE)) == ("trial-0007-seed-2", "trial 7 seed 2")
     assert run_label(7 + REFIT_SEED * SEED_STRIDE) == "trial 7 final fit"
+    assert run_label(7 + (REFIT_SEED + 1) * SEED_STRIDE) == "trial 7 final fit 2"
