@@ -138,6 +138,6 @@ def _describe_data(study: Study) -> DataDescription:
         dataset = load_data(study.spec.data)
         if dataset.info.fingerprint != study.state.fingerprint:
             return DataDescription(exported, note="Another data set lies there now, so nothing is told of it.")
-        return DataDescription(list(dataset.info.classes), describe_data(dataset))
+        return DataDescription(list(dataset.info.classes), describe_data(dataset), dataset=dataset)
     except (EmotuneError, OSError):
         return DataDescription(exported, note="It cannot be read from here, so nothing is told of its images.")

@@ -22,10 +22,9 @@ from tune.cli.cluster import app as cluster_app
 from tune.cli.data import app as data_app
 from tune.cli.numbers import read_numbers_like_yaml
 from tune.cli.options import DataSet, MaxCost, Overrides, Storage, StudyFile, StudyName, Trials, WallTime
-from tune.cli.surroundings import draw_into_files, settle_surroundings
+from tune.cli.surroundings import settle_process, settle_surroundings
 from tune.line_width import fitted_to
-from tune.nodes.output_redirect import survive_closed_pipes
-from tune.nodes.signals import INTERRUPTED, obey_signals
+from tune.nodes.signals import INTERRUPTED
 
 if TYPE_CHECKING:
     from tune.api.studies import Study
@@ -269,9 +268,7 @@ read_numbers_like_yaml(app)
 
 def main() -> None:
     """Runs the command line as a process of its own: it obeys Ctrl-C and survives a reader that leaves."""
-    survive_closed_pipes()  # first: the pipe of the signals would take a closed stream's place
-    obey_signals()
-    draw_into_files()
+    settle_process()
     command_line()
 
 

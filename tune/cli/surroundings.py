@@ -6,6 +6,8 @@ import os
 
 from trainables.errors import EmotuneError
 from trainables.home_folder import ensure_home
+from tune.nodes.output_redirect import survive_closed_pipes
+from tune.nodes.signals import obey_signals
 
 
 def settle_surroundings() -> None:
@@ -23,9 +25,8 @@ def settle_surroundings() -> None:
         ) from None
 
 
-def draw_into_files() -> None:
-    """Matplotlib for this process and those it starts: figures go to files, whatever a notebook or a shell named.
-
-    Of a name that it does not know, Matplotlib's import raises.
-    """
-    os.environ["MPLBACKEND"] = "agg"
+def settle_process() -> None:
+    """Makes the process a command's own: it obeys Ctrl-C, survives a reader that leaves, and draws into files."""
+    survive_closed_pipes()  # first: the pipe of the signals would take a closed stream's place
+    obey_signals()
+    os.environ["MPLBACKEND"] = "agg"  # whatever a notebook named: Matplotlib's import raises of one it does not know

@@ -28,14 +28,10 @@ from typing import Any
 import numpy as np
 
 from trainables.config import TrialConfig
-from trainables.dataset.folds import test_rows, without_twin_in_other_split
 from trainables.dataset.reader import Dataset
-from trainables.models.compiled import Floats
 from trainables.places import Place
-from trainables.training.metrics import evaluate, expected_calibration_error, wilson_interval
 from tune.dataset.quality_report import find_duplicates
-from tune.errors import ExportError
-from tune.export.checkpoints import Member, load_checkpoints, logits_of, release_members
+from tune.export.checkpoints import Member, load_checkpoints
 from tune.export.code import CODE_FOLDER, write_code
 from tune.export.destination import atomic_export, check_destination
 from tune.export.formats import DEFAULT_FORMATS, FORMATS, check_formats
@@ -178,35 +174,6 @@ def export_checkpoint(
     return ExportSummary(destination, state["trial"], state["epoch"], parameters, sealed, size_bytes, note)
 
 
-def evaluate_sealed(checkpoints: Path | Sequence[Path], dataset: Dataset, temperature: float = 1.0) -> dict[str, Any]:
-    """Opens the test split: scores a checkpoint on it, or the mean of several, all images and those without a twin in
-    train.
-
-    Args:
-        checkpoints: As in `export_checkpoint`.
-        dataset: Their data set.
-        temperature: What is exported divides its logits by it.
-
-    Returns:
-        What `trainables.training.metrics` returns, `accuracy_interval` (95 %, Wilson), `expected_calibration_error`;
-        under `untwinned` the same for the images without a twin, None when there are none; the `temperature`, and
-        under `uncalibrated` loss and calibration error without it.
-
-    Raises:
-        ExportError: The checkpoint is damaged or does not fit, or the data set has no test split.
-        DatasetError: The method needs face boxes and there are none.
-    """
-    members = load_checkpoints(_as_list(checkpoints), dataset)
-    if not len(test_rows(dataset)):
-        raise ExportError(f"The data set must have test images. Received: none in {dataset.directory}.")
-    logits = logits_of(members, dataset, test_rows(dataset))
-    release_members(members)
-    plain = _scores(logits, dataset)
-    before = {name: plain[name] for name in ("loss", "expected_calibration_error")}
-    scores = plain if temperature == 1 else _scores(logits / np.float32(temperature), dataset)
-    return {**scores, "temperature": temperature, "uncalibrated": before}
-
-
 def _described(members: Sequence[Member]) -> list[dict[str, Any]]:
     return [
         {
@@ -220,27 +187,6 @@ def _described(members: Sequence[Member]) -> list[dict[str, Any]]:
 
 def _as_list(checkpoints: Path | Sequence[Path]) -> Sequence[Path]:
     return [checkpoints] if isinstance(checkpoints, Path) else checkpoints
-
-
-def _scores(logits: Floats, dataset: Dataset) -> dict[str, Any]:
-    from scipy.special import softmax
-
-    rows = test_rows(dataset)
-    alone = np.isin(rows, without_twin_in_other_split(dataset, rows))
-    with np.errstate(over="ignore", invalid="ignore"):  # of a trial that diverged
-        probabilities = softmax(logits, axis=1)
-
-    def scores(chosen: Any) -> dict[str, Any]:
-        labels = dataset.labels[rows[chosen]]
-        figures = evaluate(logits[chosen], labels, len(dataset.info.classes))
-        hits = int(np.trace(figures["confusion"]))
-        return {
-            **figures,
-            "accuracy_interval": list(wilson_interval(hits, figures["images"])),
-            "expected_calibration_error": expected_calibration_error(probabilities[chosen], labels),
-        }
-
-    return {**scores(np.ones(len(rows), bool)), "untwinned": scores(alone) if alone.any() else None}
 
 
 def _write_description(folder: Path, dataset: Dataset, config: TrialConfig, own_layers: str | None) -> str:

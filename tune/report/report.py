@@ -12,6 +12,7 @@ from search_spaces import FloatParameter
 from trainables.atomic_folder import AtomicFolder
 from tune.errors import StudyError
 from tune.report.classes_chart import classes_chart
+from tune.report.mistakes_chart import mistakes_chart
 from tune.report.page import render_page
 from tune.report.pairs_chart import pairs
 from tune.report.parameter_charts import importance, parallel_coordinates, preprocessing, slices
@@ -28,6 +29,7 @@ from tune.study.wording import duration, spent_text, trial_counts
 from tune.yaml_values import dump
 
 if TYPE_CHECKING:
+    from trainables.dataset.reader import Dataset
     from tune.dataset.quality_report import DatasetReport
 
 REPORT_FILE = "report.html"
@@ -43,11 +45,13 @@ class DataDescription:
         classes: names of the classes, in order; empty where nobody knows them any more.
         report: its quality report, None where the data set cannot be read.
         note: why there is none.
+        dataset: the data set, None where it cannot be read.
     """
 
     classes: Sequence[str] = ()
     report: DatasetReport | None = None
     note: str = ""
+    dataset: Dataset | None = None
 
 
 def write_report(study: StudyFiles, data: DataDescription, to: Path, details: Sequence[str]) -> Path:
@@ -126,6 +130,7 @@ def study_charts(study: StudyFiles, state: StudyState, data: DataDescription) ->
         size_chart(spec, state),
         timeline_chart(read_timeline(read_events(study.journal))),
         classes_chart(*_confusion(study, state), data.classes),
+        _mistakes(study, state, data),
     ]
     return [chart for chart in found if chart is not None]
 
@@ -226,11 +231,24 @@ def _trial_rows(study: StudyFiles, state: StudyState) -> list[dict[str, Any]]:
     ]
 
 
+def _sealed(study: StudyFiles, state: StudyState) -> dict[str, Any] | None:
+    """Returns what the sealed test said of what is exported."""
+    run = study.best_run(state)
+    checkpoint = None if run is None else study.journalled_checkpoint(run)
+    return None if checkpoint is None else state.sealed_scores(state.exported_checkpoints(checkpoint))
+
+
+def _mistakes(study: StudyFiles, state: StudyState, data: DataDescription) -> Chart | None:
+    """Returns the surest mistakes, None where the test is sealed, was opened by emotune 0.1, or no image is here."""
+    sealed = _sealed(study, state)
+    if sealed is None or data.dataset is None:
+        return None
+    return mistakes_chart(sealed.get("mistakes", []), data.dataset.image, data.classes)
+
+
 def _confusion(study: StudyFiles, state: StudyState) -> tuple[Sequence[Sequence[int]] | None, str]:
     """Returns the confusion matrix of the sealed test, or that of the best trial on the selection fold; and of what."""
-    run, best = study.best_run(state), study.best_trial(state)
-    checkpoint = None if run is None else study.journalled_checkpoint(run)
-    sealed = None if checkpoint is None else state.sealed_scores(state.exported_checkpoints(checkpoint))
+    sealed, best = _sealed(study, state), study.best_trial(state)
     if sealed is not None:
         return sealed["confusion"], "the exported model on the sealed test"
     if best is None:

@@ -30,7 +30,7 @@ def score_sealed(
     """
     _prepare(context)
     from trainables.dataset.folds import test_rows
-    from tune.export.export import evaluate_sealed
+    from tune.export.sealed_test import evaluate_sealed
 
     dataset = open_data(context.dataset, fingerprint=context.fingerprint)
     if not len(test_rows(dataset)):

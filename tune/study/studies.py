@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from search_spaces import WRITTEN
 from trainables.checkpoint_files import AVERAGE_FILE
-from trainables.config import validation_metric_of
 from trainables.places import Place, is_bucket
 from tune.errors import StudyError, nearest
 from tune.study.bucket_study import (
@@ -121,10 +120,9 @@ class StudyFiles:
     def ranking(self, state: StudyState) -> list[TrialRecord]:
         """Returns all that can be exported, best first, whether or not the checkpoints are still there.
 
-        After a confirmation the winner's runs come first: its final fit, then the repetitions, the one that its inner
-        validation found best before the others. Then the search's trials.
+        After a confirmation the winner's runs come first (`StudyState.winners_runs`), then the search's trials.
         """
-        return [*self._winners_runs(state), *self.ranked(state)]
+        return [*state.winners_runs(self.spec.objective, self.spec.mode), *self.ranked(state)]
 
     def best_run(self, state: StudyState) -> TrialRecord | None:
         """Returns the run to export, None while there is none: by its score alone, wherever its checkpoint is.
@@ -164,28 +162,6 @@ class StudyFiles:
     def is_checkpoint_missing(self, run: TrialRecord) -> bool:
         """Says whether the checkpoint that a run is exported from was written and is no longer there, or not whole."""
         return self.journalled_checkpoint(run) is not None and self.checkpoint(run) is None
-
-    def _winners_runs(self, state: StudyState) -> list[TrialRecord]:
-        if state.confirmed is None:
-            return []
-        winner, ranked = state.confirmed["winner"], self.ranked(state)
-        again = winner is not None  # else a final fit is of the search's best
-        if not again and ranked:
-            winner = ranked[0].number
-        runs = [
-            run
-            for run in state.confirmations.values()
-            if run.number % SEED_STRIDE == winner and (again or is_final_fit(run.number))
-        ]
-        sign, chooser = (1 if self.spec.mode == "max" else -1), validation_metric_of(self.spec.objective)
-
-        def key(run: TrialRecord) -> tuple[bool, float]:
-            if is_final_fit(run.number):  # scored on what it was trained on: the first comes first
-                return True, -run.number
-            epoch = run.best_epoch(self.spec.objective, self.spec.mode)
-            return False, float("-inf") if epoch is None else sign * float(run.epochs[epoch][chooser])
-
-        return sorted((run for run in runs if run.state == "complete"), key=key, reverse=True)
 
     def settled(self, state: StudyState) -> bool:
         """Says whether search and confirmation are over, so that the sealed test may be opened."""

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from search_spaces import Value
+from trainables.config import validation_metric_of
 from trainables.keras_setup import ONEDNN
 from tune.study.trial_record import (
     SEED_STRIDE,
     TrialRecord,
     apply_to_trial,
+    is_final_fit,
     rank,
 )
 
@@ -108,6 +110,30 @@ class StudyState:
         """Seconds searched so far; a session that was killed counts up to its last event."""
         open_s = self.last_event - self.open_since if self.open_since is not None and self.searching else 0.0
         return self.closed_s + open_s
+
+    def winners_runs(self, objective: str, mode: str) -> list[TrialRecord]:
+        """Returns what was trained to its end after the search, of its winner: final fits, then its repetitions.
+
+        The repetition that its inner validation found best comes first. Where nothing was repeated the winner is the
+        search's best trial.
+        """
+        if self.confirmed is None:
+            return []
+        sign, chooser = (1 if mode == "max" else -1), validation_metric_of(objective)
+        winner = self.confirmed["winner"]
+        repeated = winner is not None
+        if not repeated:
+            winner = next((trial.number for trial in self.ranked(objective, mode)), None)
+
+        def key(run: TrialRecord) -> tuple[bool, float]:
+            if is_final_fit(run.number):  # scored on what it was trained on: the first comes first
+                return True, -run.number
+            epoch = run.best_epoch(objective, mode)
+            return False, float("-inf") if epoch is None else sign * float(run.epochs[epoch][chooser])
+
+        runs = [run for run in self.confirmations.values() if run.number % SEED_STRIDE == winner]
+        ended = [run for run in runs if run.state == "complete" and (repeated or is_final_fit(run.number))]
+        return sorted(ended, key=key, reverse=True)
 
     def exported_checkpoints(self, checkpoint: str) -> list[str]:
         """Returns the checkpoints whose mean is exported: that of the run to export, or those of the ensemble."""

@@ -20,7 +20,8 @@ from trainables.dataset.face_boxes import detect_face
 from trainables.dataset.folds import test_rows as rows_of_test
 from trainables.dataset.reader import Dataset, open_dataset
 from tune.errors import DatasetError, ExportError, ImageError
-from tune.export.export import evaluate_sealed, export_checkpoint
+from tune.export.export import export_checkpoint
+from tune.export.sealed_test import evaluate_sealed
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")

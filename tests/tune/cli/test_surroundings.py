@@ -36,7 +36,7 @@ def test_a_stream_that_is_closed_is_no_hindrance_and_no_file_takes_its_place(clo
 
 
 def test_a_backend_of_matplotlib_that_does_not_exist_is_not_taken(tmp_path: Path) -> None:
-    code = "from tune.cli.surroundings import draw_into_files as d; d(); from matplotlib.figure import Figure"
+    code = "from tune.cli.surroundings import settle_process as s; s(); from matplotlib.figure import Figure"
     done = shell(f'"{sys.executable}" -c "{code}"', tmp_path, MPLBACKEND="qt9")
     assert done.returncode == 0, done.stderr
 

@@ -27,10 +27,11 @@ from tune.export.checkpoints import load_checkpoints
 from tune.export.checkpoints import logits_of as export_logits
 from tune.export.destination import atomic_export
 from tune.export.ensemble import judge_ensemble
-from tune.export.export import ExportSummary, evaluate_sealed, export_checkpoint
+from tune.export.export import ExportSummary, export_checkpoint
 from tune.export.formats import DEFAULT_FORMATS
 from tune.export.parity import run_formats
 from tune.export.predict import load_export
+from tune.export.sealed_test import evaluate_sealed
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -107,6 +108,19 @@ def test_an_export_holds_its_parts_and_nothing_beside_it(summary: ExportSummary)
     assert summary.size_bytes == sum(p.stat().st_size for p in summary.directory.rglob("*") if p.is_file())
     matrix = cv2.imread(str(summary.directory / "confusion_matrix.png"))
     assert matrix is not None and min(matrix.shape[:2]) > 300
+
+
+def test_the_surest_mistakes_on_the_sealed_test_are_named_by_row(checkpoint: Path, dataset: Dataset) -> None:
+    rows = rows_of_test(dataset)
+    shares = np.exp(logits_of(checkpoint, dataset.images(rows)))
+    labels, predicted = dataset.labels[rows], shares.argmax(1)
+    wrong = {int(rows[i]): shares[i].max() for i in np.flatnonzero(predicted != labels)}
+    found = sealed_test(checkpoint, dataset.directory)["mistakes"]
+    assert 0 < len(found) == min(24, len(wrong))
+    assert [one["confidence"] for one in found] == pytest.approx(sorted(wrong.values(), reverse=True)[:24], abs=1e-3)
+    for one in found:
+        place = rows.tolist().index(one["row"])
+        assert (one["label"], one["predicted"]) == (labels[place], predicted[place])
 
 
 @pytest.mark.slow

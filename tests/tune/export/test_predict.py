@@ -20,8 +20,9 @@ from trainables.dataset.face_boxes import find_faces
 from trainables.dataset.reader import TEST, Dataset
 from tune.dataset.synth import write_faces
 from tune.errors import ExportError, ImageError
-from tune.export.export import evaluate_sealed, export_checkpoint
+from tune.export.export import export_checkpoint
 from tune.export.predict import Predictor, load_export
+from tune.export.sealed_test import evaluate_sealed
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")

@@ -17,10 +17,11 @@ from trainables.dataset.folds import trial_rows
 from trainables.dataset.reader import Dataset, open_dataset
 from trainables.training.metrics import expected_calibration_error
 from tune.export.checkpoints import load_checkpoints, logits_of
-from tune.export.export import evaluate_sealed, export_checkpoint
+from tune.export.export import export_checkpoint
 from tune.export.graph import Part, pixel_classifier
 from tune.export.parity import TOLERANCE, run_formats
 from tune.export.predict import load_export
+from tune.export.sealed_test import evaluate_sealed
 from tune.export.temperature import calibrate, fit_temperature, judge_temperature
 
 pytestmark = [

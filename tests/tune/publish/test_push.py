@@ -22,7 +22,8 @@ from tests.support.checkpoints import write_checkpoint
 from tests.support.hub_server import TOKEN, hub_server
 from trainables.dataset.reader import open_dataset
 from tune.errors import ExportError
-from tune.export.export import evaluate_sealed, export_checkpoint
+from tune.export.export import export_checkpoint
+from tune.export.sealed_test import evaluate_sealed
 from tune.publish.hub import hub_card
 
 

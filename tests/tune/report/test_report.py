@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -16,6 +17,7 @@ from tests.support.browser_tab import opened_tab
 from tests.support.fixtures_study import emotune
 from tests.support.recorded_study import CLASSES, EVIL, record_study
 from tune.errors import StudyError
+from tune.report.mistakes_chart import mistakes_chart
 from tune.report.report import DataDescription, write_report
 from tune.report.search_charts import expected_best
 from tune.report.timeline import read_timeline
@@ -94,6 +96,23 @@ def test_pairs_find_the_two_values_that_the_scores_were_made_of(page: Path) -> N
     assert f"{float(rows[-1]['expected_selection_accuracy']):.4f}, of" in page.read_text()
 
 
+def test_the_surest_mistakes_are_shown_with_label_answer_and_confidence() -> None:
+    mistakes = [{"row": row, "label": 0, "predicted": row % 2 + 1, "confidence": 0.99 - row / 100} for row in range(8)]
+    asked: list[int] = []
+
+    def image(row: int) -> np.ndarray:
+        asked.append(row)
+        return np.full((48, 48, 1), row, np.uint8)
+
+    assert mistakes_chart([], image, CLASSES) is None
+    chart = mistakes_chart(mistakes, image, CLASSES)
+    assert chart is not None and "the label angry and is taken for happy, 99% sure" in chart.takeaway
+    svg = chart.render().svg
+    assert sorted(set(asked)) == list(range(8)) and svg.count("<image") == 8
+    assert "98% sure" in svg and EVIL not in svg and "taken for &lt;script&gt;" in svg
+    assert chart.csv().splitlines()[1] == "0,angry,happy,0.99"
+
+
 def test_the_expected_best_of_draws_is_that_of_counting_all_of_them() -> None:
     pairs = [max(a, b) for a in (1, 2, 3) for b in (1, 2, 3)]
     assert expected_best([3, 1, 2], 2, "max") == pytest.approx([2, sum(pairs) / 9])
@@ -126,6 +145,8 @@ def test_the_command_reports_a_real_study(finished_study: StudyFiles) -> None:
     assert emotune("report", finished_study.directory) == 0
     text = (finished_study.directory / "report/report.html").read_text()
     assert "sealed test" in text and "test images are in the training images too" in text
+    mistakes = finished_study.state().sealed.popitem()[1]["mistakes"]
+    assert ('data-chart="mistakes"' in text) == bool(mistakes)
 
 
 @pytest.fixture(scope="module")
