@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesRegressor, GradientBoostingRegressor
 
-from benchmarks.sides import Draws
 from search_spaces import CategoricalParameter, SearchSpace
 from tune.search.near_points import NearSuggester
 from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.trial_queue import NewTrial
+from tune.study.feasible import RandomSuggester
 from tune.study.trial_record import TrialRecord
 
 Proposer = Callable[[SearchSpace, Sequence[TrialRecord], np.random.Generator], dict[str, Any] | None]
@@ -44,6 +44,11 @@ def searcher(propose: Proposer) -> type[OptunaSearcher]:
     return Proposed
 
 
+def draws(rng: np.random.Generator) -> RandomSuggester:
+    """Returns what draws at random."""
+    return RandomSuggester(int(rng.integers(2**31)))
+
+
 def near(
     rng: np.random.Generator, space: SearchSpace, centre: Mapping[str, Any], spread: float, kept: float
 ) -> NearSuggester:
@@ -58,7 +63,7 @@ def near_best(
 
     def propose(space: SearchSpace, records: Sequence[TrialRecord], rng: np.random.Generator) -> dict[str, Any] | None:
         if rng.random() < random_share:
-            return space.suggest(Draws(rng))
+            return space.suggest(draws(rng))
         scored = sorted((record for record in records if record.epochs), key=lambda r: -reached(r))
         near_points = len(scored) < until or rng.random() < 1 / (1 + len(scored) / until)
         centre = space.defaults() if near_points else scored[int(rng.integers(min(top, len(scored))))].values
@@ -103,7 +108,7 @@ def rows_of(space: SearchSpace, records: Sequence[TrialRecord]) -> tuple[NDArray
 def candidates(space: SearchSpace, records: Sequence[TrialRecord], rng: np.random.Generator, count: int) -> list[Any]:
     """Returns configurations to choose from: random ones, and others near the best so far."""
     scored = sorted((record for record in records if record.epochs), key=lambda r: -reached(r))[:3]
-    found = [space.suggest(Draws(rng)) for _ in range(count)]
+    found = [space.suggest(draws(rng)) for _ in range(count)]
     for record in scored:
         draws = near(rng, space, record.values, 0.1, 0.85)
         found += [space.suggest(draws) for _ in range(count // 3)]
@@ -118,9 +123,9 @@ def forest(startup: int = 8, max_epochs: int = 15, optimism: float = 1.0, first:
 
     def propose(space: SearchSpace, records: Sequence[TrialRecord], rng: np.random.Generator) -> dict[str, Any] | None:
         if sum(bool(record.epochs) for record in records) < startup:
-            return first(space, records, rng) if first else space.suggest(Draws(rng))
+            return first(space, records, rng) if first else space.suggest(draws(rng))
         if rng.random() < 0.1:
-            return space.suggest(Draws(rng))
+            return space.suggest(draws(rng))
         x, y = rows_of(space, records)
         model = ExtraTreesRegressor(60, min_samples_leaf=2, max_features=0.5, random_state=int(rng.integers(2**31)))
         model.fit(x, y)
@@ -138,7 +143,7 @@ def quantiles(startup: int = 8, max_epochs: int = 15, first: Proposer | None = N
 
     def propose(space: SearchSpace, records: Sequence[TrialRecord], rng: np.random.Generator) -> dict[str, Any] | None:
         if sum(bool(record.epochs) for record in records) < startup:
-            return first(space, records, rng) if first else space.suggest(Draws(rng))
+            return first(space, records, rng) if first else space.suggest(draws(rng))
         x, y = rows_of(space, records)
         options = candidates(space, records, rng, 200)
         at_end = np.array([[*encode(space, values), math.log(max_epochs)] for values in options])

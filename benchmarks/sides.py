@@ -6,14 +6,12 @@
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import optuna
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
@@ -22,6 +20,7 @@ from benchmarks.simulation import Begun
 from tune.search.optuna_searcher import OptunaSearcher
 from tune.search.optuna_study import rebuild_optuna_study
 from tune.search.scheduler import AshaScheduler, Rungs
+from tune.study.feasible import RandomSuggester
 from tune.study.journal import Journal
 from tune.study.spec import StudySpec
 
@@ -173,29 +172,6 @@ class OptunaAlone:
         """Does nothing: the study is in memory."""
 
 
-class Draws:
-    """Random values, with the three methods of a `Suggester`."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng = rng
-
-    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
-        """Draws a float in [low, high]."""
-        if log:
-            return float(math.exp(self._rng.uniform(math.log(low), math.log(high))))
-        if step:
-            return float(low + step * self._rng.integers(round((high - low) / step) + 1))
-        return float(self._rng.uniform(low, high))
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
-        """Draws an int in [low, high]."""
-        return round(self.suggest_float(name, low, high, step=step, log=log))
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        """Draws one of the choices."""
-        return choices[int(self._rng.integers(len(choices)))]
-
-
 class RandomSearch:
     """Random configurations, each trained to its end; or one epoch each, and then the best `top` of them to the end.
 
@@ -204,7 +180,7 @@ class RandomSearch:
 
     def __init__(self, seed: int, spec: StudySpec, first_round: int = 0, top: int = 3) -> None:
         self._spec, self._first_round, self._top = spec, first_round, top
-        self._draws = Draws(np.random.default_rng(seed))
+        self._draws = RandomSuggester(seed)
         self._scores: dict[str, tuple[float, dict[str, Any]]] = {}
         self._trained: dict[str, dict[str, Any]] = {}
         self._second: list[dict[str, Any]] | None = None

@@ -13,7 +13,7 @@ from tune.report.timeline import TimelineReader, stretch_text
 from tune.search.confirmation import expected_runs
 from tune.search.why import why_trial
 from tune.session.event_text import event_text
-from tune.study.budget import BUDGETS
+from tune.study.budget import ended_words
 from tune.study.studies import StudyFiles
 from tune.study.study_follower import StudyFollower
 from tune.study.time_left import seconds_left
@@ -164,10 +164,7 @@ class StudyFeed:
         running = self._follower.is_running()
         if self._summed_up is None or self._summed_up[0] != self._events:
             self._summed_up = (self._events, self._sum_up())
-        if running:
-            status = "running"
-        else:
-            status = BUDGETS.get(state.ended_by, state.ended_by or "finished") if state.finished else "unfinished"
+        ended = ended_words(state.ended_by) or "finished" if state.finished else "unfinished"
         expected = max(self._most_trials, state.tried) if state.searching else self._expected
         left = seconds_left(study.spec, state, expected, time.time()) if running else None
         session_s = max(0.0, time.time() - (state.open_since or time.time()))
@@ -175,7 +172,7 @@ class StudyFeed:
             **self._summed_up[1],
             "name": study.spec.name,
             "location": study.name,
-            "status": status,
+            "status": "running" if running else ended,
             "problem": self._problem,
             "time": duration(session_s if running else state.search_s),
             "left": "" if left is None else f"about {duration(left)}",

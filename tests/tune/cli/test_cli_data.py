@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests import ROOT
-from tests.support.hugging_face import hugging_face
+from tests.support.data_set_hub import data_set_hub
 from tests.tune.sources.test_ingest import encode, pixels
 from trainables.dataset.reader import open_dataset
 from trainables.errors import DatasetError
@@ -160,7 +160,7 @@ def test_fetch_imports_a_data_set_of_hugging_faces_and_tells_what_it_does_not_ha
         "data/train-00000-of-00001.parquet": parquet_of_faces(8, 0),
         "data/test-00000-of-00001.parquet": parquet_of_faces(4, 8),
     }
-    with hugging_face("someone/faces", files) as address:
+    with data_set_hub("someone/faces", files) as address:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
         template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)

@@ -19,7 +19,7 @@ import yaml
 import tune
 from tests import ROOT
 from tests.support.checkpoints import write_checkpoint
-from tests.support.hub_server import TOKEN, hub_server
+from tests.support.model_hub import TOKEN, model_hub
 from trainables.dataset.reader import open_dataset
 from tune.errors import ExportError
 from tune.export.export import export_checkpoint
@@ -49,7 +49,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_the_hub_gets_the_export_its_card_and_nothing_of_an_earlier_one(export: Path, tmp_path: Path) -> None:
-    with hub_server() as hub:
+    with model_hub() as hub:
         known = {"HF_ENDPOINT": hub.address, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path)}
         sent = push(export, "hf://team/faces", **known)
         assert (sent.returncode, sent.stdout) == (0, f"pushed       {hub.address}/team/faces\n"), sent.stderr

@@ -26,7 +26,7 @@ class Hub:
 
 
 @contextmanager
-def hub_server() -> Iterator[Hub]:
+def model_hub() -> Iterator[Hub]:
     """Serves an empty hub on loopback."""
     hub = Hub()
 

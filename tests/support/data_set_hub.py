@@ -15,7 +15,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @contextmanager
-def hugging_face(name: str, files: Mapping[str, bytes]) -> Iterator[str]:
+def data_set_hub(name: str, files: Mapping[str, bytes]) -> Iterator[str]:
     """Serves a data set, `OWNER/NAME`, whose one branch is `main`; yields the server's address."""
 
     class Hub(http.server.BaseHTTPRequestHandler):
