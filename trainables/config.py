@@ -66,7 +66,7 @@ class TrialConfig(BaseModel, frozen=True, extra="forbid"):
     Strengths of preprocessing methods, and parameters of optimizers and models that are not in use are ignored.
     """
 
-    # the mission's six
+    # what every built-in space searches
     learning_rate: float = Field(1e-3, gt=0, le=10)
     batch_size: int = Field(32, ge=1, le=4096)
     dropout: float = Field(0.5, ge=0, lt=1)
@@ -158,7 +158,7 @@ def parameter_kind(name: str) -> ParameterKind:
 _NOT_BY_NAME = (*(f"{kind}_parameters" for kind in OWN_KINDS), "code")
 
 TRIAL_PARAMETERS = tuple(name for name in TrialConfig.model_fields if name not in _NOT_BY_NAME)
-"""The names that a study may fix or vary, beside those of the user's own models and pipelines."""
+"""The names that a study may fix or vary, beside those of the user's own code."""
 
 
 def validation_metric_of(objective: str) -> str:

@@ -28,7 +28,7 @@ class PreprocessingError(EmotuneError):
 
 
 class OwnCodeError(EmotuneError):
-    """A model or a pipeline of the user's own cannot be imported, or breaks its contract."""
+    """A model, pipeline, optimizer or schedule of the user's own cannot be imported, or breaks its contract."""
 
 
 class ApplicationError(EmotuneError):

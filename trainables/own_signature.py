@@ -27,7 +27,7 @@ _KINDS: Mapping[str, str] = {"int": "integer", "float": "number", "bool": "boole
 
 @dataclass(frozen=True)
 class OwnParameter:
-    """One keyword-only argument: `kind` is that of `trainables.config.ParameterKind`; `choices` of a `Literal`."""
+    """One argument that a study may set: `kind` as in `trainables.config.ParameterKind`; `choices` of a `Literal`."""
 
     name: str
     kind: str

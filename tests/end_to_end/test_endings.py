@@ -145,10 +145,19 @@ def test_the_searchs_best_is_fitted_on_all_images_by_several_seeds_whose_mean_is
     before = study.journal.read_bytes()
     assert emotune("resume", study.directory) == 0 and study.journal.read_bytes() == before
     assert emotune("replay", study.directory, fits[1]) == 0
+    assert emotune("why", study.directory, fits[1]) == 0
+    assert "no fold is left to score it" in capsys.readouterr().out
     assert emotune("export", study.directory, "--to", tmp_path / "again") == 0
     assert json.loads((tmp_path / "again/metrics.json").read_text())["test"] == metrics["test"]
-    shutil.rmtree(study.directory / state.ensemble["checkpoints"][1])
-    with pytest.raises(StudyError, match="all 2 models of the study's ensemble are needed"):
+
+    assert emotune("run", study.study_file, "--no-calibrate", "--set", "confirm.refit=3") == 0  # wanted only now
+    more = study.state()
+    assert more.final_fits() == [*fits, best.number + 902 * SEED_STRIDE] and more.ensemble is not None
+    assert more.ensemble["runs"] == more.final_fits()
+    assert {number: more.run(number).epochs for number in fits} == {n: state.run(n).epochs for n in fits}
+    assert more.sealed["+".join(more.ensemble["checkpoints"])]["opening"] == 2
+    shutil.rmtree(study.directory / more.ensemble["checkpoints"][1])
+    with pytest.raises(StudyError, match="all 3 models of the study's ensemble are needed"):
         emotune("export", study.directory, "--to", tmp_path / "lost")
 
 

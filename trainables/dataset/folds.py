@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from trainables.dataset.reader import TEST, TRAIN, Dataset, Rows
 from trainables.errors import DatasetError
 
-SELECTION_SHARE = 0.15
 _SELECTION_STREAM, _TRIAL_STREAM = 1, 2  # keep the two draws of one seed apart
 
 

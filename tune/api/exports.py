@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.home_folder import expand_home
@@ -22,10 +24,9 @@ def load_export(export: str | PathLike[str]) -> Predictor:
         ExportError: it is missing, is no export, or is damaged.
         PlaceError: the bucket cannot be reached.
     """
-    from trainables.local_copies import local_folder
     from tune.export.predict import load_export as load_folder
 
-    with local_folder(_export_of(export)) as folder:
+    with _opened(export) as folder:
         return load_folder(folder)
 
 
@@ -42,11 +43,10 @@ def verify_export(export: str | PathLike[str]) -> dict[str, str]:
         ExportError: a file is missing or another one, or a newer emotune wrote the export.
         PlaceError: the bucket cannot be reached.
     """
-    from trainables.local_copies import local_folder
     from tune.export.manifest import check_manifest
     from tune.export.predict import check_files
 
-    with local_folder(_export_of(export)) as folder:
+    with _opened(export) as folder:
         check_files(folder)
         manifest = check_manifest(folder)
         return manifest.files if manifest else {}
@@ -74,11 +74,10 @@ def evaluate_export(
         DatasetError: the data cannot be read, has no images to score, or has a class that the export does not know.
         PlaceError: the bucket cannot be reached.
     """
-    from trainables.local_copies import local_folder
     from tune.export.evaluation import evaluate_on
     from tune.export.predict import load_export as load_folder
 
-    with local_folder(_export_of(export)) as folder:
+    with _opened(export) as folder:
         return evaluate_on(load_folder(folder), expand_home(data), folder if every_format else None)
 
 
@@ -105,13 +104,12 @@ def serve_export(
         PlaceError: the bucket cannot be reached.
         KeyboardInterrupt: after a signal, when the last answer is out.
     """
-    from trainables.local_copies import local_folder
     from tune.serve.server import check_address, check_upload_timeout, serve_folder
 
     check_upload_timeout(upload_timeout_s)
     check_address(host, port)
     verify_export(export)
-    with local_folder(_export_of(export)) as folder:
+    with _opened(export) as folder:
         serve_folder(folder, host, port, upload_timeout_s, ready)
 
 
@@ -132,22 +130,26 @@ def push_export(export: str | PathLike[str], to: str, *, public: bool = False) -
             service says no.
         PlaceError: a bucket cannot be reached.
     """
-    from trainables.local_copies import local_folder
     from tune.publish.push import check_address, push_folder
 
     check_address(to)
-    with local_folder(_export_of(export)) as folder:
+    with _opened(export) as folder:
         return push_folder(folder, to, public=public)
 
 
-def _export_of(name: str | PathLike[str]) -> str:
+@contextmanager
+def _opened(name: str | PathLike[str]) -> Iterator[Path]:
+    """Yields an export's folder, on this machine; a study's stands for its export."""
+    from trainables.local_copies import local_folder
     from trainables.places import Place
     from tune.export.export import LABELS_FILE
     from tune.study.bucket_study import EXPORT_FOLDER
 
     place = Place(expand_home(name))
     inside = place.child(EXPORT_FOLDER)
-    return inside.name if not place.exists(LABELS_FILE) and inside.exists(LABELS_FILE) else place.name
+    is_study = not place.exists(LABELS_FILE) and inside.exists(LABELS_FILE)
+    with local_folder(inside.name if is_study else place.name) as folder:
+        yield folder
 
 
 def predict(export: str | PathLike[str], images: Sequence[str | PathLike[str]]) -> list[Prediction]:

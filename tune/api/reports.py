@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.home_folder import expand_home
-from tune.api.studies import Study, load_study
+from tune.api.studies import Study, as_study
 from tune.errors import EmotuneError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def write_report(
     from tune.session.study_text import best_line, confirmation_lines, export_lines, front_line
     from tune.study.bucket_study import EXPORT_FOLDER
 
-    found = study if isinstance(study, Study) else load_study(study, storage)
+    found = as_study(study, storage)
     files, state = found.files, found.state
     details = [best_line(files, state), front_line(files, state), *confirmation_lines(files, state)]
     if files.export.exists():
@@ -68,7 +68,7 @@ def compare_studies(
     """
     from tune.report.comparison_page import write_comparison
 
-    found = [study if isinstance(study, Study) else load_study(study, storage) for study in studies]
+    found = [as_study(study, storage) for study in studies]
     return write_comparison([study.files for study in found], Path(expand_home(to)))
 
 
@@ -85,7 +85,7 @@ def watch_study(study: str | PathLike[str] | Study, *, storage: str | PathLike[s
     """
     from tune.session.watch import watch_study as watch
 
-    watch((study if isinstance(study, Study) else load_study(study, storage)).files, sys.stdout)
+    watch(as_study(study, storage).files, sys.stdout)
 
 
 def serve_board(
@@ -119,7 +119,7 @@ def serve_board(
     """
     from tune.board.server import serve_board as serve
 
-    found = [study if isinstance(study, Study) else load_study(study, storage) for study in studies]
+    found = [as_study(study, storage) for study in studies]
     files = [study.files for study in found]
     serve(files, host, port, ready, tensorboard=tensorboard, optuna=optuna, beside=beside)
 

@@ -281,6 +281,11 @@ def load_study(
     return Study(files if data is None else files.with_data(data_place(data)))
 
 
+def as_study(study: Study | str | PathLike[str], storage: str | PathLike[str]) -> Study:
+    """Returns a study that was loaded already as it is, and loads one that is named."""
+    return study if isinstance(study, Study) else load_study(study, storage)
+
+
 def list_studies(storage: str | PathLike[str] = "runs") -> list[str]:
     """Returns the folders or addresses of all studies in a storage, for `load_study`.
 

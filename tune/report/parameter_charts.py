@@ -10,7 +10,7 @@ import numpy as np
 
 from search_spaces import CategoricalParameter
 from tune.report.parameter_scale import Scale, scored_trials, short
-from tune.report.theme import ACCENT, GRID, INK, MUTED, PAPER, Chart
+from tune.report.theme import ACCENT, GRID, INK, MUTED, PAPER, Chart, plain_axes
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 from tune.study.trial_record import TrialRecord
@@ -22,7 +22,6 @@ MIN_TRIALS = 10
 """Trials that must have run to their end before their parameters' importance is told."""
 _FORESTS, _TREES = 8, 24
 _MISSING = -0.12
-_COLOUR_MAP = "viridis"
 _LABEL_BOX: Any = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.2, "alpha": 0.85}
 
 
@@ -96,8 +95,8 @@ def parallel_coordinates(spec: StudySpec, state: StudyState) -> Chart | None:
         paths = [
             [(i, scales[n](t.values[n]) if n in t.values else _MISSING) for i, n in enumerate(names)] for t, _ in scored
         ]
-        lines = LineCollection(paths, cmap=_COLOUR_MAP, alpha=0.85 if len(paths) < 40 else 0.45, linewidths=1.3)
-        lines.set_array(_places(scored))
+        lines = LineCollection(paths, cmap="viridis", alpha=0.85 if len(paths) < 40 else 0.45, linewidths=1.3)
+        lines.set_array(np.linspace(0, 1, len(scored)))
         lines.set_gid("parallel")
         axes.add_collection(lines)
         for i, name in enumerate(names):
@@ -110,8 +109,7 @@ def parallel_coordinates(spec: StudySpec, state: StudyState) -> Chart | None:
         axes.set_ylim(_MISSING - 0.06, 1.06)
         axes.set_xticks(range(len(names)), names, rotation=25, ha="right", rotation_mode="anchor")
         axes.set_yticks([])
-        axes.grid(False)
-        axes.spines[:].set_visible(False)
+        plain_axes(axes)
         bar = figure.colorbar(lines, ax=axes, pad=0.01, aspect=28)
         bar.set_label("rank of the score")
         bar.set_ticks([0, 1], labels=["worst", "best"])
@@ -227,10 +225,6 @@ def preprocessing(spec: StudySpec, state: StudyState) -> Chart | None:
 
 def _varied(spec: StudySpec, scored: Sequence[tuple[TrialRecord, float]]) -> list[str]:
     return [name for name in spec.space.parameters if any(name in trial.values for trial, _ in scored)]
-
-
-def _places(scored: Sequence[tuple[TrialRecord, float]]) -> Any:
-    return np.linspace(0, 1, len(scored))
 
 
 def _mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:

@@ -7,6 +7,7 @@ configuration, trained as often, is told with its interval.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from scipy import stats
 
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
-from tune.study.trial_record import REFIT_SEED, SEED_STRIDE
+from tune.study.trial_record import ENDED, REFIT_SEED, SEED_STRIDE
 
 CONFIDENCE = 0.95
 
@@ -87,9 +88,24 @@ def confirmation_numbers(spec: StudySpec, trials: Sequence[int]) -> list[int]:
     return [trial + seed * SEED_STRIDE for seed in range(1, spec.confirm.seeds + 1) for trial in trials]
 
 
-def final_fit_numbers(spec: StudySpec, trial: int) -> list[int]:
-    """Returns the numbers of the winner's fits on all training images."""
-    return [trial + seed * SEED_STRIDE for seed in range(REFIT_SEED, REFIT_SEED + spec.confirm.refit)]
+def final_fit_numbers(spec: StudySpec, state: StudyState, trial: int, epochs: int) -> list[int]:
+    """Returns the numbers of the fits on all training images: earlier ones of so many epochs, then new ones.
+
+    Args:
+        spec: the study.
+        state: what its journal adds up to.
+        trial: the winner.
+        epochs: that each of them trains.
+    """
+    numbers = (trial + seed * SEED_STRIDE for seed in itertools.count(REFIT_SEED))
+
+    def fits(number: int) -> bool:
+        run = state.confirmations.get(number)
+        if run is None or run.state not in ENDED:
+            return run is None or max(run.epochs, default=0) <= epochs
+        return run.state == "complete" and max(run.epochs) == epochs
+
+    return list(itertools.islice(filter(fits, numbers), spec.confirm.refit))
 
 
 def confirmation_scores(spec: StudySpec, state: StudyState, trials: Sequence[int]) -> dict[int, list[float]]:

@@ -7,6 +7,7 @@ from optuna.trial import TrialState as OptunaState
 
 from search_spaces import Value
 from tune.errors import StudyError
+from tune.search.seeds import trial_seed
 from tune.study.spec import StudySpec
 
 _DRAWS = 50
@@ -32,7 +33,7 @@ def feasible_values(study: optuna.Study, sampler: optuna.samplers.BaseSampler, s
     copy.add_trials([trial for trial in trials if trial.state != OptunaState.WAITING])
     for draw in range(_DRAWS + _RANDOM_DRAWS):
         if draw == _DRAWS:
-            copy.sampler = optuna.samplers.RandomSampler(seed=(spec.seed + 7919 * len(trials)) % 2**32)
+            copy.sampler = optuna.samplers.RandomSampler(seed=trial_seed(spec, len(trials)))
         asked = copy.ask()
         values = spec.space.suggest(asked)
         if not spec.broken_constraint(values):

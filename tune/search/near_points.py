@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search_spaces import Value
+from tune.search.seeds import trial_seed
 from tune.study.feasible import RandomSuggester
 from tune.study.spec import StudySpec
 
@@ -60,7 +61,7 @@ def near_points(spec: StudySpec, number: int) -> dict[str, Value] | None:
             default configuration.
         number: of the trial, which with the study's seed decides: a resumed study draws the same.
     """
-    seed = (spec.seed + 7919 * number) % 2**32
+    seed = trial_seed(spec, number)
     draws = random.Random(f"near {seed}")
     learns = spec.sampler == "tpe" and number > spec.startup_trials
     if learns or draws.random() >= spec.near_points:

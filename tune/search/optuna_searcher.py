@@ -16,7 +16,7 @@ from trainables.errors import PlaceError
 from tune.errors import StudyError
 from tune.search.feasible_trials import feasible_values
 from tune.search.near_points import near_points
-from tune.search.optuna_study import frozen_trial, make_sampler, objective_values, optuna_state
+from tune.search.optuna_study import frozen_trial, make_sampler, optuna_ending
 from tune.search.trial_queue import NewTrial, TrialQueue
 from tune.study.journal import Journal
 from tune.study.requests import Request, waiting_requests
@@ -137,6 +137,5 @@ class OptunaSearcher(TrialQueue):
 
     def before_trial_end(self, record: TrialRecord, state: TrialState) -> None:
         """Tells Optuna a trial's end."""
-        optuna_end = optuna_state(record, state)
-        values = objective_values(record, self._spec) if optuna_end == OptunaState.COMPLETE else None
+        optuna_end, values = optuna_ending(record, self._spec, state)
         self._study.tell(record.number, values=values, state=optuna_end)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from trainables.errors import first_line
 from tune.errors import StudyError
+from tune.search.seeds import trial_seed
 from tune.study.objectives import mode_of
 from tune.study.spec import SamplerName, StudySpec
 from tune.study.trial_record import TrialRecord, TrialState
@@ -40,7 +41,7 @@ def make_sampler(spec: StudySpec, past: int) -> optuna.samplers.BaseSampler:
         spec: the study.
         past: trials so far.
     """
-    seed = (spec.seed + 7919 * past) % 2**32
+    seed = trial_seed(spec, past)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return SAMPLERS[spec.sampler](seed, spec.startup_trials)
@@ -207,10 +208,9 @@ def frozen_trial(record: TrialRecord, spec: StudySpec, repeat: bool = False) -> 
         for epoch, metrics in sorted(record.epochs.items())
         if len(spec.objectives) == 1 and math.isfinite(metrics[spec.objective])
     }
-    state = optuna_state(record, record.state)
+    state, told = optuna_ending(record, spec, record.state)
     if repeat and not state.is_finished():
         state = OptunaState.FAIL
-    told = objective_values(record, spec) if state == OptunaState.COMPLETE else None
     if state == OptunaState.PRUNED and values:
         told = [values[max(values)]]
     chosen = spec.coerce_values(record.values)
@@ -230,7 +230,21 @@ def frozen_trial(record: TrialRecord, spec: StudySpec, repeat: bool = False) -> 
         ) from None
 
 
-def optuna_state(record: TrialRecord, state: TrialState) -> OptunaState:
+def optuna_ending(
+    record: TrialRecord, spec: StudySpec, state: TrialState
+) -> tuple[OptunaState, Sequence[float] | None]:
+    """Returns a trial's end and its values as Optuna is told of them.
+
+    Optuna (5.0) takes no NaN, which the second of two objectives may be: such a trial is PRUNED without a value.
+    """
+    end = _optuna_state(record, state)
+    values = objective_values(record, spec) if end == OptunaState.COMPLETE else None
+    if values is not None and not all(map(math.isfinite, values)):
+        return OptunaState.PRUNED, None
+    return end, values
+
+
+def _optuna_state(record: TrialRecord, state: TrialState) -> OptunaState:
     """Returns what Optuna is to know of a trial's state.
 
     A trial that did not fit in memory, or whose parameters give no model, is PRUNED without a value: TPE ranks it below

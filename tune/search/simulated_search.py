@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tune.study.budget import CONSUMED, first_spent
+from tune.study.budget import consumed_budget, first_spent
 from tune.study.spec import StudySpec
 
 _FEW, _MANY = 80, 240
@@ -102,7 +102,7 @@ def simulate_study(spec: StudySpec, beginning: Beginning, at_once: int, costs: C
         share = min([left, *lasting.values()])
         search.ended_by = next((name for name, longest in lasting.items() if longest == share), "")
     confirm_epochs, confirm_s, confirm_trial_s = 0.0, 0.0, 0.0
-    if spec.confirm.follows and search.ended_by not in CONSUMED:
+    if spec.confirm.follows and not search.consumed(share):
         confirm_epochs, confirm_s, confirm_trial_s = search.confirm()
     return SimulatedStudy(
         search.begun * share * each,
@@ -202,6 +202,13 @@ class _Search:
     def _spent(self) -> str:
         return first_spent(self._spec, self._used())
 
+    def consumed(self, share: float) -> str:
+        """Returns a budget that leaves nothing for confirmations, when so many times what was simulated is over."""
+        before, used = dict(self._beginning.used), self._used()
+        return consumed_budget(
+            self._spec, {n: before.get(n, 0.0) + share * (used[n] - before.get(n, 0.0)) for n in used}
+        )
+
     def lasting(self) -> dict[str, float]:
         """Returns, for each budget with a limit, how many times as long as was simulated it lasts."""
         used, before, found = self._used(), dict(self._beginning.used), {}
@@ -214,7 +221,7 @@ class _Search:
     def confirm(self) -> tuple[float, float, float]:
         """Returns the epochs of the repeated trainings, their wall time, and the seconds that they hold together."""
         wanted = self._spec.confirm
-        candidates = [int(number) for number in np.argsort(self._quality)[::-1][: max(wanted.top, 1)]]
+        candidates = [int(number) for number in np.argsort(self._quality)[::-1][: max(wanted.top, 1)]] or [0]
         winner = candidates[0]
         candidates += [0] if 0 not in candidates else []
         each_s: dict[int, float] = {}

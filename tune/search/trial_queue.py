@@ -188,7 +188,7 @@ class TrialQueue(NotPickled, Searcher):
             record = self._journal.state.run(entry[1])
             epoch = max(record.epochs, default=0)
             state, reason = self._how_it_ended(record, {"epoch": epoch})
-            best = record.best_epoch(self._spec.objective, self._spec.mode)
+            best = epoch if self.refit_epochs else record.best_epoch(self._spec.objective, self._spec.mode)
             if state == "complete" and record.checkpoint(self._journal.place, best) is None:
                 continue  # what it is to be exported from was not saved: it goes back and trains those epochs again
             if state is not None:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from tune.errors import StudyError
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
-from tune.study.trial_record import RungDecision, run_label
+from tune.study.trial_record import RungDecision, is_final_fit, run_label
 from tune.study.wording import ONE_CLASS
 
 MIN_PAIRS = 4
@@ -67,17 +66,14 @@ def why_trial(spec: StudySpec, state: StudyState, number: int) -> list[str]:
     Raises:
         StudyError: there is no such trial.
     """
-    known = {**state.trials, **state.confirmations}
-    if number not in known:
-        raise StudyError(
-            f"the study has no trial {number}. Received: {number}, with trials 0 to {max(state.trials, default=-1)}"
-        )
-    trial = known[number]
+    trial = state.find_run(number)
     lines = [f"{run_label(number)} is {trial.state} after {_epochs_text(max(trial.epochs, default=0))}"]
     lines += [f"held up after {_epochs_text(f.epoch)} ({f.kind.replace('_', ' ')}): {f.reason}" for f in trial.faults]
     lines += [rung_line(decision, spec.mode) for decision in trial.rungs]
     if trial.state not in ("running", "waiting"):
         lines.append(f"ended: {trial.reason}")
+    if is_final_fit(number):
+        return [*lines, "it was trained on all training images: no fold is left to score it"]
     best = trial.best_epoch(spec.objective, spec.mode)
     if best is not None:
         value = trial.epochs[best][spec.objective]

@@ -83,7 +83,9 @@ def export_to(study: StudyFiles, destination: str, trial: int | None = None, for
         context = trial_context(study.spec, dataset, journal.state)
         check_data(study, journal.state, dataset.info.fingerprint)
         run, checkpoint = run_to_export(study, journal.state, trial)
-        checkpoints = [checkpoint] if trial is not None else journal.state.exported_checkpoints(checkpoint)
+        checkpoints = [checkpoint]
+        if trial is None and study.settled(journal.state):
+            checkpoints = _choose_checkpoints(study, context, journal, (run, checkpoint), _call_here)
         _check_members(study, journal.state, run, checkpoints)
         _judge_temperature(study, context, journal, run, checkpoints, _call_here)
         if study.settled(journal.state):
@@ -111,8 +113,6 @@ def _choose_checkpoints(
     run, checkpoint = best
     state = journal.state
     most = study.spec.export.most_models
-    if state.sealed_scores(exported := state.exported_checkpoints(checkpoint)):
-        return exported  # the test was opened for it
     runs = {checkpoint: run.number}
     if is_final_fit(run.number):
         fits = (other for other in study.ranking(state) if is_final_fit(other.number))
@@ -122,6 +122,8 @@ def _choose_checkpoints(
             chosen = {"checkpoints": names, "runs": list(runs.values()), "unread": [], "kept": True}
             journal.append("ensemble", candidates=names, **chosen)
         return names
+    if state.sealed_scores(exported := state.exported_checkpoints(checkpoint)):
+        return exported  # the test was opened for it
     if most == 1:
         return [checkpoint]
     for other in [*_other_seeds(study, state, run), *study.ranking(state)]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from tune.search.confirmation import (
@@ -12,8 +14,9 @@ from tune.search.confirmation import (
     final_fit_numbers,
     judge,
 )
-from tune.session.plan import spent_budget
-from tune.study.budget import BUDGETS, CONSUMED
+from tune.study.budget import BUDGETS, consumed_budget, used_budgets
+from tune.study.spec import StudySpec
+from tune.study.study_state import StudyState
 from tune.study.trial_record import ENDED
 
 if TYPE_CHECKING:
@@ -24,46 +27,60 @@ _NOT_WANTED = "confirm.top is 0"
 
 def confirm_best(session: SessionContext) -> bool:
     """Trains the search's best again, journals what that showed, and fits the winner; False when interrupted."""
-    spec, state = session.study.spec, session.journal.state
-    spent = spent_budget(session.study, state)
-    if spent in CONSUMED:
+    study, spec, state = session.study, session.study.spec, session.journal.state
+    spent = ""
+    if state.confirmed is None and not state.confirming:  # what has begun is brought to its end
+        spent = consumed_budget(spec, used_budgets(state, time.time(), state.search_s))
+    if spent:
         words = f"the best trials were not trained again: {BUDGETS[spent]}"
         session.live.line(words)
-        _journal(session, _skipped(words))
+        session.journal.append("confirmed", findings={"winner": None, "skipped": words})
         return True
-    if not spec.confirm.top:
-        session.live.expect(spec.confirm.refit)
-        winner: int | None = session.study.ranked(state)[0].number
-        findings = _skipped(_NOT_WANTED)
-    else:
-        trials = confirmation_candidates(spec, state)
-        runs = confirmation_numbers(spec, trials)
-        session.live.expect(len(runs) + spec.confirm.refit)
-        session.live.line(
-            f"confirming: {len(trials)} configurations (trials {', '.join(map(str, trials))}) with "
-            f"{spec.confirm.seeds} fresh seeds each"
-        )
-        if not _train(session, runs):
+    findings = state.confirmed  # final fits alone are left where more of them are wanted than before
+    if findings is None:
+        findings = _repeated(session) if spec.confirm.top else {"winner": None, "skipped": _NOT_WANTED}
+        if findings is None:
             return False
-        findings = _judged(session, trials)
-        winner = findings["winner"]
-    if spec.confirm.refit and winner is not None:
-        epochs = final_fit_epochs(session, winner)
-        seeds = f", with {spec.confirm.refit} seeds" if spec.confirm.refit > 1 else ""
+    skipped = findings.get("skipped", _NOT_WANTED) != _NOT_WANTED
+    numbers: list[int] = []
+    if spec.confirm.refit and not skipped:
+        best = study.ranked(state)[0].number
+        winner = best if findings["winner"] is None else findings["winner"]
+        epochs = final_fit_epochs(spec, state, winner, repeated=findings["winner"] is not None)
+        numbers = final_fit_numbers(spec, state, winner, epochs)
+        seeds = f", with {len(numbers)} seeds" if len(numbers) > 1 else ""
         session.live.line(f"fitting trial {winner} on all training images for {epochs} epochs{seeds}")
-        if not _train(session, final_fit_numbers(spec, winner), epochs):
+        if not _train(session, numbers, epochs):
             return False
-    _journal(session, findings)
+    session.journal.append("confirmed", findings=findings if skipped else {**findings, "final_fits": numbers})
     return True
 
 
-def final_fit_epochs(session: SessionContext, winner: int) -> int:
+def final_fit_epochs(spec: StudySpec, state: StudyState, winner: int, *, repeated: bool) -> int:
     """Returns the mean of the best epochs of the winner's repetitions; its own trial's where nothing was repeated."""
+    known = [state.confirmations.get(number) for number in confirmation_numbers(spec, [winner])] if repeated else []
+    runs = [run for run in known if run is not None and run.state == "complete"] or [state.trials[winner]]
+    return max(1, round(fmean(run.best_epoch(spec.objective, spec.mode) or 1 for run in runs)))
+
+
+def _repeated(session: SessionContext) -> dict[str, Any] | None:
+    """Trains the best again, and returns what that showed, None when interrupted."""
     spec, state = session.study.spec, session.journal.state
-    known = (state.confirmations.get(number) for number in confirmation_numbers(spec, [winner]))
-    runs = [run for run in known if run is not None] if spec.confirm.top else [state.trials[winner]]
-    epochs = [epoch for run in runs if (epoch := run.best_epoch(spec.objective, spec.mode)) is not None]
-    return max(1, round(sum(epochs) / len(epochs)))
+    trials = confirmation_candidates(spec, state)
+    runs = confirmation_numbers(spec, trials)
+    session.live.expect(len(runs) + spec.confirm.refit)
+    session.live.line(
+        f"confirming: {len(trials)} configurations (trials {', '.join(map(str, trials))}) with {spec.confirm.seeds} "
+        "fresh seeds each"
+    )
+    if not _train(session, runs):
+        return None
+    best = session.study.ranked(state)[0]
+    value = best.best_value(spec.objective, spec.mode) or 0.0
+    findings = judge(confirmation_scores(spec, state, trials), (best.number, value), spec.mode)
+    if findings is None:
+        return {"winner": None, "skipped": "no configuration could be trained again twice: see their faults"}
+    return findings.as_dict()
 
 
 def _train(session: SessionContext, numbers: Sequence[int], refit_epochs: int | None = None) -> bool:
@@ -73,21 +90,3 @@ def _train(session: SessionContext, numbers: Sequence[int], refit_epochs: int | 
     if all(number in known and known[number].state in ENDED for number in numbers):
         return True
     return confirm(session, numbers, refit_epochs) != "interrupted"
-
-
-def _judged(session: SessionContext, trials: Sequence[int]) -> dict[str, Any]:
-    spec, state = session.study.spec, session.journal.state
-    best = session.study.ranked(state)[0]
-    value = best.best_value(spec.objective, spec.mode) or 0.0
-    findings = judge(confirmation_scores(spec, state, trials), (best.number, value), spec.mode)
-    if findings is None:
-        return _skipped("no configuration could be trained again twice: see their faults")
-    return findings.as_dict()
-
-
-def _skipped(words: str) -> dict[str, Any]:
-    return {"winner": None, "skipped": words}
-
-
-def _journal(session: SessionContext, findings: dict[str, Any]) -> None:
-    session.journal.append("confirmed", findings=findings)

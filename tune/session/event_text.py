@@ -14,7 +14,7 @@ from tune.study.study_state import StudyState
 from tune.study.trial_record import RungDecision, run_label
 
 _SHOWN_LINE = re.compile(
-    r"trial \d+( seed \d+| final fit)?"
+    r"trial \d+( seed \d+| final fit( \d+)?)?"
     r"(, rung \d+: | started: | epoch \d+/| (complete|pruned|cut): | interrupted after )"
 )
 """What `event_text` says of the events of `shown_by_table`, and what is said of a trial that goes on another time."""

@@ -15,7 +15,7 @@ from tune.session.trial_table import trial_table
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 from tune.study.time_left import seconds_left
-from tune.study.trial_record import ENDED, TrialRecord, rank, run_label
+from tune.study.trial_record import ENDED, TrialRecord, is_final_fit, rank, run_label
 from tune.study.wording import duration
 
 _REFRESH_S = 0.5
@@ -92,7 +92,8 @@ class LiveStudy:
 
     def _render(self) -> Group:
         ended = sum(t.state in ENDED for t in self._trials.values())
-        ranked = rank(self._trials.values(), self._spec.objective, self._spec.mode)
+        judged = [trial for trial in self._trials.values() if not is_final_fit(trial.number)]
+        ranked = rank(judged, self._spec.objective, self._spec.mode)
         best = ""
         if ranked:
             value = ranked[0].best_value(self._spec.objective, self._spec.mode)

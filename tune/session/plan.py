@@ -13,7 +13,7 @@ import numpy as np
 from tune.errors import ClusterError
 from tune.nodes.capacity import ClusterCapacity, trials_at_once
 from tune.search.simulated_search import Beginning, Costs, SimulatedStudy, TrialCost, simulate_study
-from tune.study.budget import BUDGETS, exhausted_budget
+from tune.study.budget import BUDGETS, exhausted_budget, used_budgets
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
@@ -185,8 +185,7 @@ def may_search(study: StudyFiles, state: StudyState) -> bool:
 def _beginning(trials: int, state: StudyState | None, hour_price: float | None) -> Beginning:
     if state is None or not state.trials:
         return Beginning(trials, node_price=hour_price or 0.0)
-    spent = state.spent(state.last_event)
-    used = {"time": state.search_s, "gpu_hours": spent.gpu_hours, "epochs": spent.epochs, "cost": spent.cost}
+    used = used_budgets(state, state.last_event, state.search_s)
     return Beginning(trials, len(state.trials), tuple(used.items()), hour_price or 0.0)
 
 

@@ -149,11 +149,7 @@ def _lost_checkpoint(study: StudyFiles, trial: TrialRecord, epochs: int) -> tupl
 
 
 def _find(state: StudyState, number: int) -> TrialRecord:
-    trial = {**state.trials, **state.confirmations}.get(number)
-    if trial is None:
-        raise StudyError(
-            f"the study has no trial {number}. Received: {number}, with trials 0 to {max(state.trials, default=-1)}"
-        )
+    trial = state.find_run(number)
     if not trial.epochs:
         raise StudyError(f"trial {number} reported no epoch, so there is nothing to compare. Name another")
     return trial

@@ -125,7 +125,7 @@ def make_study_plan(
     """
     spec, state = study.spec, study.state()
     left = trials_left(study, state) if may_search(study, state) else 0
-    if not left and state.confirmed is not None:
+    if not left and not study.owes_confirmation(state):
         spec = spec.model_copy(update={"confirm": spec.confirm.model_copy(update={"top": 0, "refit": 0})})
     faces_s, refused = _faces_s(spec, dataset), ""
     try:

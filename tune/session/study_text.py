@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import platform
 import shlex
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from trainables.places import Place
@@ -155,14 +155,14 @@ def confirmation_lines(study: StudyFiles, state: StudyState) -> list[str]:
 
 def _final_fit_lines(study: StudyFiles, state: StudyState) -> list[str]:
     """Returns whether the winner was fitted on all training images, and by how many seeds."""
-    if not study.spec.confirm.refit:
+    numbers = state.final_fits()
+    if not numbers and not study.spec.confirm.refit:
         return []
     fits = [run for run in study.ranking(state) if is_final_fit(run.number)]
     if not fits:
         other = "trial" if (state.confirmed or {}).get("winner") is None else "of the winner's repetitions"
-        return [f"final fit    not made: the best {other} is exported"]
-    run = study.spec.confirm.refit
-    failed = f"; {run - len(fits)} of {run} failed" if len(fits) < run else ""
+        return [f"final fit    {'failed' if numbers else 'not made'}: the best {other} is exported"]
+    failed = f"; {len(numbers) - len(fits)} of {len(numbers)} failed" if len(fits) < len(numbers) else ""
     which = "that model is exported" if len(fits) == 1 else f"{len(fits)} seeds, whose mean is exported"
     trial = fits[0].number % SEED_STRIDE
     return [f"final fit    trial {trial}, on all training images: {which}{failed}"]
@@ -275,8 +275,7 @@ def export_lines(export: Place) -> str:
         )
         if test.get("by_seed"):
             figures = [one["accuracy"] for one in test["by_seed"]]
-            mean = sum(figures) / len(figures)
-            spread = math.sqrt(sum((f - mean) ** 2 for f in figures) / (len(figures) - 1))
+            mean, spread = fmean(figures), stdev(figures)
             lines.append(f"             mean {mean:.4f}, spread {spread:.4f} over its {len(figures)} seeds")
         if test.get("untwinned"):
             alone = test["untwinned"]

@@ -64,9 +64,14 @@ def download_study(place: Place, folder: Path) -> None:
             return
         theirs, ours = _both_journals(place, journal)
         stored = {file.path: file for file in _files(place)}
+        behind, ahead = not ours.startswith(theirs), ours != theirs and ours.startswith(theirs)
         for path, file in stored.items():
             local = folder / path
-            if path != JOURNAL_FILE and (not local.exists() or local.stat().st_size != file.size_bytes):
+            if path == JOURNAL_FILE or (ahead and path == STUDY_FILE and local.exists()):
+                continue
+            # Event files only grow; a study file or an export of the same size may be another.
+            rewritten = behind and not path.startswith("tensorboard/")
+            if rewritten or not local.exists() or local.stat().st_size != file.size_bytes:
                 local.with_name(f".{local.name}.part").unlink(missing_ok=True)
                 place.download(path, local)
         if b'"event":"export"' not in theirs + ours:  # its driver died while it was being copied up

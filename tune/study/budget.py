@@ -18,8 +18,7 @@ BUDGETS = {
 }
 """What can end a search early, and the words for it."""
 
-CONSUMED = ("gpu_hours", "epochs", "cost")
-"""Budgets of what confirmations use up as well, so that there are none once one of these is spent."""
+_CONSUMED = ("gpu_hours", "epochs", "cost")
 
 _EXIT_CODES = {"finished": 0, "target": 4, "interrupted": 130, "disk_full": 2}
 BUDGET_SPENT = 3
@@ -44,15 +43,20 @@ def exhausted_budget(spec: StudySpec, state: StudyState, now: float, searched_s:
         now: seconds since 1970.
         searched_s: wall time of the search, all sessions together.
     """
-    spent, budget = state.spent(now), spec.budget
-    used = {"time": searched_s, "gpu_hours": spent.gpu_hours, "epochs": spent.epochs, "cost": spent.cost}
-    if name := first_spent(spec, used):
+    budget = spec.budget
+    if name := first_spent(spec, used_budgets(state, now, searched_s)):
         return name
     if budget.target is not None and target_is_met(spec, state):
         return "target"
     if budget.stagnation is not None and stagnant_trials(spec, state) >= budget.stagnation:
         return "stagnation"
     return ""
+
+
+def used_budgets(state: StudyState, now: float, searched_s: float) -> dict[str, float]:
+    """Returns what was used of each budget that has a limit, by name; the arguments are those of `exhausted_budget`."""
+    spent = state.spent(now)
+    return {"time": searched_s, "gpu_hours": spent.gpu_hours, "epochs": spent.epochs, "cost": spent.cost}
 
 
 def first_spent(spec: StudySpec, used: Mapping[str, float]) -> str:
@@ -63,6 +67,17 @@ def first_spent(spec: StudySpec, used: Mapping[str, float]) -> str:
         used: what is used of each, by the names of `StudySpec.limits`.
     """
     return next((name for name, limit in spec.limits.items() if limit is not None and used[name] >= limit), "")
+
+
+def consumed_budget(spec: StudySpec, used: Mapping[str, float]) -> str:
+    """Returns a spent budget of what confirmations use up as well, so that there are none; "" while there is none.
+
+    Args:
+        spec: the study.
+        used: as in `first_spent`; what is missing is not used.
+    """
+    limits = {name: spec.limits[name] for name in _CONSUMED}
+    return next((n for n, limit in limits.items() if limit is not None and used.get(n, 0.0) >= limit), "")
 
 
 def target_is_met(spec: StudySpec, state: StudyState) -> bool:

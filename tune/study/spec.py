@@ -103,7 +103,7 @@ class StudySpec(Section, frozen=True):
         300, gt=0, allow_inf_nan=False, description="a checkpoint too when the last one is so old at an epoch's end"
     )
     preemption: Literal["none", "spot"] = Field("none", description="spot: a checkpoint after every epoch")
-    code: dict[str, SourceFile] = Field({}, description="the user's own files that `model` and `preprocessing` name")
+    code: dict[str, SourceFile] = Field({}, description="the user's own files that its parameters name")
 
     @property
     def mode(self) -> Literal["min", "max"]:

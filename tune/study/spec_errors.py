@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from search_spaces import CategoricalParameter, FloatParameter, IntParameter
 from trainables.config import TRIAL_PARAMETERS
 from tune.errors import nearest
 from tune.study.objectives import SPLIT
@@ -87,9 +88,8 @@ def _keys_at(model: type[BaseModel], location: Location, raw: Mapping[str, Any])
         return iter(model.model_fields)
     if location[0] == "space":
         parameter = raw.get("space", {}).get(location[1], {}) if len(location) > 1 else {}
-        if parameter.get("type") == "categorical":
-            return iter(["type", "choices", "default", "when"])
-        return iter(["type", "low", "high", "default", "log", "step", "when"])
+        kinds: dict[Any, type[BaseModel]] = {"categorical": CategoricalParameter, "int": IntParameter}
+        return iter(kinds.get(parameter.get("type"), FloatParameter).model_fields)
     section = model.model_fields[str(location[0])].annotation
     for candidate in (section, *get_args(section)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):

@@ -163,9 +163,17 @@ class StudyFiles:
         """Says whether the checkpoint that a run is exported from was written and is no longer there, or not whole."""
         return self.journalled_checkpoint(run) is not None and self.checkpoint(run) is None
 
+    def owes_confirmation(self, state: StudyState) -> bool:
+        """Says whether repetitions or final fits are still to be trained; those that a spent budget forbade are not."""
+        wanted, found = self.spec.confirm, state.confirmed
+        if found is None:
+            return wanted.follows
+        allowed = found["winner"] is not None or "final_fits" in found
+        return allowed and len(state.final_fits()) < wanted.refit
+
     def settled(self, state: StudyState) -> bool:
         """Says whether search and confirmation are over, so that the sealed test may be opened."""
-        return state.finished and (not self.spec.confirm.follows or state.confirmed is not None)
+        return state.finished and not self.owes_confirmation(state)
 
 
 def load_study_folder(directory: Path) -> StudyFiles:
@@ -197,6 +205,9 @@ def read_spec(path: Path) -> StudySpec:
         raw = read_yaml(path, "a study file", WrittenLoader)
         if isinstance(raw, dict):
             raw.setdefault("export", {"ensemble": 1})  # emotune 0.1 knew none, and its sealed test is opened already
+            confirm = raw.get("confirm")
+            if isinstance(confirm, dict) and confirm.get("refit") is True and not confirm.get("top", 3):
+                confirm["refit"] = 0  # as a switch it did nothing without a confirmation
         return StudySpec.model_validate(raw, context=WRITTEN)
     except ValidationError as error:
         first = error.errors()[0]

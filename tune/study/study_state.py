@@ -9,6 +9,7 @@ from typing import Any, Literal
 from search_spaces import Value
 from trainables.config import validation_metric_of
 from trainables.keras_setup import ONEDNN
+from tune.errors import StudyError
 from tune.study.trial_record import (
     SEED_STRIDE,
     TrialRecord,
@@ -52,6 +53,7 @@ class StudyState:
         epochs_repeated: the latter: no checkpoint held them when a process or a machine was lost.
         gpu_s: seconds for which trials held their GPUs, times their share.
         cost: what the machines cost, in the study's currency.
+        last_search: number of the last session that searched.
         confirmed: what `tune.search.confirmation` found, None before; more trials make it None again.
         began: when the first session began (seconds since 1970).
         ensemble: what the mean of several models scored beside the single one, and whether that is exported; None
@@ -75,6 +77,7 @@ class StudyState:
     closed_s: float = 0.0
     open_since: float | None = None
     searching: bool = False
+    last_search: int = 0
     last_event: float = 0.0
     finished: bool = False
     ended_by: str = ""
@@ -111,29 +114,37 @@ class StudyState:
         open_s = self.last_event - self.open_since if self.open_since is not None and self.searching else 0.0
         return self.closed_s + open_s
 
+    def final_fits(self) -> list[int]:
+        """Returns the numbers of the final fits that belong to what was confirmed, whatever became of them."""
+        if self.confirmed is None:
+            return []
+        winner = self.confirmed["winner"]  # before emotune named them, all of the winner's were meant
+        of_winner = (n for n in self.confirmations if is_final_fit(n) and n % SEED_STRIDE == winner)
+        return list(self.confirmed.get("final_fits", of_winner))
+
     def winners_runs(self, objective: str, mode: str) -> list[TrialRecord]:
         """Returns what was trained to its end after the search, of its winner: final fits, then its repetitions.
 
-        The repetition that its inner validation found best comes first. Where nothing was repeated the winner is the
-        search's best trial.
+        The repetition that its inner validation found best comes first.
         """
         if self.confirmed is None:
             return []
         sign, chooser = (1 if mode == "max" else -1), validation_metric_of(objective)
-        winner = self.confirmed["winner"]
-        repeated = winner is not None
-        if not repeated:
-            winner = next((trial.number for trial in self.ranked(objective, mode)), None)
 
-        def key(run: TrialRecord) -> tuple[bool, float]:
-            if is_final_fit(run.number):  # scored on what it was trained on: the first comes first
-                return True, -run.number
+        def key(run: TrialRecord) -> float:
             epoch = run.best_epoch(objective, mode)
-            return False, float("-inf") if epoch is None else sign * float(run.epochs[epoch][chooser])
+            return float("-inf") if epoch is None else sign * float(run.epochs[epoch][chooser])
 
-        runs = [run for run in self.confirmations.values() if run.number % SEED_STRIDE == winner]
-        ended = [run for run in runs if run.state == "complete" and (repeated or is_final_fit(run.number))]
-        return sorted(ended, key=key, reverse=True)
+        ended = [run for run in self.confirmations.values() if run.state == "complete"]
+        fits = [run for number in self.final_fits() for run in ended if run.number == number]
+        winner = self.confirmed["winner"]
+        repeated = [run for run in ended if run.number % SEED_STRIDE == winner and not is_final_fit(run.number)]
+        return fits + sorted(repeated, key=key, reverse=True)
+
+    @property
+    def confirming(self) -> bool:
+        """Whether training the best again has begun since the last search."""
+        return any(run.session > self.last_search for run in self.confirmations.values())
 
     def exported_checkpoints(self, checkpoint: str) -> list[str]:
         """Returns the checkpoints whose mean is exported: that of the run to export, or those of the ensemble."""
@@ -153,6 +164,18 @@ class StudyState:
     def run(self, number: int) -> TrialRecord:
         """Returns a trial or a confirmation."""
         return self.trials[number] if number < SEED_STRIDE else self.confirmations[number]
+
+    def find_run(self, number: int) -> TrialRecord:
+        """Returns a trial or a confirmation that somebody has asked for.
+
+        Raises:
+            StudyError: there is none of that number.
+        """
+        if number not in self.trials and number not in self.confirmations:
+            raise StudyError(
+                f"the study has no trial {number}. Received: {number}, with trials 0 to {max(self.trials, default=-1)}"
+            )
+        return self.run(number)
 
     def spent(self, now: float) -> Usage:
         """Returns what was used up to a time (seconds since 1970); between sessions nothing is."""
@@ -221,6 +244,7 @@ class StudyState:
         self.provenance[self.sessions] = dict(event.get("provenance", {}))
         self.running.clear()
         if self.searching:
+            self.last_search = self.sessions
             self.finished, self.confirmed, self.ensemble, self.export = False, None, None, ""
 
     def _add_usage(self, seconds: float) -> None:

@@ -140,7 +140,7 @@ class TrialRecord:
     def checkpoint(self, study: Place, epoch: int | None) -> str | None:
         """Returns the folder of the checkpoint of one epoch, if it is still in the study's place."""
         folder = self.checkpoints.get(epoch) if epoch is not None else None
-        return folder if folder is not None and study.exists(f"{folder}/state.json") else None
+        return folder if folder is not None and study.exists(f"{folder}/{STATE_FILE}") else None
 
 
 def run_name(number: int, attempt: int = 0) -> str:

@@ -80,6 +80,21 @@ def test_optuna_is_told_both_objectives_and_after_a_restart_the_same(tmp_path: P
     again.journal.close()
 
 
+def test_a_second_objective_that_is_no_number_is_told_as_stopped_and_the_search_goes_on(tmp_path: Path) -> None:
+    search = Search(tmp_path, spec(objective=["selection_accuracy", "selection_loss"]))
+    metrics = {"selection_accuracy": 0.5, "validation_accuracy": 0.5, "selection_loss": float("nan")}
+    number = search.searcher.suggest("t0")["trial"]
+    search.journal.append("started", trial=number)
+    search.journal.append("epoch", trial=number, epoch=2, metrics=metrics)
+    search.searcher.on_trial_complete("t0", result={"epoch": 2, **metrics})
+    search.journal.close()
+    again = Search(tmp_path, spec(objective=["selection_accuracy", "selection_loss"]))
+    for study in (search.study, again.study):
+        assert (study.trials[0].state, study.trials[0].values) == (TrialState.PRUNED, None)
+    assert again.searcher.suggest("t1")["trial"] == 1
+    again.journal.close()
+
+
 def test_a_repeat_has_both_scores_and_constraints_hold(tmp_path: Path) -> None:
     search = Search(tmp_path, spec(constraints=["width + dropout <= 1"], startup_trials=0))
     search.trial((0.3, 900), (0.5, 900))

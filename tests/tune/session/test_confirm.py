@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.tune.study.test_budget import record, session, spec, trial
-from tune.search.confirmation import Findings, confirmation_candidates, confirmation_numbers, confirmation_scores, judge
+from tune.search.confirmation import (
+    Findings,
+    confirmation_candidates,
+    confirmation_numbers,
+    confirmation_scores,
+    final_fit_numbers,
+    judge,
+)
+from tune.session.confirm_best import final_fit_epochs
+from tune.study.budget import consumed_budget
+from tune.study.studies import StudyFiles
+from tune.study.study_state import StudyState
 from tune.study.trial_record import REFIT_SEED, SEED_STRIDE, run_label, run_name
 
 
@@ -101,6 +113,76 @@ def test_only_complete_confirmations_count() -> None:
     assert confirmation_scores(spec(), done, [3]) == {3: [0.4, 0.6]}
     assert sorted(done.trials) == [3]
     assert done.ended == [3]
+
+
+def confirmed(findings: dict[str, Any], *runs: tuple[int, int, str]) -> StudyState:
+    """Trial 3, its repetitions and fits as (seed, epochs, state), and what was found."""
+    search, again = session(phase="search"), session(phase="confirm", number=2)
+    events = [search, *trial(3, 0, 0.5, 0.6), again]
+    for seed, epochs, state in runs:
+        scores = [0.1 * epoch for epoch in range(1, epochs + 1)]
+        events += trial(3 + seed * SEED_STRIDE, 10, *scores, state=state)
+    return record(*events, {"event": "confirmed", "time": 99, "findings": findings})
+
+
+def test_failed_repetitions_do_not_count_in_the_epochs_of_a_final_fit() -> None:
+    done = confirmed({"winner": 3}, (1, 6, "complete"), (2, 4, "complete"), (3, 1, "failed"))
+    assert final_fit_epochs(spec(), done, 3, repeated=True) == 5
+    assert final_fit_epochs(spec(), done, 3, repeated=False) == 2  # the trial's own best
+
+
+def test_final_fits_are_those_that_were_confirmed_and_come_before_the_repetitions() -> None:
+    first, second = (3 + seed * SEED_STRIDE for seed in (REFIT_SEED, REFIT_SEED + 1))
+    runs = ((1, 2, "complete"), (2, 3, "complete"), (REFIT_SEED, 2, "complete"), (REFIT_SEED + 1, 2, "complete"))
+    for findings, fits in (
+        ({"winner": 3, "final_fits": [first]}, [first]),
+        ({"winner": 3, "final_fits": []}, []),  # of an earlier round
+        ({"winner": 3}, [first, second]),  # as emotune wrote it when there was one
+        ({"winner": None, "skipped": "", "final_fits": [second]}, [second]),
+    ):
+        done = confirmed(findings, *runs)
+        found = [run.number for run in done.winners_runs("selection_accuracy", "max")]
+        assert done.final_fits() == fits
+        assert found == [*fits, *([3 + 2 * SEED_STRIDE, 3 + SEED_STRIDE] if findings["winner"] else [])]
+
+
+def test_fits_of_other_lengths_and_failed_ones_are_made_again_with_seeds_of_their_own() -> None:
+    seeds = [(REFIT_SEED, 4, "complete"), (REFIT_SEED + 1, 2, "failed"), (REFIT_SEED + 2, 2, "complete")]
+    done = confirmed({"winner": 3}, *seeds)
+    numbers = final_fit_numbers(spec(confirm={"refit": 2}), done, 3, 2)
+    assert numbers == [3 + (REFIT_SEED + 2) * SEED_STRIDE, 3 + (REFIT_SEED + 3) * SEED_STRIDE]
+
+
+@pytest.mark.parametrize(
+    ("findings", "confirm", "owed"),
+    [
+        (None, {"top": 0, "refit": 0}, False),
+        (None, {"top": 0, "refit": 1}, True),
+        (None, {"top": 3}, True),
+        ({"winner": 3, "final_fits": []}, {"refit": 0}, False),
+        ({"winner": 3, "final_fits": []}, {"refit": 1}, True),  # wanted only now
+        ({"winner": 3, "final_fits": [900_000_003]}, {"refit": 1}, False),
+        ({"winner": 3, "final_fits": [900_000_003]}, {"refit": 0}, False),
+        ({"winner": None, "skipped": "its money was spent"}, {"refit": 1}, False),
+    ],
+)
+def test_a_study_is_settled_once_all_that_its_file_wants_is_trained(
+    findings: dict[str, Any] | None, confirm: dict[str, Any], owed: bool, tmp_path: Path
+) -> None:
+    done = confirmed(findings) if findings else record(session(phase="search"), *trial(3, 0, 0.5))
+    assert StudyFiles(tmp_path, spec(confirm=confirm)).owes_confirmation(done) is owed
+
+
+def test_a_budget_that_a_confirmation_has_used_up_does_not_end_it() -> None:
+    search, again = session(phase="search"), session(phase="confirm", number=2)
+    assert not record(search, *trial(3, 0, 0.5)).confirming
+    begun = record(search, *trial(3, 0, 0.5), again, *trial(3 + SEED_STRIDE, 9, 0.5))
+    assert begun.confirming
+    begun.apply({**search, "number": 3})
+    assert not begun.confirming  # the search went on since
+    limited = spec(budget={"epochs": 2}, time="1s")
+    assert consumed_budget(limited, {"time": 9, "epochs": 2}) == "epochs"  # not hidden by the time, which ended it
+    assert consumed_budget(limited, {"time": 9, "epochs": 1}) == ""
 
 
 def test_names_of_runs() -> None:

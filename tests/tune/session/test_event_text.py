@@ -29,7 +29,7 @@ def test_a_line_alone_tells_as_well_as_its_event_whether_the_table_shows_it(tmp_
 
 
 @pytest.mark.parametrize("event", [RUNG, END, {**END, "state": "failed"}], ids=["rung", "end", "failure"])
-@pytest.mark.parametrize("seed", [2, REFIT_SEED])
+@pytest.mark.parametrize("seed", [2, REFIT_SEED, REFIT_SEED + 1])
 def test_lines_of_confirmations_and_of_the_final_fit_are_told_apart_too(
     tmp_path: Path, event: dict[str, Any], seed: int
 ) -> None:

@@ -54,6 +54,26 @@ def test_readers_that_look_into_a_bucket_at_once_fill_the_working_folder_one_aft
     assert (folder / "journal.jsonl").read_bytes() == study.journal.read_bytes()
 
 
+def test_a_study_file_of_the_same_size_is_brought_from_the_bucket_and_a_newer_one_is_kept(tmp_path: Path) -> None:
+    study, folder = record_study(tmp_path / "bucket", 20, finished=False), tmp_path / "working"
+    place = Place(str(study.directory))
+    download_study(place, folder)
+    before = study.study_file.read_text()
+    extended = before.replace("trials: 20", "trials: 30")  # by another machine
+    study.study_file.write_text(extended)
+    with closing(Journal(study.journal)) as journal:
+        journal.append("session", number=2, phase="search", pid=1, fingerprint="f")
+    download_study(place, folder)
+    assert (folder / "study.yaml").read_text() == extended != before
+
+    longer = extended.replace("trials: 30", "trials: 1000")  # by this one, whose driver died before it went up
+    (folder / "study.yaml").write_text(longer)
+    with closing(Journal(folder / "journal.jsonl")) as journal:
+        journal.append("session", number=3, phase="search", pid=1, fingerprint="f")
+    download_study(place, folder)
+    assert (folder / "study.yaml").read_text() == longer
+
+
 def test_a_folder_that_holds_no_study_is_not_in_the_way_of_one_of_that_name_in_the_storage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
