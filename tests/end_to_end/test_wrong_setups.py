@@ -183,6 +183,6 @@ def test_a_format_whose_package_a_trials_process_lacks_is_refused_before_anythin
 ) -> None:
     monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], packages=("numpy", "no_such_package")))
     file = write_study_file(tmp_path, faces, export={"formats": ["keras", "onnx"]})
-    with pytest.raises(ExportError, match=r"onnx needs the package no_such_package.*pip install 'emotune\[onnx\]'"):
+    with pytest.raises(ExportError, match=r"onnx needs the package no_such_package.*make setup EXTRAS=onnx"):
         run_here(file)
     assert not (tmp_path / "runs/tiny").exists()

@@ -117,7 +117,7 @@ class OptunaDashboard:
         except ImportError:
             raise ServeError(
                 "--optuna needs Optuna Dashboard. Received: Python without it. "
-                "Install it with: make setup EXTRAS=optuna, or pip install 'emotune[optuna]'"
+                "Install it with: make setup EXTRAS=optuna"
             ) from None
         from tune.board.optuna_view import JournalStorageView
 

@@ -69,7 +69,7 @@ def check_formats(names: Sequence[str], find_missing: Callable[[Sequence[str]], 
             extra = FORMATS[name].extra
             raise ExportError(
                 f"The export format {name} needs the package {missing[0]}. Received: none. "
-                f"Install it: pip install 'emotune[{extra}]'; or leave {name} out of export.formats."
+                f"Install it: make setup EXTRAS={extra}; or leave {name} out of export.formats."
             )
 
 

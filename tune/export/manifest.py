@@ -66,7 +66,7 @@ def check_manifest(directory: Path) -> Manifest | None:
     if manifest.manifest_version > MANIFEST_VERSION:
         raise ExportError(
             f"An export's manifest must have version {MANIFEST_VERSION} or lower. Received: {directory} with "
-            f"{manifest.manifest_version}, of a newer emotune. Upgrade: pip install --upgrade emotune"
+            f"{manifest.manifest_version}, of a newer emotune. Upgrade: git pull && make setup"
         )
     for name, expected in manifest.files.items():
         pure = PurePosixPath(name)

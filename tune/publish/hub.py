@@ -35,7 +35,7 @@ def push_to_hub(folder: Path, repository: str, *, public: bool) -> str:
         import huggingface_hub as hub
     except ImportError:
         raise ExportError(
-            "hf:// needs the package huggingface_hub. Install it: pip install 'emotune[huggingface]'"
+            "hf:// needs the package huggingface_hub. Install it: make setup EXTRAS=huggingface"
         ) from None
     api = hub.HfApi(library_name="emotune")
     metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))

@@ -34,7 +34,7 @@ def check_address(host: str, port: int) -> None:
     if missing:
         raise ServeError(
             f"emotune serve needs the package {missing[0]}. Received: none here. Install it: "
-            "pip install 'emotune[serve]'"
+            "make setup EXTRAS=serve"
         )
     bound_socket(host, port).close()
 

@@ -192,7 +192,7 @@ def test_unknown_formats_and_missing_packages_are_named(monkeypatch: pytest.Monk
     with pytest.raises(ExportError, match=r"Unknown export format 'onx'\. .*onnx"):
         check_formats(["keras", "onx"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ExportError, match=r"litert needs the package ai_edge_litert.*pip install 'emotune\[litert\]'"):
+    with pytest.raises(ExportError, match=r"litert needs the package ai_edge_litert.*make setup EXTRAS=litert"):
         check_formats(["keras", "litert"])
 
 
