@@ -41,6 +41,11 @@ def first_line(error: BaseException) -> str:
     return next((line for line in lines if line), type(error).__name__).rstrip(".")[:300]
 
 
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """Returns all that an error says on one line, at most so many characters."""
+    return " ".join(str(error).split())[:limit]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns ` Did you mean 'x'? Known: ...` for an unknown name, to end an error message."""
     names = sorted(known)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from trainables.application_names import PREFIX
-from trainables.errors import OwnCodeError
+from trainables.errors import OwnCodeError, one_line
 from trainables.own_signature import own_parameters
 
 MAX_BYTES = 256 * 1024
@@ -159,14 +159,14 @@ def call_error(name: str, what: str, error: Exception) -> OwnCodeError:
     """
     line = line_of(name.partition(":")[0], error)
     where = f" (line {line})" if line else ""
-    words = " ".join(str(error).split())[:300]
+    words = one_line(error)
     return OwnCodeError(f"{name}{where} {what}: {type(error).__name__}: {words}. Fix it")
 
 
 def import_error(file: str, error: Exception) -> OwnCodeError:
     """Returns what is wrong with a file that cannot be imported, in one line with the line of the file."""
     line = error.lineno if isinstance(error, SyntaxError) else line_of(file, error)
-    words = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    words = error.msg if isinstance(error, SyntaxError) else one_line(error)
     where = f", line {line}" if line else ""
     remedy = " Install it, or put all of the code into this one file" if isinstance(error, ImportError) else " Fix it"
     return OwnCodeError(f"{file}{where}: cannot be imported: {type(error).__name__}: {words[:300]}.{remedy}")

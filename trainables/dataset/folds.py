@@ -48,7 +48,9 @@ def selection_rows(dataset: Dataset, share: float, seed: int) -> Rows:
     return _divide(dataset, usable_rows(dataset), share, "selection share", (seed, _SELECTION_STREAM), needed=3)[0]
 
 
-def trial_rows(dataset: Dataset, selection_share: float, split_ratio: float, seed: int) -> TrialRows:
+def trial_rows(
+    dataset: Dataset, selection_share: float, split_ratio: float, seed: int, limit: int | None = None
+) -> TrialRows:
     """Returns the rows of a trial: the study's selection fold, and the rest split for fitting and inner validation.
 
     A larger split ratio moves images from validation to fit and never the other way, so that trials which differ in
@@ -59,6 +61,7 @@ def trial_rows(dataset: Dataset, selection_share: float, split_ratio: float, see
         selection_share: as in `selection_rows`.
         split_ratio: share of the remaining pool that trains, above 0 and below 1.
         seed: the study's seed.
+        limit: images of each fold at most; None for all.
 
     Raises:
         DatasetError: as in `selection_rows`.
@@ -66,7 +69,7 @@ def trial_rows(dataset: Dataset, selection_share: float, split_ratio: float, see
     selection = selection_rows(dataset, selection_share, seed)
     pool = np.setdiff1d(usable_rows(dataset), selection, assume_unique=True)
     fit, validation = _divide(dataset, pool, split_ratio, "split_ratio", (seed, _TRIAL_STREAM), needed=2)
-    return TrialRows(fit, validation, selection)
+    return TrialRows(*(_limited(rows, limit, seed) for rows in (fit, validation, selection)))
 
 
 def test_rows(dataset: Dataset) -> Rows:
@@ -124,7 +127,7 @@ def _divide(
     return rows[chosen], rows[~chosen]
 
 
-def limit_rows(rows: Rows, limit: int | None, seed: int) -> Rows:
+def _limited(rows: Rows, limit: int | None, seed: int) -> Rows:
     """Returns the rows of a fold, or `limit` of them, always the same ones for a seed."""
     if limit is None or limit >= len(rows):
         return rows

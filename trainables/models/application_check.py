@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.config import TrialConfig
-from trainables.errors import ApplicationError
+from trainables.errors import ApplicationError, one_line
 from trainables.keras_setup import import_keras
 from trainables.models.applications import build_application
 from trainables.own_check_process import BUILT, READY, answer
@@ -44,7 +44,7 @@ def check_application(request: Mapping[str, Any], folder: Path) -> dict[str, Any
             height_px=height_px, width_px=width_px, channels=channels, classes=request["classes"], config=config
         )
     except ValueError as error:
-        words = " ".join(str(error).split())[:300]
+        words = one_line(error)
         raise ApplicationError(
             f"{config.model} cannot be built for image_size_px={config.image_size_px}. Received: {words}. Change that"
         ) from None

@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.application_names import PREFIX
 from trainables.config import TrialConfig
-from trainables.errors import ApplicationError
+from trainables.errors import ApplicationError, one_line
+from trainables.models.blocks import MOMENTUM, resized
 from trainables.places import single_process_lock
 
 if TYPE_CHECKING:
     import keras
-
-_MOMENTUM = 0.9
-"""Of batch normalisation's statistics, as in emotune's own models: with Keras' 0.99 (MobileNetV3: 0.999) evaluation
-needs hundreds or thousands of steps to see what training saw."""
 
 
 def build_application(
@@ -46,10 +43,8 @@ def build_application(
     from keras import Input, Model, layers, ops
 
     image = Input((height_px, width_px, channels), dtype="uint8", name="image")
-    x = ops.cast(image, "float32")
     size = config.image_size_px
-    if (height_px, width_px) != (size, size):
-        x = layers.Resizing(size, size, antialias=True, data_format="channels_last", dtype="float32", name="resize")(x)
+    x = resized(image, size)
     if channels == 1:
         x = ops.repeat(x, 3, axis=-1)
     application = getattr(keras.applications, config.model.removeprefix(PREFIX))
@@ -57,7 +52,7 @@ def build_application(
     body = _body(application, x, size, config)
     for layer in body.layers:
         if isinstance(layer, layers.BatchNormalization):
-            layer.momentum = _MOMENTUM
+            layer.momentum = MOMENTUM
     y = layers.Dropout(config.dropout, name="top_dropout")(body.output)
     return Model(image, layers.Dense(classes, dtype="float32", name="logits")(y), name=body.name)
 
@@ -78,7 +73,7 @@ def _body(application: Any, x: Any, size: int, config: TrialConfig) -> keras.Mod
                 return build("imagenet")
         except Exception as error:  # Keras 3.15 raises a bare Exception, or ValueError for a torn file
             build(None)  # ValueError: images too small, which is no fault of the weights
-            words = " ".join(str(error).split())[:200]
+            words = one_line(error, 200)
             raise ApplicationError(
                 f"weights: imagenet of {config.model} must be in Keras' cache (~/.keras/models) or be fetched. "
                 f"Received: {words}. Put the file there, or set weights: none"

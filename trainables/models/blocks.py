@@ -14,12 +14,26 @@ if TYPE_CHECKING:
 
 MIN_WIDTH = 8
 
+MOMENTUM = 0.9
+"""Of batch normalisation's statistics: with Keras' 0.99 (MobileNetV3: 0.999) evaluation needs hundreds or thousands of
+steps to see what training saw."""
+
 
 def batch_norm(name: str) -> keras.layers.Layer:
-    """Returns batch normalisation; with Keras' 0.99 evaluation needs hundreds of steps to see what training saw."""
+    """Returns batch normalisation."""
     from keras import layers
 
-    return layers.BatchNormalization(momentum=0.9, name=name)
+    return layers.BatchNormalization(momentum=MOMENTUM, name=name)
+
+
+def resized(image: Any, size: int) -> Any:
+    """Casts uint8 to float32, then resizes to a square: `keras.layers.Resizing` keeps uint8 and rounds."""
+    from keras import layers, ops
+
+    x = ops.cast(image, "float32")
+    if tuple(image.shape[1:3]) == (size, size):
+        return x
+    return layers.Resizing(size, size, antialias=True, data_format="channels_last", dtype="float32", name="resize")(x)
 
 
 def scaled(size: int, width: float, multiple_of: int = 1) -> int:
@@ -30,15 +44,11 @@ def scaled(size: int, width: float, multiple_of: int = 1) -> int:
 def resized_and_normalised(
     image: Any, config: TrialConfig, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> Any:
-    """Casts uint8 to float32, then resizes, then normalises; all of it in layers that Keras can load anywhere."""
-    from keras import layers, ops
+    """Resizes, then normalises; all of it in layers that Keras can load anywhere."""
+    from keras import layers
 
-    height_px, width_px, channels = image.shape[1:]
-    size = config.image_size_px
-    # Cast first: keras.layers.Resizing keeps uint8 and rounds.
-    x = ops.cast(image, "float32")
-    if (height_px, width_px) != (size, size):
-        x = layers.Resizing(size, size, antialias=True, data_format="channels_last", dtype="float32", name="resize")(x)
+    channels = image.shape[3]
+    x = resized(image, config.image_size_px)
     if config.normalization == "standardize":
         if mean is None or std is None or len(mean) != channels or len(std) != channels or min(std) <= 0:
             raise ValueError(

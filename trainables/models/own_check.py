@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainables.config import TrialConfig
-from trainables.errors import OwnCodeError
+from trainables.errors import OwnCodeError, one_line
 from trainables.keras_setup import import_keras
 from trainables.models.own_model import ImageSpec, own_build, with_float32_logits
 from trainables.own_check_process import BUILT, READY, answer, without_prints
@@ -184,7 +184,7 @@ def _reopen(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _saving_error(name: str, what: str, error: Exception) -> OwnCodeError:
-    words = " ".join(str(error).split())[:300]
+    words = one_line(error)
     return OwnCodeError(
         f"{name}: its model must {what}. Received: {type(error).__name__}: {words}. Give its layers a get_config that "
         "returns what their __init__ takes"

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from trainables.errors import OwnCodeError, nearest
+from trainables.errors import OwnCodeError, nearest, one_line
 from trainables.own_code import Reference, SourceFile, call_error, load_function, source_of
 from trainables.own_signature import EVALUATION, PipelineSignature, evaluation_signature, pipeline_signature
 
@@ -171,7 +171,7 @@ def _saved(name: str, text: str) -> object:
     try:
         content = json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        words = " ".join(str(error).split())[:200]
+        words = one_line(error, 200)
         raise OwnCodeError(
             f"{name} must be as albumentations.save writes it. Received: {words}. Save it anew"
         ) from None

@@ -105,7 +105,7 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0, *, save: bo
         save: measure too how long a checkpoint takes.
     """
     from trainables.config import TrialConfig, TrialContext
-    from trainables.dataset.folds import limit_rows, trial_rows
+    from trainables.dataset.folds import trial_rows
     from trainables.dataset.node_cache import open_data
     from trainables.models.compiled import compiled_model, release
     from trainables.preprocessing.feed import Feed
@@ -118,11 +118,9 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0, *, save: bo
     trial = TrialConfig.model_validate(config["parameters"]).resolved(context)
     prepare_process(context)
     dataset = open_data(context.dataset, fingerprint=context.fingerprint)
-    rows = trial_rows(dataset, context.selection_share, trial.split_ratio, context.seed)
-    fit, validation, selection = (
-        limit_rows(fold, context.max_images_per_fold, context.seed)
-        for fold in (rows.fit, rows.validation, rows.selection)
-    )
+    limit = context.max_images_per_fold
+    rows = trial_rows(dataset, context.selection_share, trial.split_ratio, context.seed, limit)
+    fit, validation, selection = rows.fit, rows.validation, rows.selection
     if context.gpus:
         _forget_gpu_peak()  # of the configuration before
     began = time.perf_counter()

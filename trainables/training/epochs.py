@@ -17,7 +17,7 @@ import numpy as np
 
 from trainables.checkpoint_files import AVERAGE_FILE, MODEL_FILE, STATE_FILE
 from trainables.config import TrialConfig, TrialContext, validation_metric_of
-from trainables.dataset.folds import limit_rows, trial_rows
+from trainables.dataset.folds import trial_rows
 from trainables.dataset.node_cache import open_data
 from trainables.dataset.reader import Pixels, Rows
 from trainables.errors import OwnCodeError, PlaceError
@@ -83,11 +83,10 @@ class TrialTraining:
         self._saved_at = time.monotonic()
         self._best: dict[str, Any] = {"epoch": 0, "value": None}
         self._plateau = PlateauState()
-        rows = trial_rows(self._dataset, self._context.selection_share, self._config.split_ratio, self._context.seed)
-        self._fit, self._validation, self._selection = (
-            limit_rows(part, self._context.max_images_per_fold, self._context.seed)
-            for part in (rows.fit, rows.validation, rows.selection)
-        )
+        context = self._context
+        share, limit = context.selection_share, context.max_images_per_fold
+        rows = trial_rows(self._dataset, share, self._config.split_ratio, context.seed, limit)
+        self._fit, self._validation, self._selection = rows.fit, rows.validation, rows.selection
         self._refit_epochs: int | None = config.get("refit_epochs")
         if self._refit_epochs:  # what is scored has been trained on: nobody may read anything into these scores
             self._fit = np.sort(np.concatenate([self._fit, self._validation, self._selection]))

@@ -250,7 +250,8 @@ for _to_look in (look.plan, look.watch, look.board, look.report, look.compare):
 @app.command()
 def doctor(
     address: Annotated[
-        str | None, typer.Option(help="A cluster: HOST:6379, ray://HOST:10001 or auto. Without it: RAY_ADDRESS or this machine.")
+        str | None,
+        typer.Option(help="HOST:6379, ray://HOST:10001 or auto. Without it: RAY_ADDRESS, or this machine."),
     ] = None,
     storage: Annotated[str | None, typer.Option(help="Folder or bucket of the studies, tried on every node.")] = None,
     data: Annotated[str | None, typer.Option(help="Data set that every node should see: folder or address.")] = None,

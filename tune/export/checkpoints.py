@@ -12,9 +12,9 @@ import numpy as np
 
 from trainables.checkpoint_files import AVERAGE_FILE, MODEL_FILE, STATE_FILE
 from trainables.config import TrialConfig, TrialContext
-from trainables.dataset.folds import limit_rows, trial_rows
+from trainables.dataset.folds import trial_rows
 from trainables.dataset.reader import Dataset, Rows
-from trainables.errors import first_line
+from trainables.errors import first_line, one_line
 from trainables.models.compiled import Floats, mean_logits, mirrored, new_model, release
 from trainables.models.weight_average import load_average
 from trainables.own_code import find_reference, load_function
@@ -62,11 +62,8 @@ def release_members(members: Sequence[Member]) -> None:
 
 def selection_fold(config: TrialConfig, dataset: Dataset, context: TrialContext) -> Rows:
     """Returns the rows that scored a configuration's trials."""
-    return limit_rows(
-        trial_rows(dataset, context.selection_share, config.split_ratio, context.seed).selection,
-        context.max_images_per_fold,
-        context.seed,
-    )
+    limit = context.max_images_per_fold
+    return trial_rows(dataset, context.selection_share, config.split_ratio, context.seed, limit).selection
 
 
 def logits_of(members: Sequence[Member], dataset: Dataset, rows: Rows) -> Floats:
@@ -97,7 +94,7 @@ def _read_state(checkpoint: Path) -> tuple[dict[str, Any], TrialConfig]:
             raise KeyError(f"no {', '.join(sorted(missing))}")
         return state, TrialConfig.model_validate(state["config"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ExportError(
             f"A checkpoint must hold a whole state.json. Received: {path}: {reason}. Export another checkpoint."
         ) from error

@@ -45,9 +45,7 @@ def push_to_mlflow(folder: Path, server: str) -> str:
         from mlflow.entities import Metric, Param
         from mlflow.exceptions import MlflowException
     except ImportError:
-        raise ExportError(
-            "mlflow: needs the package mlflow-skinny. Install it: make setup EXTRAS=mlflow"
-        ) from None
+        raise ExportError("mlflow: needs the package mlflow-skinny. Install it: make setup EXTRAS=mlflow") from None
     metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
     study = yaml.safe_load((folder / STUDY_FILE).read_text(encoding="utf-8")) or {}
     name, now = str(study.get("name", "emotune")), int(time.time() * 1000)

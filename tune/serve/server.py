@@ -33,8 +33,7 @@ def check_address(host: str, port: int) -> None:
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ServeError(
-            f"emotune serve needs the package {missing[0]}. Received: none here. Install it: "
-            "make setup EXTRAS=serve"
+            f"emotune serve needs the package {missing[0]}. Received: none here. Install it: make setup EXTRAS=serve"
         )
     bound_socket(host, port).close()
 

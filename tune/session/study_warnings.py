@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from search_spaces import Value
-from trainables.dataset.folds import limit_rows, trial_rows
+from trainables.dataset.folds import trial_rows
 from trainables.dataset.reader import Dataset, untested_classes_line
 from trainables.models.optimizers import OPTIMIZERS
 from tune.study.feasible import RandomSuggester
@@ -140,9 +140,8 @@ def _inactive(spec: StudySpec) -> Iterator[str]:
 
 def _folds(spec: StudySpec, dataset: Dataset) -> Iterator[str]:
     largest, smallest_ratio = max(spec.possible_values("batch_size")), min(spec.possible_values("split_ratio"))
-    rows = trial_rows(dataset, spec.folds.selection_share, smallest_ratio, spec.seed)
     limit = spec.folds.max_images_per_fold
-    images = len(limit_rows(rows.fit, limit, spec.seed))
+    images = len(trial_rows(dataset, spec.folds.selection_share, smallest_ratio, spec.seed, limit).fit)
     if largest > images:
         limited = (
             f", of folds.max_images_per_fold={limit}" if images == limit else f" at split_ratio={smallest_ratio:g}"

@@ -120,11 +120,10 @@ def _keep_the_longer(journal: Path, theirs: bytes, ours: bytes, study_file: byte
             return
         if not theirs.startswith(ours):
             journal.with_name(f"journal-{time.time_ns()}.jsonl").write_bytes(ours)
+        working = Place(str(journal.parent))
         if study_file is not None:
-            Place(str(journal.parent)).write(STUDY_FILE, study_file)
-        temporary = journal.with_name(f".{journal.name}.{os.getpid()}")
-        temporary.write_bytes(theirs)
-        temporary.replace(journal)
+            working.write(STUDY_FILE, study_file)
+        working.write(JOURNAL_FILE, theirs)
 
 
 def download_export(place: Place, folder: Path) -> None:

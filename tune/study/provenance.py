@@ -15,6 +15,7 @@ from typing import Any
 
 from trainables.keras_setup import ONEDNN, SETTINGS
 from trainables.own_code import SourceFile
+from trainables.places import Place
 
 _PACKAGES = ("emotune", "ray", "tensorflow", "keras", "optuna", "albumentations", "numpy", "opencv-python-headless")
 _ENVIRONMENT = (
@@ -57,9 +58,7 @@ def provenance(
     if diff:
         path = study / f"code-{found['code_changes']}.diff"
         if not path.exists():
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            temporary.write_text(diff, encoding="utf-8")
-            temporary.replace(path)
+            Place(str(study)).write(path.name, diff.encode())
     return found
 
 

@@ -12,6 +12,8 @@ import yaml
 
 from search_spaces import builtin_spaces
 from trainables.config import OWN_PREFIXES
+from trainables.errors import one_line
+from trainables.places import Place
 from tune.errors import StudyFileError, nearest
 from tune.study.narrowed_space import follow_parents
 from tune.yaml_values import UnclearValue, Yaml11Loader, Yaml12Loader, dump, parse
@@ -79,7 +81,7 @@ def _parse(text: str, name: str, what: str, loader: type[Yaml11Loader]) -> dict[
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise StudyFileError(f"{what} must be valid YAML ({name}{line}): {error.problem}. Fix that line") from None
     except BROKEN_YAML as error:
-        raise StudyFileError(f"{what} must be valid YAML ({name}): {' '.join(str(error).split())}. Fix it") from None
+        raise StudyFileError(f"{what} must be valid YAML ({name}): {one_line(error)}. Fix it") from None
     if not isinstance(raw, dict):
         found = "nothing" if raw is None else type(raw).__name__
         raise StudyFileError(f"{what} must be a mapping of keys to values ({name}). Received: {found}")
@@ -266,7 +268,5 @@ def line_of(path: Path, location: Location) -> int | None:
 
 
 def write_yaml(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes a mapping as YAML, to a temporary name first."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(dump(values), encoding="utf-8")
-    temporary.replace(path)
+    """Writes a mapping as YAML, whole or not at all."""
+    Place(str(path.parent)).write(path.name, dump(values).encode())

@@ -266,9 +266,7 @@ def test_missing_packages_foreign_addresses_and_no_time_are_named(monkeypatch: p
     with pytest.raises(ServeError, match=r"Received: no\.such\.host\.invalid, 8000"):
         emotune("serve", "export", "--host", "no.such.host.invalid")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(
-        ServeError, match=r"needs the package fastapi\. Received: none here.*make setup EXTRAS=serve"
-    ):
+    with pytest.raises(ServeError, match=r"needs the package fastapi\. Received: none here.*make setup EXTRAS=serve"):
         emotune("serve", "export")
 
 
