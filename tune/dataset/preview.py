@@ -136,7 +136,7 @@ def preview_sheet(
         training_pipeline,
     )
     from trainables.preprocessing.own_pipelines import process
-    from tune.dataset.lettering import write
+    from tune.dataset.contact_sheet import tile, write
     from tune.legible_names import legible_names
 
     training = training_pipeline(method, strengths, dataset.info.shape, code or {})
@@ -165,7 +165,7 @@ def preview_sheet(
         shown += [process(training, image, own, **box) for _ in range(variants)]
         for column, variant in enumerate(shown):
             left = _MARGIN_PX + column * step
-            sheet[top : top + _TILE_PX, left : left + _TILE_PX] = _tile(variant)
+            sheet[top : top + _TILE_PX, left : left + _TILE_PX] = tile(variant, _TILE_PX)
     return sheet
 
 
@@ -180,15 +180,3 @@ def _title(method: str, strengths: Mapping[str, Any]) -> str:
         shown = {name: strengths.get(name, default) for name, default in defaults.items()}
     values = ", ".join(f"{name} {value}" for name, value in shown.items())
     return f"{method}: {summary}" + (f" ({values})" if values else "")
-
-
-def _tile(image: Pixels) -> Pixels:
-    import cv2
-    import numpy as np
-
-    scale = _TILE_PX / max(image.shape[:2])
-    width, height = (max(1, round(side * scale)) for side in image.shape[1::-1])
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
-    tile = np.full((_TILE_PX, _TILE_PX, 3), 200, np.uint8)
-    tile[:height, :width] = cv2.resize(image, (width, height), interpolation=method).reshape(height, width, -1)
-    return tile

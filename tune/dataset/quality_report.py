@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydantic import BaseModel
 
 from trainables.dataset.reader import SPLITS, TEST, TRAIN, Dataset, LeftOut, Pixels, SkippedImage
-from tune.dataset.lettering import write
+from tune.dataset.contact_sheet import tile, write
 from tune.errors import DatasetError
 from tune.legible_names import legible_names
 
@@ -142,7 +142,7 @@ def contact_sheet(dataset: Dataset, images_by_class: int = 14) -> Pixels:
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, images_by_class).astype(int))] if len(rows) else rows
         for column, image in enumerate(dataset.images(chosen)):
             left = _MARGIN_PX + column * step
-            sheet[top : top + _TILE_PX, left : left + _TILE_PX] = _tile(image)
+            sheet[top : top + _TILE_PX, left : left + _TILE_PX] = tile(image, _TILE_PX)
     return sheet
 
 
@@ -169,18 +169,6 @@ def write_contact_sheet(dataset: Dataset, path: Path) -> Path:
     except OSError as error:
         raise DatasetError(f"A contact sheet must be writable. Received: {path}: {error.strerror}.") from error
     return path
-
-
-def _tile(image: Pixels) -> Pixels:
-    """The image within a square tile, its shape kept, on gray paper; small pixels stay sharp."""
-    scale = _TILE_PX / max(image.shape[:2])
-    size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    resized = np.asarray(cv2.resize(image, size, interpolation=method), np.uint8).reshape(size[1], size[0], -1)
-    tile = np.full((_TILE_PX, _TILE_PX, 3), 200, np.uint8)
-    top, left = (_TILE_PX - size[1]) // 2, (_TILE_PX - size[0]) // 2
-    tile[top : top + size[1], left : left + size[0]] = resized
-    return tile
 
 
 def _by_image(dataset: Dataset) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:

@@ -1,4 +1,4 @@
-"""Writes lines of text onto pictures. Knows nothing of data sets."""
+"""What contact sheets are made of: images as square tiles, lines of text. Knows nothing of data sets."""
 
 from __future__ import annotations
 
@@ -13,6 +13,29 @@ from tune.legible_names import font_file
 
 _SIZE_PX = 15
 _INK = (40, 40, 40)
+_GRAY = 200
+
+
+def tile(image: Pixels, side_px: int) -> Pixels:
+    """Returns an image in the middle of a square, its shape kept, on gray paper; small pixels stay sharp.
+
+    Args:
+        image: uint8, (height, width, 1 or 3).
+        side_px: of the square.
+
+    Returns:
+        uint8, (side_px, side_px, 3).
+    """
+    import cv2
+
+    scale = side_px / max(image.shape[:2])
+    width, height = (max(1, round(side * scale)) for side in image.shape[1::-1])
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    square = np.full((side_px, side_px, 3), _GRAY, np.uint8)
+    top, left = (side_px - height) // 2, (side_px - width) // 2
+    resized = cv2.resize(image, (width, height), interpolation=method).reshape(height, width, -1)
+    square[top : top + height, left : left + width] = resized
+    return square
 
 
 def write(picture: Pixels, text: str, x: int, y: int, *, width_px: int | None = None) -> None:
