@@ -49,14 +49,18 @@ def evaluate_sealed(checkpoints: Path | Sequence[Path], dataset: Dataset, temper
     return {**scores, "temperature": temperature, "uncalibrated": before, "mistakes": mistakes}
 
 
-def _surest_mistakes(logits: Floats, dataset: Dataset) -> list[dict[str, Any]]:
+def _probabilities(logits: Floats) -> Floats:
     from scipy.special import softmax
 
-    rows = test_rows(dataset)
-    finite = np.isfinite(logits.sum(axis=1))
-    shares = softmax(np.where(finite[:, np.newaxis], logits, 0), axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):  # of a trial that diverged
+        shares: Floats = softmax(logits, axis=1)
+    return shares
+
+
+def _surest_mistakes(logits: Floats, dataset: Dataset) -> list[dict[str, Any]]:
+    rows, shares = test_rows(dataset), _probabilities(logits)
     labels, predicted, confidence = dataset.labels[rows], shares.argmax(axis=1), shares.max(axis=1)
-    wrong = np.flatnonzero(finite & (predicted != labels))
+    wrong = np.flatnonzero(np.isfinite(confidence) & (predicted != labels))
     return [
         {
             "row": int(rows[place]),
@@ -69,12 +73,8 @@ def _surest_mistakes(logits: Floats, dataset: Dataset) -> list[dict[str, Any]]:
 
 
 def _scores(logits: Floats, dataset: Dataset) -> dict[str, Any]:
-    from scipy.special import softmax
-
-    rows = test_rows(dataset)
+    rows, probabilities = test_rows(dataset), _probabilities(logits)
     alone = np.isin(rows, without_twin_in_other_split(dataset, rows))
-    with np.errstate(over="ignore", invalid="ignore"):  # of a trial that diverged
-        probabilities = softmax(logits, axis=1)
 
     def scores(chosen: Any) -> dict[str, Any]:
         labels = dataset.labels[rows[chosen]]
