@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.results_file import machine_line, processor
 
 os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
@@ -171,11 +172,7 @@ def gpu_name() -> str:
 
 def machine(gpu: str) -> str:
     """Returns a line: date, GPU or processor, versions."""
-    import importlib.metadata
-
-    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("keras", backend))
-    return f"{time.strftime('%Y-%m-%d')}, {gpu or f'no GPU: {platform.machine()}'}, {os.cpu_count()} cores, {versions}"
+    return machine_line("keras", os.environ.get("KERAS_BACKEND", "tensorflow"), device=gpu or f"no GPU: {processor()}")
 
 
 def main() -> None:

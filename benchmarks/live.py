@@ -16,7 +16,6 @@ import argparse
 import importlib.metadata
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.results_file import processor, read_lines
 from benchmarks.stock_ray import Settings, search
 from trainables.keras_setup import ONEDNN
 from tune.study.spec import StudySpec, load_spec
@@ -97,11 +97,6 @@ def run_stock(spec: StudySpec, data: Path, seed: int, folder: Path, wall_s: floa
     return found.model_dump() | {"wall_s": round(found.wall_s)}
 
 
-def read_results(file: Path) -> list[dict[str, Any]]:
-    """Returns the runs so far."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
 def keep_or_remove(folder: Path | None, name: str) -> AbstractContextManager[str]:
     """Returns a folder for a side's files: one that stays, or a temporary one."""
     if folder is None:
@@ -141,7 +136,7 @@ def main() -> None:
     known = {"study": spec.name, "space": spec.space.digest(), "fixed": spec.fixed, "time_s": spec.time, **settings}
     for seed in given.seeds:
         for side in SIDES:
-            results = [run for run in read_results(given.output) if known.items() <= run.items()]
+            results = [run for run in read_lines(given.output) if known.items() <= run.items()]
             mine = [run for run in results if run["seed"] == seed]
             if side not in given.sides or any(run["side"] == side for run in mine):
                 continue
@@ -156,12 +151,12 @@ def main() -> None:
                 "seed": seed,
                 **known,
                 "date": time.strftime("%Y-%m-%d"),
-                "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+                "machine": f"{processor()}, {os.cpu_count()} cores",
                 "versions": {package: importlib.metadata.version(package) for package in ("ray", "optuna", "keras")},
             }
             with given.output.open("a") as file:
                 file.write(json.dumps(about | found) + "\n")
-    print(table([run for run in read_results(given.output) if known.items() <= run.items()]))
+    print(table([run for run in read_lines(given.output) if known.items() <= run.items()]))
 
 
 if __name__ == "__main__":

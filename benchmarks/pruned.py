@@ -16,12 +16,10 @@ stock-tpe  the same with our sampler, so that only what is told differs
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import math
 import statistics
 import sys
 import tempfile
-import time
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -32,6 +30,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from benchmarks.results_file import machine_line
 from benchmarks.sides import Emotune, RayTune, be_quiet
 from benchmarks.simulation import Side, simulate
 from tune.search.optuna_study import make_sampler
@@ -154,12 +153,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     be_quiet()
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "optuna"))
     text = "\n\n".join(
         [
-            f"# PRUNED or COMPLETE, {time.strftime('%Y-%m-%d')}",
-            f"`python -m benchmarks.pruned --seeds {arguments.seeds} --epochs {arguments.epochs}`, {versions}; "
-            f"{AT_ONCE} trials at once.",
+            "# PRUNED or COMPLETE",
+            f"`python -m benchmarks.pruned --seeds {arguments.seeds} --epochs {arguments.epochs}`: "
+            f"{machine_line('ray', 'optuna')}; {AT_ONCE} trials at once.",
             "## Curves that rise",
             table(compare(arguments.seeds, arguments.epochs, 0.0)),
             "## Curves that fade: trials overfit",

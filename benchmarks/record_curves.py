@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.results_file import read_lines
 from benchmarks.trial_training import open_training
 
 PARQUET = Path(__file__).parent / "results/curves.parquet"
@@ -179,11 +180,6 @@ def work(data: Path, file: Path, numbers: list[int], until: float) -> None:
             lines.write(json.dumps(found) + "\n")
 
 
-def recorded(file: Path) -> list[dict[str, Any]]:
-    """Returns the trials that are recorded."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
 def packed() -> list[dict[str, Any]]:
     """Returns the rows of the Parquet file."""
     import pyarrow.parquet as pq
@@ -196,7 +192,7 @@ def pack(file: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    fresh = recorded(file)
+    fresh = read_lines(file)
     rows = [row for row in packed() if row["trial"] not in {trial["trial"] for trial in fresh}]
     rows += [
         {"trial": trial["trial"], "mirrors": trial["mirrors"], "values": json.dumps(trial["values"]), **epoch}
@@ -229,7 +225,7 @@ def main() -> None:
     if given.numbers:
         return work(data, file, json.loads(given.numbers), until)
     make_dataset(given.data, data)
-    done = {trial["trial"] for trial in (*recorded(file), *packed())}
+    done = {trial["trial"] for trial in (*read_lines(file), *packed())}
     repeats = range(REPEATS_FROM, REPEATS_FROM + REPEATED)
     wanted = [number for number in (*range(given.trials), *repeats) if number not in done]
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
@@ -241,7 +237,7 @@ def main() -> None:
     ]
     for worker in workers:
         worker.wait()
-    print(f"{len(recorded(file))} trials are recorded in {file}")
+    print(f"{len(read_lines(file))} trials are recorded in {file}")
     return None
 
 

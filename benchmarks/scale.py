@@ -11,16 +11,16 @@ the same study takes from its folder to its first new trial when it is resumed.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from benchmarks.results_file import machine_line
 
 SECONDS = 1.0
 STUDY: dict[str, Any] = {
@@ -147,11 +147,9 @@ def measure(folder: Path, trials: int, slots: int) -> str:
     ray.shutdown()
 
     ideal_s = trials * SECONDS / slots
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "optuna"))
     return "\n".join(
         [
-            f"{time.strftime('%Y-%m-%d')}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-            f"Python {platform.python_version()}, {versions}",
+            machine_line("ray", "optuna"),
             "",
             "| trials | slots | wall s | of ideal | driver KiB a trial | suggestion ms, early, late | resume s |",
             "|---|---|---|---|---|---|---|",

@@ -13,11 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.metadata
-import os
-import platform
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -31,6 +27,7 @@ from scipy.stats import bootstrap, trim_mean
 from benchmarks.peers import KerasTunerHyperband, SyneTuneCQR
 from benchmarks.proposers import forest, near_best, quantiles, searcher
 from benchmarks.record_curves import EPOCHS, SPACE
+from benchmarks.results_file import machine_line
 from benchmarks.sides import Emotune, OptunaAlone, RandomSearch, RayTune, be_quiet
 from benchmarks.simulation import Found, Side, simulate
 from benchmarks.surrogate import Recorded, Surrogate, held_out_error
@@ -208,9 +205,8 @@ def main() -> None:
     be_quiet()
     recorded = Recorded()
     error, ranks = held_out_error(recorded)
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "optuna"))
     lines = [
-        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, {versions}; {given.seeds} seeds. "
+        f"{machine_line('ray', 'optuna')}; {given.seeds} seeds. "
         f"{len(recorded.values)} recorded trials; on those that they have not seen, the trees are off by {error:.3f} "
         f"and rank with a correlation of {ranks:.2f}.",
     ]

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.metadata
 import os
-import platform
 import re
 import socket
 import subprocess
@@ -26,6 +24,8 @@ from typing import IO, NamedTuple
 
 import cv2
 import numpy as np
+
+from benchmarks.results_file import machine_line
 
 os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 
@@ -48,8 +48,7 @@ def main() -> None:
         "--load", nargs="+", default=["1:300", "8:1000", "64:10000"], metavar="N:M", help="N clients, M requests in all"
     )
     given = parser.parse_args()
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "keras", "tensorflow"))
-    print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, {versions}\n")
+    print(machine_line("ray", "keras", "tensorflow") + "\n")
     bare = {batch: bare_images_per_s(given.export, batch) for batch in (1, 32)}
     print("| clients | answers by status | images/s | of a bare call (batch 32) | median | 90 % | 99 % | longest |")
     print("|---" * 8 + "|")

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from benchmarks.results_file import read_lines
 from benchmarks.trial_training import ONE_THREAD, open_training
 from search_spaces import SearchSpace, builtin_spaces
 from trainables.training.metrics import wilson_interval
@@ -129,8 +130,7 @@ def run(data: Path, values: dict[str, Any], variant: str, place: int, epochs: in
 
 def read_results() -> list[dict[str, Any]]:
     """Returns the runs so far."""
-    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-    return [{"study": None, **json.loads(line)} for line in lines]
+    return [{"study": None, **run} for run in read_lines(RESULTS)]
 
 
 def table(results: list[dict[str, Any]]) -> str:

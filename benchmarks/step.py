@@ -9,16 +9,14 @@ The peer is stock Ray Tune (`benchmarks.stock_ray`), with the same space, model,
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
-import platform
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.results_file import machine_line
 from benchmarks.stock_ray import Settings, search
 from benchmarks.trial_training import open_training
 from search_spaces import builtin_spaces
@@ -98,8 +96,7 @@ def main() -> None:
     parser.add_argument("--long-trials", type=int, default=8)
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "tensorflow", "keras"))
-    lines = [f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, {versions}", ""]
+    lines = [machine_line("ray", "tensorflow", "keras"), ""]
     with tempfile.TemporaryDirectory() as name:
         from tune.dataset.synth import write_faces
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from benchmarks.results_file import processor, read_lines
 from benchmarks.trial_training import ONE_THREAD, open_training
 
 RESULTS = Path(__file__).parent / "results/trial-options.jsonl"
@@ -100,7 +100,7 @@ def main() -> None:
         with RESULTS.open("a") as file:
             file.write(json.dumps(result) + "\n")
         return
-    done = {(r["name"], r["seed"], r["budget_s"]) for r in read_results()}
+    done = {(r["name"], r["seed"], r["budget_s"]) for r in read_lines(RESULTS)}
     wanted = [
         (name, seed)
         for seed in range(given.first_seed, given.first_seed + given.seeds)
@@ -109,7 +109,7 @@ def main() -> None:
     ]
     with ThreadPoolExecutor(given.at_once) as executor:
         list(executor.map(lambda job: start(given, *job), wanted))
-    print(table([r for r in read_results() if r["budget_s"] == given.seconds]))
+    print(table([r for r in read_lines(RESULTS) if r["budget_s"] == given.seconds]))
 
 
 def start(given: argparse.Namespace, name: str, seed: int) -> None:
@@ -153,7 +153,7 @@ def run(data: Path, name: str, seed: int, budget_s: float, sealed: bool) -> dict
         "selection": scores(training._selection),
         "test": scores(test_rows(training._dataset)) if sealed else None,
         "config": parameters,
-        "machine": platform.processor() or platform.machine(),
+        "machine": processor(),
         "date": time.strftime("%Y-%m-%d"),
     }
 
@@ -172,11 +172,6 @@ def processor_s_of_an_epoch(training: Any, batches: int = 40) -> float:
         training._evaluate(some)
         evaluate_s = (time.process_time() - started) / len(some)
     return float(train_s * len(fit) + evaluate_s * (len(training._validation) + len(training._selection)))
-
-
-def read_results() -> list[dict[str, Any]]:
-    """Returns the runs so far."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
 def table(results: list[dict[str, Any]]) -> str:
