@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
@@ -19,22 +19,17 @@ MethodName = Literal["none", "shifts", "crop", "noise", "equalize", "augment", "
 
 
 def _check_model(name: str) -> str:
-    names = get_args(ModelName)
-    if name in names or find_reference(name) or find_application(name):
+    if find_application(name):
         return name
     if name.startswith(PREFIX):
         hint = nearest(name.removeprefix(PREFIX), APPLICATIONS)
         raise ValueError(f"must be one of Keras' applications after {PREFIX}{hint}")
-    raise ValueError(f"must be a name, or a function of your own, as in my_models.py:build.{nearest(name, names)}")
+    return _name_or_function(name, get_args(ModelName), "my_models.py:build")
 
 
 def _check_preprocessing(name: str) -> str:
-    names = get_args(MethodName)
-    if name in names or find_pipeline(name):
-        return name
-    raise ValueError(
-        f"must be a name, or a pipeline of your own, as in mine.yaml or my_aug.py:training.{nearest(name, names)}"
-    )
+    names, example = get_args(MethodName), "mine.yaml or my_aug.py:training"
+    return _name_or_own(name, names, find_pipeline, f"a pipeline of your own, as in {example}")
 
 
 def _check_optimizer(name: str) -> str:
@@ -46,9 +41,13 @@ def _check_schedule(name: str) -> str:
 
 
 def _name_or_function(name: str, names: tuple[str, ...], example: str) -> str:
-    if name in names or find_reference(name):
+    return _name_or_own(name, names, find_reference, f"a function of your own, as in {example}")
+
+
+def _name_or_own(name: str, names: tuple[str, ...], find: Callable[[str], object], own: str) -> str:
+    if name in names or find(name):
         return name
-    raise ValueError(f"must be a name, or a function of your own, as in {example}.{nearest(name, names)}")
+    raise ValueError(f"must be a name, or {own}.{nearest(name, names)}")
 
 
 OWN_KINDS = ("model", "preprocessing", "optimizer", "schedule")
