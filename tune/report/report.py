@@ -136,15 +136,29 @@ def study_charts(study: StudyFiles, state: StudyState, data: DataDescription) ->
 
 
 def answer(study: StudyFiles, state: StudyState) -> str:
-    """Returns in a sentence or two what the study found: the best, its confirmed score, and what tuning gained."""
-    spec, best, found = study.spec, study.best_trial(state), state.confirmed
+    """Returns in some sentences what the study found: the best, its confirmed score, what tuning gained, what the
+    sealed test said."""
+    best = study.best_trial(state)
     if best is None:
         return "No trial has a score yet."
-    name = f"Trial {best.number}"
+    sealed = _sealed(study, state)
+    if sealed is None:
+        return _gain(study, state, best)
+    low, high = sealed["accuracy_interval"]
+    return (
+        f"{_gain(study, state, best)} The exported model's accuracy on the sealed test is {sealed['accuracy']:.4f} "
+        f"(95 % interval {low:.4f} to {high:.4f}, {sealed['images']} images)."
+    )
+
+
+def _gain(study: StudyFiles, state: StudyState, best: TrialRecord) -> str:
+    spec, found, name = study.spec, state.confirmed, f"Trial {best.number}"
     if found is None or found.get("winner") is None:
-        value = best.best_value(spec.objective, spec.mode)
-        default = state.trials[0].best_value(spec.objective, spec.mode) if 0 in state.trials else None
-        ahead = "" if default is None or not best.number else f", against {default:.4f} of the default configuration"
+        value, first = best.best_value(spec.objective, spec.mode), state.trials.get(0)
+        default = None if first is None or not best.number else first.best_value(spec.objective, spec.mode)
+        ahead = "" if default is None else f", against {default:.4f} of the default configuration"
+        if first is not None and default is not None and first.state == "pruned":
+            ahead += f", which was stopped after epoch {max(first.epochs)}"
         return (
             f"{name} has the best {spec.objective}, {value:.4f}{ahead}. It is the best of many noisy scores and "
             "was not confirmed with fresh seeds, so expect less."

@@ -18,7 +18,7 @@ from tests.support.fixtures_study import emotune
 from tests.support.recorded_study import CLASSES, EVIL, record_study
 from tune.errors import StudyError
 from tune.report.mistakes_chart import mistakes_chart
-from tune.report.report import DataDescription, write_report
+from tune.report.report import DataDescription, answer, write_report
 from tune.report.search_charts import expected_best
 from tune.report.timeline import read_timeline
 from tune.study.journal import read_events
@@ -47,6 +47,22 @@ def test_the_report_begins_with_the_confirmed_answer(recorded: StudyFiles, page:
     for word in (f"Trial {found['winner']}", f"{found['repeated'][0]['mean']:.4f}", f"{found['gain']:+.4f}"):
         assert word in answer[1]
     assert text.index(answer[0]) < text.index("<svg")
+
+
+def test_the_answer_tells_a_default_that_was_stopped_and_what_the_sealed_test_said(tmp_path: Path) -> None:
+    study = record_study(tmp_path / "study", 20, finished=False)
+    state = study.state()
+    best, first = study.best_trial(state), state.trials[0]
+    assert best is not None and best.number
+    first.state = "complete"
+    assert "of the default configuration. It is the best of many" in answer(study, state)
+    first.state = "pruned"
+    assert f"of the default configuration, which was stopped after epoch {max(first.epochs)}." in answer(study, state)
+    epoch = best.best_epoch(study.spec.objective, study.spec.mode)
+    assert epoch is not None and "sealed" not in answer(study, state)
+    best.checkpoints[epoch] = "checkpoint"
+    state.sealed["checkpoint"] = {"accuracy": 0.5, "accuracy_interval": [0.4, 0.6], "images": 100}
+    assert answer(study, state).endswith("sealed test is 0.5000 (95 % interval 0.4000 to 0.6000, 100 images).")
 
 
 def test_the_study_file_to_copy_runs_the_best_configuration_first(recorded: StudyFiles, page: Path) -> None:
