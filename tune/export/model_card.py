@@ -11,6 +11,21 @@ from tune.study.trial_record import run_label
 
 CARD_FILE, CARD_PAGE_FILE = "model_card.md", "model_card.html"
 
+PLAIN_KERAS = """\
+import json
+import keras, numpy as np
+from PIL import Image
+
+labels = json.load(open("labels.json"))
+picture = Image.open("face.png").convert("L" if labels["channels"] == 1 else "RGB")
+picture = picture.resize((labels["width_px"], labels["height_px"]))
+image = np.asarray(picture, np.uint8).reshape(1, labels["height_px"], labels["width_px"], labels["channels"])
+probabilities = keras.saving.load_model("model.keras").predict(image, verbose=0)
+print(labels["classes"][probabilities[0].argmax()])"""
+"""A program that classifies an image in the export's folder; docs/exports.md has the same."""
+
+_EXPRESSIONS = ("ang", "contempt", "disgust", "fear", "happ", "neutral", "sad", "surpris")
+
 _STYLE = (
     "body { max-width: 46rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; "
     "color-scheme: light dark } table { border-collapse: collapse; display: block; overflow-x: auto } "
@@ -62,8 +77,7 @@ def model_card(metrics: Mapping[str, Any], classes: Sequence[str], shape: tuple[
             "",
             "## Limits",
             "",
-            "- Labels of facial expressions are noisy: people agree with those of FER-2013 on about 65 % of images.",
-            "- Other cameras, light, ages and faces than those of the training data are not measured here.",
+            *_limits(classes),
             f"- Images: {metrics['input']}.",
             "",
             "## How to run it",
@@ -74,10 +88,24 @@ def model_card(metrics: Mapping[str, Any], classes: Sequence[str], shape: tuple[
             "emotune verify EXPORT",
             "```",
             "",
-            "Without emotune: docs/exports.md of its repository.",
+            f"Without emotune, from the export's folder ({metrics['input']}):",
+            "",
+            "```python",
+            PLAIN_KERAS,
+            "```",
             "",
         ]
     )
+
+
+def _limits(classes: Sequence[str]) -> list[str]:
+    known = sum(name.lower().startswith(_EXPRESSIONS) for name in classes)
+    if known > len(classes) / 2:
+        return [
+            "- Labels of facial expressions are noisy: people agree with those of FER-2013 on about 65 % of images.",
+            "- Other cameras, light, ages and faces than those of the training data are not measured here.",
+        ]
+    return ["- Other cameras, light and subjects than those of the training data are not measured here."]
 
 
 def card_page(card: str) -> str:

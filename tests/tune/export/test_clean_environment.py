@@ -17,6 +17,7 @@ from tests import ROOT
 from tests.support.checkpoints import write_checkpoint
 from trainables.dataset.reader import TEST, open_dataset
 from tune.export.export import export_checkpoint
+from tune.export.model_card import PLAIN_KERAS
 from tune.export.predict import load_export
 
 KERAS, ONNX, LITERT, *_ = re.findall(r"```python\n(.*?)```", (ROOT / "docs/exports.md").read_text(), re.S)
@@ -38,6 +39,10 @@ def folder(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     row = int(np.flatnonzero(dataset.splits == TEST)[0])
     cv2.imwrite(str(root / "face.png"), dataset.image(row))
     return root
+
+
+def test_the_model_card_has_the_pages_program() -> None:
+    assert KERAS.replace("EXPORT/", "").strip() == PLAIN_KERAS
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ from tune.export.destination import atomic_export
 from tune.export.ensemble import judge_ensemble
 from tune.export.export import ExportSummary, export_checkpoint
 from tune.export.formats import DEFAULT_FORMATS
+from tune.export.model_card import PLAIN_KERAS, model_card
 from tune.export.parity import run_formats
 from tune.export.predict import load_export
 from tune.export.sealed_test import evaluate_sealed
@@ -236,7 +237,11 @@ def test_metrics_are_those_of_the_test_split(summary: ExportSummary, checkpoint:
     assert summary.sealed == got
     hits, low, high = got["confusion"][0][0], *wilson_interval(got["confusion"][0][0], 20)
     row = f"| {dataset.info.classes[0]} | 20 | {hits / 20:.4f} ({low:.4f} to {high:.4f}) |"
-    assert row in (summary.directory / "model_card.md").read_text()
+    card = (summary.directory / "model_card.md").read_text()
+    assert row in card and PLAIN_KERAS in card and "FER-2013 on about 65 %" in card
+    assert "FER" not in model_card(
+        {**metrics, "dataset": {**metrics["dataset"], "name": "birds"}}, "abcdefg", (9, 9, 1)
+    )
 
 
 def test_labels_say_what_the_model_takes(summary: ExportSummary, dataset: Dataset) -> None:
