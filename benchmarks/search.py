@@ -89,6 +89,7 @@ def variants() -> Mapping[str, Contestant]:
         "4 startup trials": emotune(startup_trials=4),
         "16 startup trials": emotune(startup_trials=16),
         "rungs judge again": emotune(parts={"rungs": JudgedAgain}),
+        **{f"nobody stopped by fewer than {n}": emotune(parts={"rungs": held_back(n)}) for n in (2, 3, 4, 6)},
         "random sampler": emotune(parts={"sampler": optuna.samplers.RandomSampler}),
         "near the best": emotune(parts={"searcher": searcher(near_best())}),
         "forest": emotune(parts={"searcher": searcher(forest())}),
@@ -116,6 +117,22 @@ class JudgedAgain(Rungs):
         if len(others) < ENOUGH or rung[trial].value >= np.percentile(others, self._quantile):
             return None
         return dataclasses.replace(rung[trial], stopped=True)
+
+
+def held_back(enough: int) -> type[Rungs]:
+    """Returns rungs where a trial is stopped only after so many others have been there."""
+
+    class HeldBack(Rungs):
+        """Rungs that let the first trials pass."""
+
+        def decide(self, trial: int, epoch: int, value: float) -> RungDecision | None:
+            decision = super().decide(trial, epoch, value)
+            if decision is None or decision.among > enough:
+                return decision
+            self.decisions[epoch][trial] = dataclasses.replace(decision, stopped=False)
+            return self.decisions[epoch][trial]
+
+    return HeldBack
 
 
 ENOUGH = 3

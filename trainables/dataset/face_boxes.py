@@ -113,7 +113,8 @@ def _detected(image: Pixels, scale: float) -> list[tuple[Box, float]]:
         return []
     color = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if channels == 1 else image
     method = cv2.INTER_CUBIC if scale >= 1 else cv2.INTER_AREA
-    scaled = cv2.resize(color, None, fx=scale, fy=scale, interpolation=method)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    scaled = cv2.resize(color, size, interpolation=method)
     border = round(_PAD * min(scaled.shape[:2]))
     framed = cv2.copyMakeBorder(scaled, border, border, border, border, cv2.BORDER_CONSTANT, value=(0, 0, 0))
     found = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from aiohttp import web
 
@@ -73,7 +73,9 @@ async def _tell_and_refresh(curves: TensorBoard, beside: Callable[[str, str], No
     while (url := curves.address()) is None:
         await asyncio.sleep(_POLL_S)
     beside("tensorboard", url)
-    await asyncio.to_thread(curves.draw_contact_sheets)
+    with suppress(OSError):  # what is beside the board does not end it
+        await asyncio.to_thread(curves.draw_contact_sheets)
     while True:
         await asyncio.sleep(_REFRESH_S)
-        await asyncio.to_thread(curves.refresh)
+        with suppress(OSError):  # an event file that has just given way to the next, a file system that hiccups
+            await asyncio.to_thread(curves.refresh)

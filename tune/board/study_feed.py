@@ -17,7 +17,7 @@ from tune.study.budget import ended_words
 from tune.study.studies import StudyFiles
 from tune.study.study_follower import StudyFollower
 from tune.study.time_left import seconds_left
-from tune.study.trial_record import ENDED, TrialRecord, run_label
+from tune.study.trial_record import ENDED, TrialRecord, is_final_fit, run_label
 from tune.study.wording import duration, spent_text, trial_counts
 
 _LOOK_EVERY_S, _LOOK_INTO_BUCKET_EVERY_S = 0.5, 3.0
@@ -146,16 +146,17 @@ class StudyFeed:
         spec = self._follower.study.spec
         reasons = [f"{fault.kind.replace('_', ' ')}: {fault.reason}" for fault in run.faults]
         stops = [[decision.epoch, _finite(decision.value)] for decision in run.rungs if decision.stopped]
+        judged = not is_final_fit(run.number)  # that one is trained on the images that would score it
         return {
             "number": run.number,
             "label": run_label(run.number),
             "state": run.state,
-            "score": _finite(run.best_value(spec.objective, spec.mode)),
+            "score": _finite(run.best_value(spec.objective, spec.mode)) if judged else None,
             "epochs": max(run.epochs, default=0),
             "rung": run.rungs[-1].epoch if run.rungs else None,
             "values": run.values,
             "why": "; ".join([run.reason, *reasons] if run.reason else reasons),
-            "curve": [[epoch, _finite(run.epochs[epoch].get(spec.objective))] for epoch in sorted(run.epochs)],
+            "curve": [[e, _finite(run.epochs[e].get(spec.objective))] for e in sorted(run.epochs) if judged],
             "stop": stops[-1] if stops else None,
         }
 

@@ -21,11 +21,10 @@ _STABLE_AFTER_S = 600.0
 
 def main(arguments: list[str]) -> int:
     """Runs emotune with these arguments to an end of its own; returns the exit code."""
-    stopping = False
+    told: list[int] = []  # Ray's `stop` tells the driver itself as well: a second signal would end it at once
 
     def on_signal(number: int, frame: Any) -> None:
-        nonlocal stopping  # Ray's `stop` tells the driver itself as well: a second signal would end it at once
-        stopping = True
+        told.append(number)
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
@@ -38,7 +37,7 @@ def main(arguments: list[str]) -> int:
             return status
         deaths = 1 if time.monotonic() - started > _STABLE_AFTER_S else deaths + 1
         how = f"was killed ({signal.Signals(-status).name})" if status < 0 else f"broke off (exit code {status})"
-        if stopping:
+        if told:
             return 130
         if deaths > _MAX_RESTARTS:
             print(f"\nthe driver {how} {deaths} times; giving up", flush=True)
@@ -46,6 +45,8 @@ def main(arguments: list[str]) -> int:
         # The line before may have been cut short.
         print(f"\nthe driver {how}; starting it again ({deaths} of {_MAX_RESTARTS})", flush=True)
         time.sleep(_RESTART_PAUSE_S)
+        if told:  # in the pause, when there was no driver to hear it
+            return 130
 
 
 def _end_with_parent() -> None:

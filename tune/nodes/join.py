@@ -16,6 +16,7 @@ from typing import Any
 import ray
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
+from trainables.errors import first_line
 from tune.errors import ClusterError, EmotuneError
 from tune.nodes.head_watch import head_watch
 from tune.nodes.process_start import ProcessStart, ray_start_limit, session_folder
@@ -214,6 +215,11 @@ def trial_process(spec: StudySpec, say: Callable[[str], None] = lambda line: Non
             return ray.get(process.call.remote(function, arguments))
         except ray.exceptions.RayTaskError as error:
             raise error.cause if error.cause is not None else error from None
+        except ray.exceptions.RayError as error:  # it died, again and again, or its node did
+            raise ClusterError(
+                f"a process like a trial's must stay alive. Received: it ended, {first_line(error)}. Look into Ray's "
+                "own words (ray.log, dmesg); it may need more memory than there is"
+            ) from None
 
     try:
         yield call

@@ -60,7 +60,8 @@ class ProcessStart:
         if waited_s >= self._limit_s:
             return (
                 f"a trial's process must start within {self._limit_s:.0f} s on a node that has room. Received: none "
-                f"has. {ray_log_summary()}. Fix that, or raise faults.start_limit_s if the machine is only slow"
+                f"has. {ray_log_summary()}. Fix that, or raise faults.start_limit_s if the machine is only slow "
+                "or another study has its room"
             )
         self._said = True
         self._say(

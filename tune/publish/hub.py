@@ -52,7 +52,7 @@ def push_to_hub(folder: Path, repository: str, *, public: bool) -> str:
         raise ExportError(
             "the Hub must know who sends. Received: no token. Log in: hf auth login, or set HF_TOKEN"
         ) from None
-    except (hub.errors.HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (hub.errors.HFValidationError, hub.errors.HfHubHTTPError, httpx.HTTPError, OSError) as error:
         raise ExportError(
             f"{api.endpoint} must take {repository}. Received: {first_line(error)}. Check the name, the network and "
             "the token (hf auth whoami)"

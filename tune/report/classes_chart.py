@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tune.report.figures import draw_confusion
+from tune.report.figures import cell_font_points, cell_inches, draw_confusion
 from tune.report.theme import Chart
 
 if TYPE_CHECKING:
@@ -41,10 +41,11 @@ def classes_chart(matrix: Sequence[Sequence[int]] | None, of_what: str, classes:
             f" It finds {weakest} least often ({recall:.0%}); its most frequent mistake is {names[true]} taken for "
             f"{names[taken]} ({wrong[true, taken]} images)."
         )
-    side = 2.6 + 0.62 * len(names)
+    cell = cell_inches(len(names))
+    side = 2.6 + cell * len(names)
 
     def draw(figure: Figure) -> Mapping[str, Sequence[str]]:
-        draw_confusion(figure.add_subplot(), counts, names)
+        draw_confusion(figure.add_subplot(), counts, names, font_points=cell_font_points(cell))
         return {}
 
     return Chart(

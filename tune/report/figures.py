@@ -40,11 +40,21 @@ def confusion_figure(matrix: npt.ArrayLike, classes: Sequence[str]) -> Figure:
     n = len(classes)
     if counts.shape != (n, n):
         raise ValueError(f"matrix must be ({n}, {n}) for {n} classes. Received: {counts.shape}.")
-    cell_inches = min(0.62, _MOST_INCHES / n)
-    side_inches = 1.9 + cell_inches * n
+    cell = cell_inches(n)
+    side_inches = 1.9 + cell * n
     figure = Figure(figsize=(side_inches, side_inches), dpi=100, layout="constrained")
-    draw_confusion(figure.add_subplot(), counts, classes, font_points=min(10.0, 0.8 * 72 * cell_inches))
+    draw_confusion(figure.add_subplot(), counts, classes, font_points=cell_font_points(cell))
     return figure
+
+
+def cell_inches(classes: int) -> float:
+    """Returns the side of a cell of a confusion matrix, so that the whole stays within a screen or two."""
+    return min(0.62, _MOST_INCHES / classes)
+
+
+def cell_font_points(cell: float) -> float:
+    """Returns the size of a class's name beside a row of cells of so many inches."""
+    return min(10.0, 0.8 * 72 * cell)
 
 
 def draw_confusion(

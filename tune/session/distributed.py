@@ -21,6 +21,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.tune.search import Searcher
 from ray.util.placement_group import remove_placement_group
 from ray.util.queue import Empty, Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainables.training.data_parallel import train_replica
 from tune.search.trial_queue import TrialQueue
@@ -109,7 +110,8 @@ class DistributedRunner:
         """
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        messages = Queue(actor_options={"num_cpus": 0})
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})  # no worker's node takes it along
         try:
             while (config := self._queue.suggest(f"run-{self._count}")) != Searcher.FINISHED:
                 if config is None:  # one that broke off waits a little before it starts again

@@ -22,7 +22,7 @@ from tune.session.study_data import trial_context
 from tune.study.provenance import differences, provenance
 from tune.study.studies import StudyFiles, opened_journal
 from tune.study.study_state import StudyState
-from tune.study.trial_record import TrialRecord, is_final_fit
+from tune.study.trial_record import SEED_STRIDE, TrialRecord, is_final_fit, run_label
 
 _NOT_COMPARED = ("images_per_s", "wait_s", "epoch_s", "process_memory_mib", "process", "node_ip")
 """What is measured on the machine and differs every time."""
@@ -80,6 +80,12 @@ def replay_trial(
         "micro_batches": micro_batches(trial, study.spec.trial_config(trial.values)),
         "refit_epochs": len(known) if is_final_fit(number) else None,
     }
+    workers = study.spec.confirm.workers if number >= SEED_STRIDE else 1
+    if workers > 1 and restore:
+        raise StudyError(
+            f"--restore puts back what is equal to the last digit. Received: {run_label(number)}, which {workers} "
+            "workers trained: one process repeats it in other last digits. Export another run"
+        )
     lost = _lost_checkpoint(study, trial, wanted) if restore else None
     taken = opened_journal(study) if lost else nullcontext()  # nobody else writes there meanwhile
     with taken, redirect_output(study.ray_log), joined_ray(), trial_process(study.spec) as call:
@@ -92,7 +98,10 @@ def replay_trial(
         if lost:
             call(_restore_checkpoint, restored, study.checkpoint_files(trial))
     then = state.provenance.get(trial.session, {})
-    return Replay(number, wanted, tuple(differences(then, now)), different, restored if lost else None)
+    others = differences(then, now)
+    if workers > 1:
+        others.append(f"confirm.workers: trained by {workers} processes, replayed by one")
+    return Replay(number, wanted, tuple(others), different, restored if lost else None)
 
 
 def train_again(config: dict[str, Any], epochs: int, kept: int | None = None) -> list[dict[str, Any]]:

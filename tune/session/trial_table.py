@@ -8,7 +8,7 @@ from rich.table import Table
 
 from search_spaces import Value
 from tune.study.spec import StudySpec
-from tune.study.trial_record import TrialRecord, run_label
+from tune.study.trial_record import TrialRecord, is_final_fit, run_label
 
 _COLOURS = {
     "complete": "green",
@@ -40,6 +40,8 @@ def trial_table(trials: list[TrialRecord], spec: StudySpec, risen: Container[int
         table.add_column(name, justify="left" if name in ("parameters", "state") else "right", overflow="fold")
     for trial in trials:
         value, best = trial.best_value(spec.objective, spec.mode), trial.best_epoch(spec.objective, spec.mode)
+        if is_final_fit(trial.number):  # scored on what it was trained on
+            value = None
         table.add_row(
             run_label(trial.number).removeprefix("trial "),
             short_parameters({name: value for name, value in trial.values.items() if name not in alike}),

@@ -135,7 +135,7 @@ def resize(image: Pixels, store_size_px: int | None, channels: int | None, path:
 
 def _as_uint8(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     if image.dtype == np.uint16:
-        return np.asarray((image.astype(np.uint32) + 128) // 257, np.uint8)
+        return np.asarray(cv2.convertScaleAbs(image, alpha=1 / 257), np.uint8).reshape(image.shape)
     if image.dtype != np.uint8:
         raise UnreadableImage(f"{image.dtype} pixels; 8 and 16 bits are read")
     return image
