@@ -59,7 +59,10 @@ class Place:
         """
         if not is_bucket(self.name):
             return
-        parts = urlsplit(self.name)
+        try:
+            parts = urlsplit(self.name)
+        except ValueError:  # of brackets, as in s3://[my-bucket]
+            parts = urlsplit("")
         if parts.scheme not in SCHEMES or not parts.netloc:
             raise PlaceError(
                 f"a bucket's address must begin with s3://BUCKET or gs://BUCKET. Received: {self.name}. Fix it"

@@ -217,7 +217,14 @@ def read_info(directory: Path) -> DatasetInfo:
             f"Received: {directory}, which {what}."
         )
     try:
-        return DatasetInfo.model_validate_json(path.read_bytes())
+        info = DatasetInfo.model_validate_json(path.read_bytes())
+        strange = sorted({name for counts in info.counts.values() for name in counts} - {*info.classes})
+        if strange:
+            raise DatasetError(
+                f"{path}: counts must be of its classes. Received: {strange[0]!r}, which is none: it was changed by "
+                "hand; import the data again, with --classes for other names."
+            )
+        return info
     except OSError as error:
         raise DatasetError(f"{path} must be readable: {error.strerror}; check its permissions.") from error
     except ValidationError as error:

@@ -169,7 +169,7 @@ def _write_images(
             on_image(before + done, before + source.expected_images)
     _check_bad(bad, int(counts.sum()) + len(bad), options.max_bad)
     _check_counts(counts, source, unread)
-    notes = _test_split_notes(undecided, counts, source.classes, options.test_share)
+    notes = _test_split_notes(undecided, bool(chosen), counts, source.classes, options.test_share)
     if options.soft_labels:
         notes.append(SOFT_LABELS_NOTE)
     if brightest <= _TWELVE_BITS_IN_EIGHT:
@@ -184,6 +184,8 @@ def _drawn_test_images(
     first = next((item for item in source if not item.problem), None)
     if first is None or first.split is not None or not options.test_share:
         return frozenset(), 0
+    if any(item.split == TEST for item in source):
+        return frozenset(), 0
     seen: list[tuple[bytes, str]] = []
     done = 0
     for done, (item, image) in enumerate(_decoded(source, options), start=1):
@@ -195,14 +197,20 @@ def _drawn_test_images(
 
 
 def _test_split_notes(
-    undecided: int, counts: np.ndarray[tuple[int, int], np.dtype[np.int64]], classes: tuple[str, ...], share: float
+    undecided: int,
+    drawn: bool,
+    counts: np.ndarray[tuple[int, int], np.dtype[np.int64]],
+    classes: tuple[str, ...],
+    share: float,
 ) -> list[str]:
     """Says where the test split comes from if the source has none, and which classes are not in it."""
     test = int(counts[TEST].sum())
     if not undecided and not test and share:
         return ["every image of the source is named as a train image, so --test-share draws none of them"]
     notes = []
-    if undecided and test:
+    if undecided and test and not drawn:
+        notes.append(f"{undecided:,} images that belong to no split are training images: the source has test images")
+    elif undecided and test:
         notes.append(
             f"the source has no test images: {test:,} of its {undecided:,} were drawn (--test-share {share:g})"
         )

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from tune.errors import SourceError
 from tune.sources.file_kinds import is_image
@@ -57,7 +57,7 @@ class CsvTable:
         self.name, self._opened = name, opened
         self.note: str | None = None
         with self._text("replace") as lines:
-            first = next(lines, [])
+            first: list[str] = next(lines, [])
         if any("\ufffd" in column or "\0" in column for column in first):
             with self._text() as lines:
                 first = next(lines, [])
@@ -87,7 +87,14 @@ class CsvTable:
         with self._text() as lines:
             if self._first_row == 2:
                 next(lines, None)
+            before = lines.line_num
             for number, row in enumerate(lines, start=self._first_row):
+                if lines.line_num - before > 1 and len(row) != len(self.header):
+                    raise SourceError(
+                        f"A quotation mark in a CSV must be closed. Received: {self.name}, where one in line "
+                        f"{before + 1:,} swallows {lines.line_num - before - 1:,} lines; close it or take it out."
+                    )
+                before = lines.line_num
                 if row:
                     yield number, row
 
@@ -98,7 +105,7 @@ class CsvTable:
         return ", ".join(names) or "no columns"
 
     @contextmanager
-    def _text(self, errors: str = "strict") -> Iterator[Iterator[list[str]]]:
+    def _text(self, errors: str = "strict") -> Iterator[Any]:
         # Python's limit of 131,072 characters is less than a row of 224 x 224 pixels.
         csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD_CHARACTERS))
         try:

@@ -60,10 +60,11 @@ def name_labels(labels: Counter[str], column: str, given: frozenset[str], where:
         )
         return LabelNames(numbers, wrong, note)
     known = {str(code): name for code, name in enumerate(FER2013)}
-    if "0" not in values and "7" in values:
+    if "0" not in values and values & {"1", "7"}:
         raise SourceError(
             f"An emotion must be FER-2013's code, 0 (angry) to 6 (neutral) or 7 (contempt). Received: {where} with "
-            "codes from 1 to 7, which may be other ones; name them with --classes surprise=1,fear=2,..."
+            f"codes from {min(values)} to {max(values)}, which may be other ones; name them with "
+            "--classes surprise=1,fear=2,..."
         )
     wrong |= {
         label: f"the emotion must be 0 to {len(FER2013) - 1}, and is {label!r}"

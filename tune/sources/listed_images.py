@@ -139,6 +139,10 @@ def _of_tables(store: FileStore, tables: Sequence[tuple[CsvTable, str | None]], 
                 continue
             name, said = row[where].strip(), row[label].strip()
             said_split = row[used].strip() if used is not None else ""
+            if said_split and usage_kind(said_split, SplitDecisions()) is None:
+                reason = f"its split is {said_split!r}, which is none of train, test and validation"
+                listed.append(Listed(name, "", None, reason, True))
+                continue
             image, why = find(name, usage_kind(said_split, SplitDecisions()) or split)
             kind = _split_of(said_split, split, image)
             if affectnet:

@@ -40,6 +40,7 @@ class TarStore:
         try:
             with tarfile.open(fileobj=file, mode="r:", errorlevel=1) as archive:
                 self._list(archive)
+                self._check_end(archive.offset)
         except (tarfile.TarError, EOFError, ValueError) as error:
             raise SourceError(
                 f"A source must be a readable zip, tar, folder, CSV or parquet file. Received: {where}: {error}."
@@ -65,6 +66,9 @@ class TarStore:
                 continue
             if (folder := hidden_parent(name)) is not None:
                 hidden.add(folder)
+            elif member.islnk() and (target := inside_name(member.linkname, self.where)) in self._places:
+                self._places[name] = self._places[target]  # a file that lies further up, under another name
+                found.add(found_file(name, self._places[name][1], partial(self._beginning, name)))
             elif member.issym() or member.islnk():
                 reason = f"a link to {member.linkname}; links in a tar are not followed"
                 found.left_out.append(LeftOut(path=name, images=0, reason=reason))
@@ -76,6 +80,22 @@ class TarStore:
                 self._places[name] = member.offset_data, member.size
                 found.add(found_file(name, member.size, partial(self._beginning, name)))
         found.passed_over.update((folder_of(folder), folder_label(folder)) for folder in hidden)
+
+    def _check_end(self, at: int) -> None:
+        """Refuses a tar that goes on behind the last header: `tarfile` stops at a broken one in silence."""
+        number, size = self._file.fileno(), os.fstat(self._file.fileno()).st_size
+        if any(os.pread(number, tarfile.BLOCKSIZE, at)) or at >= size:
+            raise SourceError(
+                f"A tar must be whole. Received: {self.where}, which is damaged or cut off at byte {at:,} of {size:,}; "
+                "fetch it again."
+            )
+        while block := os.pread(number, 1 << 20, at):
+            if any(block):
+                raise SourceError(
+                    f"A tar must end at its end mark. Received: {self.where}, where more follows behind byte {at:,}, "
+                    "as of several tars in one file; unpack it (tar --ignore-zeros) and import the folder."
+                )
+            at += len(block)
 
     def _beginning(self, name: str) -> bytes:
         offset, size = self._places[name]

@@ -16,7 +16,7 @@ from tune.sources.file_kinds import BEGINNING_BYTES, folder_label, hidden_parent
 from tune.sources.file_store import DAMAGED, Listing, folder_of, found_file
 
 _UTF8_FLAG: Final = 0x800
-_BROKEN: Final = (*DAMAGED, OSError)
+_BROKEN: Final = (*DAMAGED, OSError, UnicodeDecodeError)
 
 
 class ZipStore:
@@ -31,6 +31,10 @@ class ZipStore:
         self.name, self.where, self.packed_bytes = name, where, packed_bytes
         try:
             self._archive = zipfile.ZipFile(file)
+        except UnicodeDecodeError as error:
+            raise SourceError(
+                f"Names in a zip that say they are UTF-8 must be. Received: {where}: {error}; unpack it first."
+            ) from error
         except DAMAGED as error:
             raise SourceError(
                 f"A source must be a readable zip, tar, folder, CSV or parquet file. Received: {where}: {error}."
