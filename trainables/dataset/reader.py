@@ -218,11 +218,9 @@ def read_info(directory: Path) -> DatasetInfo:
         )
     try:
         info = DatasetInfo.model_validate_json(path.read_bytes())
-        strange = sorted({name for counts in info.counts.values() for name in counts} - {*info.classes})
-        if strange:
+        if strange := {name for counts in info.counts.values() for name in counts} - {*info.classes}:
             raise DatasetError(
-                f"{path}: counts must be of its classes. Received: {strange[0]!r}, which is none: it was changed by "
-                "hand; import the data again, with --classes for other names."
+                f"{path}: counts must be of its classes. Received: {min(strange)!r}, which is none; import it again."
             )
         return info
     except OSError as error:

@@ -182,9 +182,8 @@ def _drawn_test_images(
 ) -> tuple[frozenset[bytes], int]:
     """Draws the test split if the source has none, in a pass of its own; returns it, and how many images it read."""
     first = next((item for item in source if not item.problem), None)
-    if first is None or first.split is not None or not options.test_share:
-        return frozenset(), 0
-    if any(item.split == TEST for item in source):
+    decided = first is None or first.split is not None or any(item.split == TEST for item in source)
+    if decided or not options.test_share:
         return frozenset(), 0
     seen: list[tuple[bytes, str]] = []
     done = 0
