@@ -219,9 +219,7 @@ def read_info(directory: Path) -> DatasetInfo:
     try:
         info = DatasetInfo.model_validate_json(path.read_bytes())
         if strange := {name for counts in info.counts.values() for name in counts} - {*info.classes}:
-            raise DatasetError(
-                f"{path}: counts must be of its classes. Received: {min(strange)!r}, which is none; import it again."
-            )
+            raise DatasetError(f"{path}: counts must be of its classes. Received: {min(strange)!r}; import it again.")
         return info
     except OSError as error:
         raise DatasetError(f"{path} must be readable: {error.strerror}; check its permissions.") from error

@@ -117,5 +117,5 @@ def test_classes_that_were_renamed_by_hand_are_refused(tmp_path: Path) -> None:
     info = folder / INFO_FILE
     info.write_text(info.read_text().replace('"classes": [\n    "a"', '"classes": [\n    "angry"'))
     assert '"angry"' in info.read_text()
-    with pytest.raises(DatasetError, match="counts must be of its classes. Received: 'a', which is none"):
+    with pytest.raises(DatasetError, match="counts must be of its classes. Received: 'a'; import it again"):
         open_dataset(folder)
