@@ -141,6 +141,11 @@ def test_a_face_in_a_large_colour_image_is_found_where_it_is(drawn: Dataset, box
     assert box[0] < middle[0] < box[2] and box[1] < middle[1] < box[3]
 
 
+def test_a_strip_of_one_row_holds_no_face_and_is_no_fault() -> None:
+    strip = np.arange(4000, dtype=np.uint8).reshape(1, 4000, 1)
+    assert module.detect_faces(strip) == []
+
+
 def test_the_expected_time_counts_each_different_image_once(drawn: Dataset) -> None:
     assert 0 < expected_s(drawn) <= len(drawn) * 0.016
 

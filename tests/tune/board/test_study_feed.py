@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.support.recorded_study import EVIL, record_study
 from tune.board.study_feed import StudyFeed
+from tune.session.trial_table import trial_table
 from tune.study.journal import Journal
 from tune.study.studies import StudyFiles
+from tune.study.trial_record import REFIT_SEED, SEED_STRIDE
 
 
 @pytest.fixture
@@ -83,6 +88,21 @@ def test_what_is_told_is_the_journals(tmp_path: Path) -> None:
     story = feed.trial(3)
     assert story is not None and any(EVIL in line for line in story)
     assert feed.trial(12) is None
+
+
+def test_a_final_fit_has_no_score_nor_curve_on_the_board_nor_in_the_table(tmp_path: Path) -> None:
+    study = record_study(tmp_path / "study", 3, finished=False)
+    number, epochs = 1 + REFIT_SEED * SEED_STRIDE, study.state().trials[1].epochs
+    with closing(Journal(study.journal)) as journal:
+        journal.append("session", number=2, phase="confirm", pid=1, fingerprint="f")
+        journal.append("trial", trial=number, values=study.state().trials[1].values)
+        journal.append("started", trial=number)
+        journal.append("epoch", trial=number, epoch=1, metrics=epochs[1])
+    [row] = [row for row in StudyFeed(study).changes("")["trials"] if row["number"] == number]
+    assert (row["score"], row["curve"], row["epochs"]) == (None, [], 1)
+    shown = io.StringIO()
+    Console(width=200, file=shown).print(trial_table([study.state().run(number)], study.spec))
+    assert re.search(r"1 final fit .* 1/12 +- +- +running", shown.getvalue())
 
 
 def test_another_journal_begins_the_page_anew_and_a_problem_is_told(tmp_path: Path, no_pause: None) -> None:

@@ -140,6 +140,7 @@ def test_what_is_damaged_is_not_sent(export: Path, tmp_path: Path) -> None:
     [
         ("hf://faces", "a repository of the Hub is hf://OWNER/NAME. Received: hf://faces"),
         ("hf://team/faces/main", "a repository of the Hub is hf://OWNER/NAME"),
+        ("hf://team/face--model", "must take team/face--model. Received: .*Check the name"),
         ("mlflow:localhost:5000", "a server of MLflow is mlflow:http://HOST:PORT. Received: mlflow:localhost:5000"),
         ("models/faces", "an export is sent to hf://OWNER/NAME, .* A folder is what emotune export --to writes"),
         ("ftp://there/faces", "an export is sent to hf://OWNER/NAME"),

@@ -17,6 +17,7 @@ from tests.support.browser_tab import opened_tab
 from tests.support.fixtures_study import emotune
 from tests.support.recorded_study import CLASSES, EVIL, record_study
 from tune.errors import StudyError
+from tune.report.classes_chart import classes_chart
 from tune.report.mistakes_chart import mistakes_chart
 from tune.report.report import DataDescription, answer, write_report
 from tune.report.search_charts import expected_best
@@ -110,6 +111,12 @@ def test_pairs_find_the_two_values_that_the_scores_were_made_of(page: Path) -> N
     assert best["preprocessing"] == "crop" and 1e-4 < float(best["learning_rate"]) < 3e-2  # made best at 1e-3
     assert worst["preprocessing"] != "crop"
     assert f"{float(rows[-1]['expected_selection_accuracy']):.4f}, of" in page.read_text()
+
+
+def test_a_confusion_matrix_of_many_classes_stays_within_a_screen_or_two() -> None:
+    few, many = (classes_chart(np.eye(n, dtype=int).tolist(), "it", [f"c{i}" for i in range(n)]) for n in (7, 200))
+    assert few is not None and many is not None
+    assert few.size_inches[0] < 8 and many.size_inches[0] < 25
 
 
 def test_the_surest_mistakes_are_shown_with_label_answer_and_confidence() -> None:
