@@ -5,6 +5,7 @@
 #   make test         setup with the developers' tools, a browser, an SSH server, then every test
 #   make check        lint and types
 #   make docs         the documentation as a site, in site/
+#   make bench        searches beside other tools on recorded learning curves; hours (SEEDS="3" for a look)
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -24,7 +25,7 @@ EXTRAS_TAG := $(subst $(empty) $(empty),-,$(strip $(EXTRAS)))
 RUNTIME := .venv/.runtime$(addprefix -,$(EXTRAS_TAG))
 DEVELOPMENT := .venv/.development$(addprefix -,$(EXTRAS_TAG))
 
-.PHONY: setup develop quickstart test test-fast test-gpu lint types check docs clean
+.PHONY: setup develop quickstart test test-fast test-gpu lint types check docs bench clean
 
 setup: $(RUNTIME)
 develop: $(DEVELOPMENT)
@@ -56,6 +57,11 @@ check: lint types
 docs: develop
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "open site/index.html, or with its search: python3 -m http.server --directory site"
+
+SEEDS ?= 50
+bench: develop
+	$(UV) sync --locked --inexact --python "$(PYTHON)" --group bench
+	$(BIN)/python -m benchmarks.search --seeds $(SEEDS)
 
 clean:
 	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache

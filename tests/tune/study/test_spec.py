@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -11,7 +12,7 @@ from search_spaces import WRITTEN
 from tests import ROOT
 from tune.errors import StudyFileError
 from tune.study.spec import StudySpec, load_spec
-from tune.study.spec_sections import seconds
+from tune.study.spec_sections import Section, seconds
 from tune.study.studies import read_spec
 from tune.study.trial_parameters import NEW_STUDY
 from tune.study.yaml_source import write_yaml
@@ -125,3 +126,16 @@ def test_a_spec_written_out_and_read_again_is_the_same(tmp_path: Path) -> None:
     file = tmp_path / "again.yaml"
     file.write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
     assert load_spec(file) == spec
+
+
+def test_every_key_of_a_study_file_is_on_its_page() -> None:
+    text = "".join((ROOT / f"docs/{page}.md").read_text() for page in ("study-file", "long-runs"))
+    derived = {"objective_weights", "second_objective"}  # written by emotune, from `objective`
+    keys = set(StudySpec.model_fields) - derived
+    for name, field in StudySpec.model_fields.items():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, Section):
+                keys.discard(name)
+                keys |= {f"{name}.{inside}" for inside in kind.model_fields}
+    missing = [key for key in sorted(keys) if f"`{key}`" not in text and f"`.{key.rpartition('.')[2]}`" not in text]
+    assert not missing and len(keys) > 50
