@@ -382,7 +382,7 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "a pipe as image": (image_pipe, "regular file"),
     "check on another study's folder": (foreign_folder, "is no study"),
     "set nothing": (override("trials="), "takes a value after the ="),
-    "classes that do not fit": (classes_edited, "must hold labels of the 2 classes|must hold"),
+    "classes that do not fit": (classes_edited, "counts must be of its classes. Received: .*; import it again"),
     "export nothing": (arguments("export", "nothing", "--to", "x"), "holds no study"),
     "predict without export": (no_export, "nowhere"),
     "predict without image": (arguments("predict", "nowhere", "face.png"), "face.png, which does not"),

@@ -157,7 +157,7 @@ def test_two_workers_have_the_loss_curve_of_one_process_with_the_same_batches(se
         for epoch, expected in enumerate(alone, 1):
             found = together[epoch]
             assert set(found) == set(expected) - unlike
-            assert {n: found[n] for n in losses} == pytest.approx({n: expected[n] for n in losses}, rel=1e-4), epoch
+            assert {n: found[n] for n in losses} == pytest.approx({n: expected[n] for n in losses}, rel=3e-4), epoch
             assert found["selection_accuracy"] == pytest.approx(
                 expected["selection_accuracy"], abs=1.1 / 50
             )  # one image

@@ -197,6 +197,7 @@ def test_where_standard_output_is_an_object_it_is_kept_and_the_rest_goes_to_the_
                 print("ours", file=terminal)
                 print("a library's")
                 os.write(1, b"from C\n")
+                logging.getLogger("ray").setLevel(logging.WARNING)  # a benchmark's test may have raised it
                 logging.getLogger("ray").warning("of Ray")
                 with heard_outside():
                     print("of an events function")
