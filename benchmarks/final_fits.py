@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.trial_training import ONE_THREAD, open_training
+from benchmarks.trial_training import open_training, run_in_parts
 from tune.study.studies import load_study_folder
 from tune.study.trial_record import REFIT_SEED, SEED_STRIDE
 
@@ -44,11 +41,7 @@ def main() -> None:
             if not answer_file(given.study, side, seed).exists():
                 train(given.study, side, seed)
         return
-    command = [sys.executable, "-m", "benchmarks.final_fits", *sys.argv[1:]]
-    environment = {**os.environ, **ONE_THREAD, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    parts = [subprocess.Popen([*command, "--part", str(part)], env=environment) for part in range(_AT_ONCE)]
-    if any(part.wait() for part in parts):
-        raise SystemExit("a process ended with an error")
+    run_in_parts("benchmarks.final_fits", _AT_ONCE)
     answers: dict[str, list[NDArray[np.float64]]] = {side: [] for side in SIDES}
     for side, seed in jobs:
         with np.load(answer_file(given.study, side, seed)) as saved:

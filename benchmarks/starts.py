@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -25,7 +22,7 @@ import numpy as np
 import yaml
 
 from benchmarks.results_file import read_lines
-from benchmarks.trial_training import ONE_THREAD, open_training
+from benchmarks.trial_training import open_training, run_in_parts
 from search_spaces import SearchSpace, builtin_spaces
 from trainables.training.metrics import wilson_interval
 from tune.study.feasible import RandomSuggester
@@ -63,11 +60,7 @@ def main() -> None:
     if given.part is not None:
         run_part(given)
         return
-    command = [sys.executable, "-m", "benchmarks.starts", *sys.argv[1:]]
-    environment = {**os.environ, **ONE_THREAD, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    parts = [subprocess.Popen([*command, "--part", str(part)], env=environment) for part in range(_AT_ONCE)]
-    if any(part.wait() for part in parts):
-        raise SystemExit("a process ended with an error")
+    run_in_parts("benchmarks.starts", _AT_ONCE)
     same = {"epochs": given.epochs, "images": given.images, "study": study_name(given)}
     print(table([r for r in read_results() if same.items() <= r.items() and r["configuration"] < given.configurations]))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +17,19 @@ if TYPE_CHECKING:
 
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 """Environment of a process that is measured in processor time."""
+
+
+def run_in_parts(module: str, parts: int) -> None:
+    """Runs a benchmark again in processes of one thread side by side, each with `--part N` behind its arguments.
+
+    Raises:
+        SystemExit: One of them ended with an error.
+    """
+    command = [sys.executable, "-m", module, *sys.argv[1:]]
+    environment = {**os.environ, **ONE_THREAD, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    running = [subprocess.Popen([*command, "--part", str(part)], env=environment) for part in range(parts)]
+    if any([process.wait() for process in running]):
+        raise SystemExit("a process ended with an error")
 
 
 def open_training(
