@@ -15,7 +15,7 @@ from trainables.models.compiled import compiled_model
 from trainables.models.weight_average import WeightAverage
 
 
-def write_checkpoint(folder: Path, dataset: Dataset, *, steps: int = 40, **config: Any) -> Path:
+def write_checkpoint(folder: Path, dataset: Dataset, *, steps: int = 40, rows: Any = None, **config: Any) -> Path:
     import keras
 
     chosen = TrialConfig.model_validate(
@@ -24,7 +24,8 @@ def write_checkpoint(folder: Path, dataset: Dataset, *, steps: int = 40, **confi
     info = dataset.info
     keras.utils.set_random_seed(0)
     model = compiled_model(dataset, chosen)
-    rows = np.random.default_rng(0).permutation(np.flatnonzero(dataset.splits == TRAIN))[:64]
+    if rows is None:
+        rows = np.random.default_rng(0).permutation(np.flatnonzero(dataset.splits == TRAIN))[:64]
     average = WeightAverage(model, chosen.weight_average)
     for _ in range(steps):
         model.train_on_batch(dataset.images(rows), np.eye(len(info.classes))[dataset.labels[rows]])
