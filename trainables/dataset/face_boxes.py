@@ -31,7 +31,7 @@ Boxes: TypeAlias = NDArray[np.int32]
 FACES_FILE, _LOCK_FILE, _UNFINISHED_FILE = FACES_FILES
 SECONDS_PER_IMAGE = 0.016  # one core, 48 px
 
-_EDGES = ("x_min", "y_min", "x_max", "y_max")
+BOX_EDGES = ("x_min", "y_min", "x_max", "y_max")
 _SIDE_PX = 96  # smaller images are enlarged to this side: on 48 px FER-2013 faces it finds 90 %, at 48 px 3 % (Haar)
 _PAD = 0.25  # black border, share of the side: these faces touch the frame
 _MIN_FACE_PX = 40
@@ -78,7 +78,7 @@ def load_faces(dataset: Dataset) -> Boxes | None:
             table = pa.ipc.open_file(source).read_all()
             if table.schema.metadata != _metadata(dataset):
                 return None
-            return np.stack([table.column(edge).to_numpy() for edge in _EDGES], axis=1)
+            return np.stack([table.column(edge).to_numpy() for edge in BOX_EDGES], axis=1)
     except FileNotFoundError:
         return None
     except (OSError, pa.ArrowException, KeyError) as error:
@@ -190,8 +190,8 @@ def _metadata(dataset: Dataset) -> dict[bytes, bytes]:
 
 
 def _write(dataset: Dataset, boxes: Boxes) -> None:
-    schema = pa.schema([(edge, pa.int32()) for edge in _EDGES], metadata=_metadata(dataset))
-    table = pa.table(dict(zip(_EDGES, boxes.T.copy(), strict=True)), schema=schema)
+    schema = pa.schema([(edge, pa.int32()) for edge in BOX_EDGES], metadata=_metadata(dataset))
+    table = pa.table(dict(zip(BOX_EDGES, boxes.T.copy(), strict=True)), schema=schema)
     unfinished = dataset.directory / _UNFINISHED_FILE
     with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_table(table)

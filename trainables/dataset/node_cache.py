@@ -14,7 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from trainables.dataset.face_boxes import FACES_FILE
-from trainables.dataset.reader import IMAGES_FILE, INFO_FILE, Dataset, DatasetInfo, content_fingerprint, open_dataset
+from trainables.dataset.info import DatasetInfo
+from trainables.dataset.reader import (
+    IMAGES_FILE,
+    INFO_FILE,
+    Dataset,
+    content_fingerprint,
+    open_dataset,
+)
 from trainables.errors import DatasetError
 from trainables.local_copies import cache_folder
 from trainables.places import Place, is_bucket, single_process_lock

@@ -9,16 +9,17 @@ every process of a machine that opens the same data set shares one copy.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from trainables.dataset.info import DatasetInfo
 from trainables.errors import DatasetError
 
 IMAGES_FILE: Final = "images.arrow"
@@ -37,65 +38,6 @@ SPLITS: Final = ("train", "test")
 
 Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
-
-
-class SkippedImage(BaseModel, frozen=True, extra="forbid"):
-    """An image of the source that is not in the data set, and why."""
-
-    path: str
-    reason: str
-
-
-class LeftOut(BaseModel, frozen=True, extra="forbid"):
-    """A folder of the source whose `images` files are not in the data set, and why."""
-
-    path: str
-    images: int
-    reason: str
-
-
-class DatasetInfo(BaseModel, frozen=True, extra="forbid"):
-    """What `dataset.json` says of a data set; `train_mean` and `train_std` are by channel on the 0-1 scale.
-
-    `skipped` are single images, `left_out` whole folders, `passed_over` counts files that are no images by suffix
-    (`passed_over_in` by folder and suffix), and `notes` tell how the source was understood where its names do not.
-    """
-
-    format_version: Literal[1]
-    name: str
-    source: str
-    classes: tuple[str, ...]
-    height_px: int
-    width_px: int
-    channels: Literal[1, 3]
-    counts: dict[str, dict[str, int]]
-    fingerprint: str
-    source_fingerprint: str
-    train_mean: tuple[float, ...]
-    train_std: tuple[float, ...]
-    skipped: tuple[SkippedImage, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
-    passed_over: dict[str, int] = {}
-    passed_over_in: dict[str, dict[str, int]] = {}
-    notes: tuple[str, ...] = ()
-    versions: dict[str, str]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of every image."""
-        return self.height_px, self.width_px, self.channels
-
-
-def untested_classes_line(images: Mapping[str, int]) -> str:
-    """Returns which classes a test split lacks, given its images by class; empty where it lacks none, or there is none.
-
-    Args:
-        images: number of test images by class.
-    """
-    without = [name for name, count in images.items() if not count]
-    if not without or len(without) == len(images):
-        return ""
-    return f"no test image of {', '.join(without)}: the sealed test says nothing of that"
 
 
 class Dataset:

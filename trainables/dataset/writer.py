@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from trainables.atomic_folder import AtomicFolder
+from trainables.dataset.info import DatasetInfo, LeftOut, SkippedImage, legible
 from trainables.dataset.reader import (
     FORMAT_VERSION,
     IMAGES_FILE,
@@ -30,10 +31,7 @@ from trainables.dataset.reader import (
     SPLITS,
     TRAIN,
     ContentDigest,
-    DatasetInfo,
-    LeftOut,
     Pixels,
-    SkippedImage,
     arrow_schema,
     hash_pixels,
 )
@@ -145,7 +143,7 @@ class DatasetWriter:
             "image": image,
             "label": label,
             "split": split,
-            "path": path,
+            "path": legible(path),
             "pixel_hash": pixel_hash,
             "duplicate_group": self._groups.setdefault(pixel_hash, len(self._groups)),
         }

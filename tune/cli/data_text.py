@@ -12,7 +12,8 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from trainables.dataset.reader import Dataset, LeftOut, SkippedImage
+    from trainables.dataset.info import LeftOut, SkippedImage
+    from trainables.dataset.reader import Dataset
     from tune.dataset.quality_report import DatasetReport
     from tune.dataset.source_plan import SourcePlan
 

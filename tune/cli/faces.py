@@ -12,12 +12,11 @@ from typing import Literal
 import typer
 
 import tune
+from trainables.dataset.face_boxes import BOX_EDGES
 from tune.cli.text import prediction_line, tell_unread
 from tune.export.faces import draw_faces, drawing_paths, predict_faces
 from tune.export.pictures import Picture
 from tune.export.predict import UnreadPicture
-
-_EDGES = ("x_min", "y_min", "x_max", "y_max")
 
 
 def print_faces(
@@ -30,7 +29,7 @@ def print_faces(
         draw.mkdir(parents=True, exist_ok=True)
     table = csv.writer(sys.stdout, lineterminator="\n")
     if form == "csv":
-        table.writerow(["path", *_EDGES, "label", *predictor.classes])
+        table.writerow(["path", *BOX_EDGES, "label", *predictor.classes])
     unread: list[UnreadPicture] = []
     for place, found in enumerate(predict_faces(predictor, ((one.name, one.read) for one in pictures))):
         if isinstance(found, UnreadPicture):
@@ -40,7 +39,7 @@ def print_faces(
             if form == "csv":
                 table.writerow([found.name, *box, prediction.label, *prediction.probabilities.values()])
             elif form == "json":
-                edges = dict(zip(_EDGES, box, strict=True))
+                edges = dict(zip(BOX_EDGES, box, strict=True))
                 answer = {"label": prediction.label, "probabilities": prediction.probabilities}
                 typer.echo(json.dumps({"path": found.name, "box": edges, **answer}))
             else:

@@ -16,15 +16,14 @@ from typing import Final
 
 import numpy as np
 
+from trainables.dataset.info import SkippedImage, untested_classes_line
 from trainables.dataset.reader import (
     TEST,
     TRAIN,
     Dataset,
     Pixels,
-    SkippedImage,
     hash_pixels,
     open_dataset,
-    untested_classes_line,
 )
 from trainables.dataset.target import check_target, existing_dataset
 from trainables.dataset.writer import DatasetWriter

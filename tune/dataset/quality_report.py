@@ -13,7 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
-from trainables.dataset.reader import SPLITS, TEST, TRAIN, Dataset, LeftOut, Pixels, SkippedImage
+from trainables.dataset.info import LeftOut, SkippedImage
+from trainables.dataset.reader import (
+    SPLITS,
+    TEST,
+    TRAIN,
+    Dataset,
+    Pixels,
+)
 from tune.dataset.contact_sheet import tile, write
 from tune.errors import DatasetError
 from tune.legible_names import legible_names

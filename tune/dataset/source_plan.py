@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from trainables.dataset.reader import SPLITS, LeftOut, SkippedImage
+from trainables.dataset.info import FileName, LeftOut, SkippedImage
+from trainables.dataset.reader import SPLITS
 from tune.dataset.import_options import ImportOptions
 from tune.dataset.ingest import open_as_asked
 
@@ -29,15 +30,15 @@ class SourcePlan(BaseModel, frozen=True):
         notes: how the source was understood, where that is not plain.
     """
 
-    source: str
+    source: FileName
     classes: tuple[str, ...]
     counts: dict[str, dict[str, int]]
     bad_images: int
     bad_examples: tuple[SkippedImage, ...]
     skipped: tuple[SkippedImage, ...]
     left_out: tuple[LeftOut, ...]
-    passed_over: dict[str, dict[str, int]]
-    notes: tuple[str, ...]
+    passed_over: dict[FileName, dict[FileName, int]]
+    notes: tuple[FileName, ...]
 
 
 def plan_import(source: Path, options: ImportOptions) -> SourcePlan:

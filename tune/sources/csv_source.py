@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from trainables.dataset.reader import LeftOut, Pixels, SkippedImage
+from trainables.dataset.info import LeftOut, SkippedImage
+from trainables.dataset.reader import Pixels
 from tune.errors import SourceError, nearest
 from tune.sources.csv_table import LABEL_COLUMNS, USAGE_COLUMNS, CsvTable, numbers_in, usage_kind
 from tune.sources.decoding import UnreadableImage

@@ -22,6 +22,7 @@ _KNOWN: Final = "PNG JPEG GIF BMP WEBP TIFF PPM DIB JPEG2000 AVIF ICO PCX QOI SG
 Image.init()
 # Not all of Pillow's: EPS runs another program, and some take almost anything for theirs.
 _FORMATS: Final = [name for name in _KNOWN.split() if name in Image.OPEN]
+_HEIC_BRANDS: Final = (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1")
 _PILLOW_FIRST: Final = ("GIF",)  # OpenCV 4.14 reads a gray one as colour
 
 
@@ -63,7 +64,8 @@ def decode(data: bytes, path: str) -> Pixels:
     except Image.DecompressionBombError:
         width, height, kind, transparent = 1 << 20, 1 << 20, None, False
     except Exception as error:
-        raise UnreadableImage("not an image") from error
+        heic = data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS
+        raise UnreadableImage("HEIC, which is not read; save it as JPEG or PNG" if heic else "not an image") from error
     if width * height > MAX_MEGAPIXELS * 1_000_000:
         raise SourceError(
             f"An image must have at most {MAX_MEGAPIXELS} megapixels. "

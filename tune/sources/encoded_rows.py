@@ -6,11 +6,13 @@ Knows nothing of how a file keeps them: `parquet_source.py` and `tfrecord_source
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from trainables.dataset.reader import TEST, LeftOut, Pixels, SkippedImage
+from trainables.dataset.info import LeftOut, SkippedImage
+from trainables.dataset.reader import TEST, Pixels
+from tune.errors import SourceError
 from tune.sources.csv_table import row_source, split_by_path
 from tune.sources.decoding import decode
 from tune.sources.file_store import FileStore, PassedOver
@@ -74,18 +76,18 @@ class EncodedRows:
         first = tables[0]
         self.name = first.path if store.name == first.path else store.name
         self.skipped: tuple[SkippedImage, ...] = ()
-        self.passed_over: PassedOver = store.listing.not_read(read)
-        labels = Counter(label for table in tables for label in table.labels())
-        self.expected_images = sum(labels.values())
-        labelled = Counter({label: count for label, count in labels.items() if label.strip() not in _NO_LABEL})
-        self._names = _class_names(labelled, first, given, self.name)
-        self.classes = tuple(sorted(set(self._names.classes.values())))
+        self.passed_over: PassedOver = store.listing.besides(read)
+        labels = {table.path: Counter(table.labels()) for table in tables}
+        self.expected_images = sum(count.total() for count in labels.values())
+        self._names = _class_names(tables, labels, given, self.name)
+        self.classes = tuple(sorted({name for names in self._names.values() for name in names.classes.values()}))
         self._split_of = {table.path: split_by_path(table.path) for table in tables}
         kinds = {split: decisions.of(split) or split for split in self._split_of.values() if split}
         decisions.check_used([(kind, "") for kind in (*kinds, "train", "test", "validation")], self.name)
         uses = decisions.uses(kinds, self.name, folders=False)
         self._splits, self._reason = uses.numbers, uses.reason
-        self.notes = tuple(note for note in (uses.note, self._names.note) if note)
+        told = (uses.note, *(names.note for names in self._names.values()))
+        self.notes = tuple(dict.fromkeys(note for note in told if note))
         self._left_out: Counter[tuple[str, str]] = Counter()
 
     @property
@@ -109,14 +111,15 @@ class EncodedRows:
             named = self._split_of[table.path]
             number = self._splits.get(named) if named else None
             split = number if has_test or number == TEST else None
+            names = self._names[table.path]
             for row, (data, label) in enumerate(table.rows()):
                 where = f"{row_source(self._store, table.path)}, row {row}"
                 if label.strip() in _NO_LABEL:
                     self._left_out[table.path, "without a label"] += 1
                 elif named and number is None:
                     self._left_out[table.path, self._reason] += 1
-                elif (class_name := self._names.of(label)) is None:
-                    yield Item(where, "", None, self._names.problems[label])
+                elif (class_name := names.of(label)) is None:
+                    yield Item(where, "", None, names.problems[label])
                 elif data is None:
                     yield Item(where, class_name, None, "it has no image")
                 else:
@@ -127,10 +130,29 @@ class EncodedRows:
         return decode(item.data if isinstance(item, _Encoded) else b"", item.path)
 
 
-def _class_names(labels: Counter[str], table: EncodedTable, given: frozenset[str], where: str) -> LabelNames:
-    names = table.class_names
-    if not names:
-        return name_labels(labels, table.label, given, where)
+def _class_names(
+    tables: Sequence[EncodedTable], labels: Mapping[str, Counter[str]], given: frozenset[str], where: str
+) -> dict[str, LabelNames]:
+    """Returns what the labels of each table mean, by its path; a table that does not say shares the others' names."""
+    said = {table.path: table.class_names for table in tables}
+    known = list(dict.fromkeys(names for names in said.values() if names))
+    if len(known) > 1 and not all(said.values()):
+        silent = next(path for path, names in said.items() if not names)
+        raise SourceError(
+            "Files that name their classes in different orders must all name them. Received: "
+            f"{silent} in {where} without names; write it again with the names, or import the others alone."
+        )
+    labelled = {
+        path: Counter({label: n for label, n in count.items() if label.strip() not in _NO_LABEL})
+        for path, count in labels.items()
+    }
+    if not known:
+        together = sum(labelled.values(), Counter[str]())
+        return dict.fromkeys(said, name_labels(together, tables[0].label, given, where))
+    return {path: _by_number(labelled[path], names or known[0]) for path, names in said.items()}
+
+
+def _by_number(labels: Iterable[str], names: Sequence[str]) -> LabelNames:
     known = {str(index): name for index, name in enumerate(names)} | {name: name for name in names}
     wrong = {
         label: f"the label must be 0 to {len(names) - 1}, and is {label}" for label in labels if label not in known

@@ -13,9 +13,10 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import IO, Final, Protocol
 
-from trainables.dataset.reader import LeftOut
+from trainables.dataset.info import LeftOut
 from tune.errors import SourceError
 from tune.sources.file_kinds import FileKind, file_kind
 
@@ -28,6 +29,7 @@ MAX_TABLE_BYTES: Final = 8 << 30
 MAX_RATIO: Final = 200
 _RATIO_FREE_BYTES: Final = 16 << 20
 _COPY_BYTES: Final = 1 << 20
+_FEWEST_OF_A_CLASS: Final = 3
 
 PassedOver = Counter[tuple[str, str]]
 """Files that are not read, by the folder that they are in (with a slash behind) and what they are."""
@@ -58,12 +60,16 @@ class FoundFile:
 
 @dataclass
 class Listing:
-    """The files of a source: those that are or may be images, other known ones, and those that nobody reads."""
+    """The files of a source: those that are or may be images, other known ones, and those that nobody reads.
+
+    `notes` say how names were read, where that is not plain.
+    """
 
     images: dict[str, FoundFile] = field(default_factory=dict)
     others: dict[str, FoundFile] = field(default_factory=dict)
     passed_over: PassedOver = field(default_factory=Counter)
     left_out: list[LeftOut] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, file: FoundFile) -> None:
         """Takes a file in by its kind."""
@@ -78,6 +84,19 @@ class Listing:
     def sure_images(self) -> list[str]:
         """Paths of the files that are images by their name or first bytes."""
         return [path for path, file in self.images.items() if file.kind is FileKind.IMAGE]
+
+    @property
+    def has_class_folders(self) -> bool:
+        """Whether images lie in two folders or more, not one or two in each: else no folders' names can be classes."""
+        images = Counter(folder_of(path) for path in self.sure_images)
+        return len(images.keys() - {""}) > 1 and max(images.values()) >= _FEWEST_OF_A_CLASS
+
+    def besides(self, read: Iterable[str]) -> PassedOver:
+        """Counts the files that are not read where the images are in tables or archives: pictures beside them too."""
+        loose = Counter(
+            (folder_of(path), PurePosixPath(path).suffix.lower() or "without a suffix") for path in self.images
+        )
+        return self.not_read(read) + loose
 
     def not_read(self, read: Iterable[str]) -> PassedOver:
         """Counts the files that are no images, but for those that were read."""

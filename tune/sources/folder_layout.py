@@ -9,9 +9,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
-from trainables.dataset.reader import TEST, LeftOut, SkippedImage
+from trainables.dataset.info import LeftOut, SkippedImage
+from trainables.dataset.reader import TEST
 from tune.errors import SourceError, nearest
 from tune.sources.file_kinds import is_image
 from tune.sources.folder_tree import FolderTree, shortened_list
@@ -210,6 +212,12 @@ class _Assignment:
         if len(train) < 2:
             raise SourceError(
                 f"A source must hold two classes or more. Received: {self.source} with {train[0]!r} alone."
+            )
+        alike = [pair for pair in pairwise(sorted(train, key=str.casefold)) if pair[0].casefold() == pair[1].casefold()]
+        if words := [pair for pair in alike if len(pair[0]) > 1]:
+            names = ", ".join(f"{one} and {other}" for one, other in words)
+            self.notes.append(
+                f"classes that differ in case alone: {names}; --classes {words[0][0]}={words[0][1]} makes them one"
             )
         for name in test:
             if name not in train:

@@ -8,7 +8,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import IO
 
-from trainables.dataset.reader import LeftOut
+from trainables.dataset.info import LeftOut
 from tune.sources.decoding import UnreadableImage
 from tune.sources.file_kinds import BEGINNING_BYTES, file_kind, folder_label, hidden_parent
 from tune.sources.file_store import FoundFile, Listing, folder_of

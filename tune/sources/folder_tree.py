@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from trainables.dataset.reader import LeftOut, SkippedImage
+from trainables.dataset.info import LeftOut, SkippedImage
 from tune.sources.split_names import joined_name
 
 _SHOWN_NAMES: Final = 4

@@ -17,7 +17,7 @@ from tune.sources.csv_table import split_by_path
 from tune.sources.file_store import FileStore, folder_of
 from tune.sources.folder_layout import Shares
 from tune.sources.label_names import AFFECTNET, AFFECTNET_OTHER, CK_PLUS, RAF_DB
-from tune.sources.split_names import split_named
+from tune.sources.split_names import joined_name, split_named
 
 _MAX_LIST_BYTES: Final = 64 << 20
 _RAF_DB_LIST: Final = re.compile(r"(?:.*/)?list_par?tition_label\.txt")
@@ -185,7 +185,7 @@ def image_paths(store: FileStore) -> FindImage:
     """
     by_name: dict[str, list[str]] = {}
     for path in sorted(store.listing.images):
-        name = path.rpartition("/")[2].casefold()
+        name = _folded(path.rpartition("/")[2])
         for key in {name, name.rpartition(".")[0] or name}:
             by_name.setdefault(key, []).append(path)
 
@@ -193,7 +193,7 @@ def image_paths(store: FileStore) -> FindImage:
         parts = [part for part in listed.strip().replace("\\", "/").split("/") if part not in ("", ".")]
         if not parts:
             return None, "it names no image"
-        candidates = by_name.get(parts[-1].casefold(), [])
+        candidates = by_name.get(_folded(parts[-1]), [])
         if not candidates:
             return None, "there is no such image"
         shared = [(sum(1 for _ in _shared_end(parts[:-1], path.split("/")[:-1])), path) for path in candidates]
@@ -206,8 +206,12 @@ def image_paths(store: FileStore) -> FindImage:
     return find
 
 
+def _folded(name: str) -> str:
+    return joined_name(name).casefold()
+
+
 def _shared_end(first: list[str], second: list[str]) -> Iterator[str]:
     for one, other in zip(reversed(first), reversed(second), strict=False):
-        if one.casefold() != other.casefold():
+        if _folded(one) != _folded(other):
             return
         yield one

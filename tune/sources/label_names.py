@@ -75,16 +75,23 @@ def name_labels(labels: Counter[str], column: str, given: frozenset[str], where:
 
 
 def _words(labels: Counter[str], where: str) -> LabelNames:
-    """Words are classes as they are written; those that differ in case alone are one, in its most frequent spelling."""
+    """Words are classes as they are written; those that differ in case alone are one, in its most frequent spelling.
+
+    Single letters stay apart: there a and A are two classes.
+    """
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for label, count in labels.items():
         if word := joined_name(label.strip()):
-            spellings[word.casefold()][word] += count
+            spellings[_folded(word)][word] += count
     if len(spellings) > _MOST_CLASSES:
         raise SourceError(
             f"A table's labels must be at most {_MOST_CLASSES:,} words. Received: {len(spellings):,} in {where}; "
             "is that the right column?"
         )
     best = {folded: max(sorted(words), key=words.__getitem__) for folded, words in spellings.items()}
-    classes = {label: best[word.casefold()] for label in labels if (word := joined_name(label.strip()))}
+    classes = {label: best[_folded(word)] for label in labels if (word := joined_name(label.strip()))}
     return LabelNames(classes, {label: "it has no label" for label in labels if not label.strip()})
+
+
+def _folded(word: str) -> str:
+    return word.casefold() if len(word) > 1 else word

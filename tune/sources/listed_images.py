@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from trainables.dataset.reader import TEST, LeftOut, SkippedImage
+from trainables.dataset.info import LeftOut, SkippedImage
+from trainables.dataset.reader import TEST
 from tune.errors import SourceError
 from tune.sources.csv_table import (
     LABEL_COLUMNS,
@@ -52,7 +53,7 @@ def open_images(
         return _listed(store, _of_tables(store, [(labels, None)], given), decisions)
     if not folders and (known := known_layout(store)) is not None:
         return _listed(store, known, decisions)
-    tables = [] if folders else _path_tables(store)
+    tables = [] if folders else path_tables(store)
     list_, unusable = None, None
     try:
         list_ = _of_tables(store, tables, given) if tables else None
@@ -95,7 +96,7 @@ def _agree(layout: Layout, list_: LabelList) -> bool:
     return len(labels_of_folders) == len(best) and sum(n for _, n in best.values()) >= 0.9 * sum(pairs.values())
 
 
-def _path_tables(store: FileStore) -> list[tuple[CsvTable, str | None]]:
+def path_tables(store: FileStore) -> list[tuple[CsvTable, str | None]]:
     """The tables of a source that have a column of paths and one of labels; with the path of each."""
     found: list[tuple[CsvTable, str | None]] = []
     for path in sorted(path for path, file in store.listing.others.items() if file.kind in TABLE_SUFFIXES):

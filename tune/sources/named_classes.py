@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from trainables.dataset.reader import LeftOut, Pixels
+from trainables.dataset.info import LeftOut
+from trainables.dataset.reader import Pixels
 from tune.errors import SourceError, nearest
 from tune.sources.folder_layout import Item
 from tune.sources.source import Source

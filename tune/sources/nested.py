@@ -18,6 +18,7 @@ from tune.sources.csv_table import TABLE_SUFFIXES
 from tune.sources.file_kinds import RECORD_SUFFIXES, file_kind
 from tune.sources.file_store import DAMAGED, MAX_TABLE_BYTES, FileStore, Listing, check_sizes, copied
 from tune.sources.folder_source import FileAlone, FolderStore
+from tune.sources.label_lists import is_label_file
 from tune.sources.tar_source import MAGIC, MAGIC_AT, FilePart, TarStore
 from tune.sources.zip_source import ZipStore
 
@@ -47,7 +48,8 @@ def open_store(path: Path) -> FileStore:
         others = store.listing.others
         archives = sorted(name for name, file in others.items() if file.kind in ARCHIVE_SUFFIXES)
         readable = any(file.kind in (*TABLE_SUFFIXES, *RECORD_SUFFIXES, ".parquet") for file in others.values())
-        if store.listing.sure_images or readable or not archives:
+        listed = store.listing.sure_images and any(map(is_label_file, others))
+        if store.listing.has_class_folders or listed or readable or not archives:
             break
         store = _NestedStore(store, archives)
     return store
@@ -83,7 +85,7 @@ class _NestedStore:
         sizes = {path: outer.listing.others[path].size_bytes for path in archives}
         check_sizes(sizes, MAX_TABLE_BYTES, outer.packed_bytes, outer.where)
         self.packed_bytes = outer.packed_bytes or sum(sizes.values())
-        self.listing = Listing(passed_over=outer.listing.not_read(archives), left_out=[*outer.listing.left_out])
+        self.listing = Listing(passed_over=outer.listing.besides(archives), left_out=[*outer.listing.left_out])
         self._inner: dict[str, tuple[FileStore, str]] = {}
         for path in archives:
             packed = min(sizes[path], outer.packed_bytes or sizes[path])
@@ -108,6 +110,7 @@ class _NestedStore:
                 self._inner[prefix + path] = inner, path
         for (folder, kind), count in inner.listing.passed_over.items():
             self.listing.passed_over[prefix + folder, kind] += count
+        self.listing.notes += inner.listing.notes
         self.listing.left_out += [
             each.model_copy(update={"path": prefix + each.path}) for each in inner.listing.left_out
         ]

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 from tune.errors import SourceError
@@ -20,11 +20,11 @@ from tune.sources.csv_table import TABLE_SUFFIXES, USAGE_COLUMNS, CsvTable, open
 from tune.sources.decoding import UnreadableImage
 from tune.sources.ferplus import Vote, holds_votes, read_votes
 from tune.sources.file_kinds import RECORD_SUFFIXES
-from tune.sources.file_store import FileStore, folder_of
+from tune.sources.file_store import FileStore
 from tune.sources.folder_layout import no_images
 from tune.sources.folder_source import list_folder
 from tune.sources.label_lists import is_label_file
-from tune.sources.listed_images import NO_LABELS, open_images
+from tune.sources.listed_images import NO_LABELS, open_images, path_tables
 from tune.sources.named_classes import ClassNames, NamedClasses
 from tune.sources.nested import ARCHIVE_SUFFIXES, open_store
 from tune.sources.source import Source
@@ -63,9 +63,9 @@ def open_source(
 def fingerprint_source(path: Path) -> str:
     """32 hexadecimal digits that change when a source does; next to nothing is decompressed.
 
-    A folder counts with the names, sizes and dates of its images, tables and labels (and archives, without images), a
-    zip with its size and its last 64 MiB, where its directory holds the checksum of every entry, another file with its
-    size and date.
+    A folder counts with the names, sizes and dates of its images, tables and labels (and archives, without class
+    folders), a zip with its size and its last 64 MiB, where its directory holds the checksum of every entry, another
+    file with its size and date.
 
     Raises:
         SourceError: the source is missing or unreadable.
@@ -75,10 +75,9 @@ def fingerprint_source(path: Path) -> str:
     with _readable(path):
         if path.is_dir():
             listing = list_folder(path)
-            tables = () if listing.sure_images else (*ARCHIVE_SUFFIXES, *RECORD_SUFFIXES, ".parquet", ".tsv")
-            others = [
-                file for file in listing.others.values() if file.kind in (".csv", *tables) or is_label_file(file.path)
-            ]
+            archives = () if listing.has_class_folders else ARCHIVE_SUFFIXES
+            tables = (*TABLE_SUFFIXES, *RECORD_SUFFIXES, ".parquet", *archives)
+            others = [file for file in listing.others.values() if file.kind in tables or is_label_file(file.path)]
             for found in sorted([*listing.images.values(), *others], key=lambda found: found.path):
                 digest.update(f"{found.path}\n{found.stamp}\n".encode("utf-8", "surrogateescape"))
         elif _is_zip(path):
@@ -94,9 +93,12 @@ def fingerprint_source(path: Path) -> str:
 
 
 def fingerprint_labels(source: Path, labels: str | None) -> str:
-    """What a list of labels adds to a source's fingerprint; empty if it lies in the source, or there is none."""
-    path = Path(labels) if labels else None
-    if path is None or not path.is_file() or path.is_relative_to(source):
+    """What a list of labels adds to a source's fingerprint; empty if the source counts it already, or there is none."""
+    if labels is None:
+        return ""
+    inside = source / labels
+    path = inside if source.is_dir() and inside.is_file() else Path(labels)
+    if not path.is_file() or (path.is_relative_to(source) and path.suffix.lower() in TABLE_SUFFIXES):
         return ""
     return f"{path.stat().st_size} {path.stat().st_mtime_ns}"
 
@@ -128,11 +130,20 @@ def _open(
     parquet = [path for path, file in listing.others.items() if file.kind == ".parquet"]
     tables = sorted(path for path, file in listing.others.items() if file.kind in TABLE_SUFFIXES)
     records = [path for path, file in listing.others.items() if file.kind in RECORD_SUFFIXES]
-    if listing.sure_images or not (parquet or tables or records):
-        if not listing.images:
-            raise no_images(store.where, listing.not_read(()))
+    if not listing.images and not (parquet or tables or records):
+        raise no_images(store.where, listing.not_read(()))
+    pixels = _holds_pixels(store, tables)
+    tabular = bool(parquet or records or pixels)
+    # Pictures beside the data, such as a figure, are no class folders, and no list names them.
+    beside = tabular and not (folders or labels or listing.has_class_folders or path_tables(store))
+    if (listing.sure_images and not beside) or not (parquet or tables or records):
         return open_images(store, decisions, given, labels, folders)
-    if (parquet or records) and not any(is_pixel_table(table) for _, table in _tables(store, tables)):
+    if (parquet or records) and not pixels:
+        if labels is not None:
+            raise SourceError(
+                f"--labels must go with image files or FER-2013's table. Received: {labels.name} for {store.where}, "
+                "whose files hold their labels; leave it out."
+            )
         if parquet:
             from tune.sources.parquet_source import open_parquet  # pyarrow.parquet takes a third of a second to load
 
@@ -171,14 +182,11 @@ def _open_tables(
         names = " and ".join(row_source(store, path) for path in read)
         notes.append(f"read from {names}, with its {taken[0][1].columns_text()}; not {', '.join(beside)}")
     several = len(taken) > 1
-    passed_over = store.listing.not_read(read)
-    for path in store.listing.images:
-        passed_over[folder_of(path), PurePosixPath(path).suffix.lower() or "without a suffix"] += 1
     return CsvSource(
         [PixelTable(table, splits.get(path) if several else None) for path, table in taken],
         row_source(store, read[0]) if not several else store.name,
         decisions,
-        passed_over=passed_over,
+        passed_over=store.listing.besides(read),
         given=given,
         votes=_votes(labels),
         left_out=store.listing.left_out,
@@ -193,6 +201,12 @@ def _votes(labels: CsvTable | None) -> list[Vote] | None:
             f"{labels.name} with {labels.columns_text()}."
         )
     return None if labels is None else read_votes(labels)
+
+
+def _holds_pixels(store: FileStore, paths: Sequence[str]) -> bool:
+    with suppress(SourceError):  # what is wrong with the only table is said by its reader
+        return any(is_pixel_table(table) for _, table in _tables(store, paths))
+    return False
 
 
 def _tables(store: FileStore, paths: Sequence[str]) -> list[tuple[str, CsvTable]]:

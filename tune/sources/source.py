@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from trainables.dataset.reader import LeftOut, Pixels, SkippedImage
+from trainables.dataset.info import LeftOut, SkippedImage
+from trainables.dataset.reader import Pixels
 from tune.sources.decoding import decode
 from tune.sources.file_store import MAX_IMAGE_FILE_BYTES, FileStore, PassedOver, check_sizes, folder_of
 from tune.sources.folder_layout import Item, Layout
@@ -60,7 +61,7 @@ class ImageFiles:
         check_sizes(
             {path: images[path].size_bytes for path in images}, MAX_IMAGE_FILE_BYTES, store.packed_bytes, store.where
         )
-        self.name, self.notes = store.name, layout.notes
+        self.name, self.notes = store.name, (*layout.notes, *store.listing.notes)
         self._items, linked = _without_linked_copies(layout.items, store)
         self.classes = tuple(sorted({item.class_name for item in self._items if item.class_name}))
         self.skipped = tuple(

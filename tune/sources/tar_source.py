@@ -8,7 +8,7 @@ import tarfile
 from functools import partial
 from typing import IO, Any, Final
 
-from trainables.dataset.reader import LeftOut
+from trainables.dataset.info import LeftOut
 from tune.errors import SourceError
 from tune.sources.decoding import UnreadableImage
 from tune.sources.file_kinds import BEGINNING_BYTES, folder_label, hidden_parent

@@ -9,7 +9,7 @@ from pathlib import Path
 from stat import S_ISLNK
 from typing import IO, Final
 
-from trainables.dataset.reader import LeftOut
+from trainables.dataset.info import LeftOut
 from tune.errors import SourceError
 from tune.sources.decoding import UnreadableImage
 from tune.sources.file_kinds import BEGINNING_BYTES, folder_label, hidden_parent
@@ -58,6 +58,11 @@ class ZipStore:
         found, hidden = self.listing, set[str]()
         for entry in self._archive.infolist():
             name = _checked_name(entry, self.where)
+            if not found.notes and not name.isascii() and not entry.flag_bits & _UTF8_FLAG and name == entry.filename:
+                found.notes.append(
+                    f"{self.where} does not say how its names are encoded: they are read as code page 437, such as "
+                    f"{name}; if that looks wrong, unpack it (unzip -O GBK, or what it was made with)"
+                )
             if name.endswith("/"):
                 continue
             if (folder := hidden_parent(name)) is not None:

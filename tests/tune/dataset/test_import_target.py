@@ -16,7 +16,8 @@ from tests import ROOT
 from tests.support.two_nodes import NAMESPACE
 from tests.tune.sources.test_ingest import encode, kaggle_files, make_folder, names_in, pixels
 from trainables.atomic_folder import AtomicFolder
-from trainables.dataset.reader import DatasetInfo, open_dataset
+from trainables.dataset.info import DatasetInfo
+from trainables.dataset.reader import open_dataset
 from trainables.dataset.target import is_own_file
 from trainables.errors import DatasetError
 from trainables.places import Place

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.tune.sources.test_ingest import encode, kaggle_files, make_folder, make_zip, pixels
-from trainables.dataset.reader import DatasetInfo
+from trainables.dataset.info import DatasetInfo
 from tune.dataset.ingest import ImportOptions, import_dataset
 from tune.errors import SourceError
 from tune.sources.decoding import decode

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.tune.sources.test_ingest import csv_text, encode, make_folder, make_zip, pixels
-from trainables.dataset.reader import Dataset, DatasetInfo, content_fingerprint
+from trainables.dataset.info import DatasetInfo
+from trainables.dataset.reader import Dataset, content_fingerprint
 from tune.dataset.import_options import ImportOptions
 from tune.dataset.ingest import import_dataset
 from tune.errors import SourceError

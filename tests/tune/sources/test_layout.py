@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.tune.sources.test_ingest import csv_text, encode, make_folder, make_zip, pixels
-from trainables.dataset.reader import TEST, TRAIN, DatasetInfo
+from trainables.dataset.info import DatasetInfo
+from trainables.dataset.reader import TEST, TRAIN
 from tune.dataset.ingest import ImportOptions, import_dataset
 from tune.errors import SourceError
 from tune.sources.folder_layout import Layout, assign_classes_and_splits
