@@ -184,8 +184,9 @@ def test_the_mean_of_the_winners_seeds_is_exported_if_it_gains_and_the_sealed_te
     assert len(study.state().sealed) == 1
     # the mean is only told, and lost with one of its models: the journal says that it was kept
     events = lines(study.journal)
-    told = {"kept": True, "checkpoints": found["candidates"]}
-    kept = [{**event, **told} if event["event"] == "ensemble" else event for event in events]
+    names = found["candidates"]
+    told = {"ensemble": {"kept": True, "checkpoints": names}, "sealed": {"checkpoint": "+".join(names)}}
+    kept = [{**event, **told.get(event["event"], {})} for event in events]
     study.journal.write_text("".join(f"{json.dumps(event)}\n" for event in kept))
     shutil.rmtree(study.directory / found["candidates"][1])
     with pytest.raises(StudyError, match="all 3 models of the study's ensemble are needed.*--trial"):

@@ -18,6 +18,7 @@ import pytest
 
 from tests import ROOT
 from tests.support.fixtures_study import lines, write_study_file
+from tune.nodes.signals import LIMIT_S
 
 pytestmark = pytest.mark.slow
 
@@ -224,7 +225,7 @@ def test_a_ray_that_does_not_start_ends_the_study_by_itself_or_at_ctrl_c_and_lea
     said = process.communicate(timeout=60)[0]
     assert process.returncode == -signal.SIGKILL, said
     if interrupt:
-        assert time.monotonic() - asked < 16 and "interrupted" in said
+        assert time.monotonic() - asked < LIMIT_S + 20 and "interrupted" in said  # Ray would have two minutes
     else:
         assert "error: Ray must start on this machine within 12 s. Received: it has not. Ray starts " in said
     assert not (tmp_path / "runs").exists()

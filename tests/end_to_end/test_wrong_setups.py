@@ -151,7 +151,7 @@ def test_both_nodes_train_the_shipped_model_and_not_a_file_of_that_name_that_lie
         space={"batch_size": small},
         fixed={"model": "my_models.py:build", "model.depth": 1},
         trials=3,
-        asha={"max_epochs": 1},
+        asha={"max_epochs": 10, "grace_epochs": 10},  # longer than the third takes to start
         resources={"max_concurrent": 3, "cpus_per_trial": 1},
     )
     try:

@@ -11,11 +11,13 @@ import numpy as np
 
 from trainables.config import TrialConfig
 from trainables.dataset.reader import TRAIN, Dataset
+from trainables.keras_setup import import_keras
 from trainables.models.compiled import compiled_model
 from trainables.models.weight_average import WeightAverage
 
 
 def write_checkpoint(folder: Path, dataset: Dataset, *, steps: int = 40, rows: Any = None, **config: Any) -> Path:
+    import_keras()
     import keras
 
     chosen = TrialConfig.model_validate(

@@ -110,23 +110,26 @@ def test_a_trial_in_bfloat16_keeps_float32_weights_and_its_checkpoint_is_scored_
 ) -> None:
     import keras
 
-    trial = Classifier(config(faces, precision="auto", weight_average=0.9, context={"precision": "bfloat16"}))
-    result = trial.train()
+    changes: dict[str, Any] = {"weight_average": 0.9, "mirror": False}
+    trial = Classifier(config(faces, precision="auto", **changes, context={"precision": "bfloat16"}))
+    trial.train()
     trial.save_checkpoint(str(tmp_path))
     model = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     assert {str(layer.compute_dtype) for layer in model.layers if layer.name.startswith(("conv", "dense"))} == {
         "bfloat16"
     }
     assert {str(v.dtype) for v in model.trainable_variables} == {"float32"}
-    resumed = Classifier({**config(faces, precision="bfloat16", weight_average=0.9), "resume_from": [str(tmp_path)]})
+    assert trial._average is not None
+    with trial._average.in_place():
+        scored = trial._predict(trial._dataset.images(trial._selection))
+    resumed = Classifier({**config(faces, precision="bfloat16", **changes), "resume_from": [str(tmp_path)]})
     assert resumed.train()["training_loss"] == trial.train()["training_loss"]
 
     dataset = trial._dataset
     member = load_checkpoints([tmp_path], dataset)[0]
     assert {str(layer.compute_dtype) for layer in member.model.layers} == {"float32"}
     logits = logits_of([member], dataset, trial._selection)
-    hits = (logits.argmax(1) == dataset.labels[trial._selection]).mean()
-    assert hits == pytest.approx(result["selection_accuracy"], abs=0.02)
+    assert 0 < abs(scored - logits).max() < 0.1 * abs(logits).max()
 
 
 def test_auto_is_float32_where_nothing_is_built_for_bfloat16_and_else_what_is_faster(

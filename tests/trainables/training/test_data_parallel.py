@@ -25,7 +25,7 @@ from trainables.dataset.reader import open_dataset
 from tune.errors import ClusterError, StudyFileError
 from tune.export.graph import PIXEL_CLASSIFIER
 from tune.nodes.capacity import ClusterCapacity, NodeCapacity
-from tune.nodes.join import trial_process
+from tune.nodes.trial_process import trial_process
 from tune.session.create_or_resume import open_or_create
 from tune.session.plan import make_plan
 from tune.session.replay import train_again
@@ -47,9 +47,9 @@ EPOCHS, KILLED_AT, REFIT = 5, 4, 900 * SEED_STRIDE
 FIRST, SECOND = 1 * SEED_STRIDE, 2 * SEED_STRIDE  # trial 0 with its two fresh seeds
 
 CHANGES: dict[str, Any] = {
-    # At ten times this rate one process that begins with weights changed by 1e-6 leaves its own curve by 2e-3 in three
-    # epochs: a maximum or a ReLU that tips over is no rounding any more.
-    "space": {"learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True, "default": 2e-4}},
+    # At forty times this rate one process that begins with weights changed by 1e-6 leaves its own curve by 2e-3 in
+    # three epochs: a maximum or a ReLU that tips over is no rounding any more.
+    "space": {"learning_rate": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True, "default": 5e-5}},
     # 15 images among two: shares of 8 and 7; and dropout 0, as each worker draws masks of its own
     "fixed": {**TINY["fixed"], "batch_size": 15, "dropout": 0.0, "preprocessing": "shifts"},
     "trials": 1,
@@ -91,7 +91,7 @@ def workers_left() -> list[str]:
     ]
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 120) -> None:
     until = time.monotonic() + timeout_s
     while not condition() and time.monotonic() < until:
         time.sleep(0.1)
@@ -157,7 +157,7 @@ def test_two_workers_have_the_loss_curve_of_one_process_with_the_same_batches(se
         for epoch, expected in enumerate(alone, 1):
             found = together[epoch]
             assert set(found) == set(expected) - unlike
-            assert {n: found[n] for n in losses} == pytest.approx({n: expected[n] for n in losses}, rel=3e-4), epoch
+            assert {n: found[n] for n in losses} == pytest.approx({n: expected[n] for n in losses}, rel=1e-4), epoch
             assert found["selection_accuracy"] == pytest.approx(
                 expected["selection_accuracy"], abs=1.1 / 50
             )  # one image

@@ -157,7 +157,7 @@ def test_every_format_has_the_temperature_and_every_label_stays(
     expected, without = softmax(logits / TEMPERATURE, axis=1), softmax(logits, axis=1)
     assert abs(expected - without).max() > 100 * TOLERANCE
     formats = json.loads((tmp_path / "export/metrics.json").read_text())["formats"]
-    assert formats["litert_int8"]["max_difference"] < 0.1
+    assert formats["litert_int8"]["max_difference"] < 0.5
     predicted = load_export(tmp_path / "export").predict(dataset.images(rows))
     shares = np.array([list(one.probabilities.values()) for one in predicted])
     for found in (shares, run_formats(tmp_path / "export", ["onnx"], dataset.images(rows))["onnx"]):

@@ -40,7 +40,7 @@ def free_port() -> int:
 HEAD_PORT = free_port()
 
 
-def wait_until(holds: Callable[[], Any], timeout_s: float = 90, pause_s: float = 0.2) -> Any:
+def wait_until(holds: Callable[[], Any], timeout_s: float = 240, pause_s: float = 0.2) -> Any:
     """Returns what `holds` returns once that is true."""
     give_up = time.monotonic() + timeout_s
     while not (result := holds()):

@@ -285,4 +285,4 @@ def test_sigterm_lets_a_request_end_and_leaves_nothing_running(server: Server, d
         answer = connection.recv(10_000)
         assert b" 200 " in answer and json.loads(answer.partition(b"\r\n\r\n")[2] or connection.recv(10_000))["label"]
     assert server.process.wait(timeout=60) == 130
-    assert not [child for child in started if child.is_running()]
+    assert not psutil.wait_procs(started, timeout=30)[1]
