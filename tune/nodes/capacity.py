@@ -71,6 +71,12 @@ class ClusterCapacity:
         )
 
 
+def trial_bundles(resources: Resources) -> list[dict[str, float]]:
+    """Returns what Ray reserves for a trial: for its process, and for each process that feeds it."""
+    trial = {"CPU": float(resources.cpus_per_trial), "GPU": float(resources.gpus_per_trial)}
+    return [{name: amount for name, amount in trial.items() if amount}, *[{"CPU": 1.0}] * resources.feed_workers]
+
+
 def trials_at_once(resources: Resources, capacity: ClusterCapacity, limit: int = UNLIMITED_TRIALS) -> int:
     """Returns how many trials fit at the same time, with the nodes that may still come.
 

@@ -1,4 +1,4 @@
-"""Ray for a study: joined or started, and single functions run with a trial's resources. Knows nothing of Ray Tune."""
+"""Ray for a study: joined, or started on this machine. Knows nothing of Ray Tune."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,11 @@ from typing import Any
 import ray
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
-from trainables.errors import first_line
 from tune.errors import ClusterError, EmotuneError
 from tune.nodes.head_watch import head_watch
-from tune.nodes.process_start import ProcessStart, ray_start_limit, session_folder
+from tune.nodes.process_start import ray_start_limit, session_folder
 from tune.nodes.ray_options import joining_options, ray_folder, set_environment, starting_options
 from tune.nodes.signals import handle_signals
-from tune.study.spec import StudySpec
 
 _LOCAL = "local"
 _OTHER_VERSIONS = "versions differ"
@@ -176,52 +174,15 @@ def _connect_timeout(tries: int) -> Iterator[None]:
         del os.environ[name]
 
 
-class _Process:
-    """What a process like a trial's runs, one call after another."""
-
-    def ready(self) -> None:
-        """Returns as soon as the process is up."""
-
-    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        """Calls a function."""
-        return function(*arguments)
-
-
-@contextmanager
-def trial_process(spec: StudySpec, say: Callable[[str], None] = lambda line: None) -> Iterator[Callable[..., Any]]:
-    """Starts one other process with a trial's resources; yields what calls a function in it and returns its result.
-
-    The call raises what the function raised. A process that dies is started again, and the call repeated, three times.
-
-    Args:
-        spec: the study.
-        say: called with a line when the process is long in starting.
+def refuse_client() -> None:
+    """Refuses Ray Client, over which Ray Tune runs on the head and is sent copies of what decides here.
 
     Raises:
-        ClusterError: it does not start.
+        ClusterError: Ray was joined by `ray://`.
     """
-    resources = spec.resources
-    process: Any = (
-        ray.remote(_Process)
-        .options(
-            num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial, max_restarts=3, max_task_retries=3
+    if ray.util.client.ray.is_connected():
+        raise ClusterError(
+            "a study runs on a machine of its cluster. Received: ray://, for clients outside. Set "
+            "RAY_ADDRESS=HOST:6379 on a node, or send the study there: emotune submit STUDY.yaml "
+            "--address http://HOST:8265"
         )
-        .remote()
-    )
-
-    def call(function: Callable[..., Any], *arguments: Any) -> Any:
-        ProcessStart(spec, say).wait_for(process.ready.remote())
-        try:
-            return ray.get(process.call.remote(function, arguments))
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause if error.cause is not None else error from None
-        except ray.exceptions.RayError as error:  # it died, again and again, or its node did
-            raise ClusterError(
-                f"a process like a trial's must stay alive. Received: it ended, {first_line(error)}. Look into Ray's "
-                "own words (ray.log, dmesg); it may need more memory than there is"
-            ) from None
-
-    try:
-        yield call
-    finally:
-        ray.kill(process)

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import ray
+from ray.util.placement_group import placement_group_table
 
 from tune.errors import ClusterError
 from tune.nodes.autoscaler import find_capacity
@@ -38,30 +39,37 @@ class ProcessStart:
         self._limit_s = spec.faults.start_limit_s
         self._say = say
         self._since: float | None = None
-        self._said = False
+        self._said = self._without_room = False
 
     def note_started(self) -> None:
         """Notes that a process is up, or that none is waited for."""
-        self._since, self._said = None, False
+        self._since, self._said, self._without_room = None, False, False
 
     def check_waiting(self) -> str:
         """Notes that none is up; returns why to give up, or "" to wait on.
 
-        Waiting for a node that is still to join is no fault.
+        Waiting for a node that is still to join is no fault, and neither is waiting for another study's trials.
         """
         now = time.monotonic()
         self._since = now if self._since is None else self._since
         waited_s = now - self._since
+        if self._without_room:
+            if _has_reservation():  # there is room now: the process is waited for from here on
+                self._since, self._said, self._without_room = now, False, False
+            return ""
         if waited_s < self._limit_s and (self._said or waited_s < REPORT_AFTER_S):
             return ""
         if not fits_now(self._resources, find_capacity()):
             self.note_started()
             return ""
+        if not _has_reservation():
+            self._say("no room for a trial now: waiting until other work on the cluster ends, or for nodes that come")
+            self._without_room = True
+            return ""
         if waited_s >= self._limit_s:
             return (
                 f"a trial's process must start within {self._limit_s:.0f} s on a node that has room. Received: none "
-                f"has. {ray_log_summary()}. Fix that, or raise faults.start_limit_s if the machine is only slow "
-                "or another study has its room"
+                f"has. {ray_log_summary()}. Fix that, or raise faults.start_limit_s if the machine is only slow"
             )
         self._said = True
         self._say(
@@ -80,6 +88,16 @@ class ProcessStart:
             if reason := self.check_waiting():
                 raise ClusterError(reason)
         self.note_started()
+
+
+def _has_reservation() -> bool:
+    """Whether Ray has set resources of a node aside for this driver; it does so before it starts a process."""
+    job = ray.get_runtime_context().get_job_id()
+    groups: Any = placement_group_table()
+    return any(
+        str(number).endswith(job) and found["state"] == "CREATED"  # the number of a group ends with its job's
+        for number, found in groups.items()
+    )
 
 
 @contextmanager

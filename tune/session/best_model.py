@@ -22,32 +22,36 @@ from tune.study.journal import Journal
 from tune.study.studies import StudyFiles, opened_journal
 from tune.study.study_state import StudyState
 from tune.study.trial_record import SEED_STRIDE, TrialRecord, is_final_fit
+from tune.study.yaml_source import read_yaml
+from tune.yaml_values import WrittenLoader, dump
 
 _MOST_CANDIDATES = 12
 """Each answers for the whole selection fold, as in an epoch."""
 
 
-def export_study(study: StudyFiles, dataset: Dataset, journal: Journal) -> Path | None:
+def export_study(
+    study: StudyFiles, dataset: Dataset, journal: Journal, say: Callable[[str], None] = lambda line: None
+) -> Path | None:
     """Exports a study's best trial into the study's folder; returns that folder, None when no trial has a checkpoint.
 
-    A process like a trial's does it, so that a GPU is used where trials use one.
+    A process like a trial's does it, so that a GPU is used where trials use one; `say` hears if it has to wait for one.
 
     Raises:
         StudyError: the best trial's checkpoint is gone; another is never taken in its place.
         ExportError: the checkpoint is damaged.
     """
-    from tune.nodes.join import trial_process
+    from tune.nodes.trial_process import trial_process
 
     if study.best_run(journal.state) is None:
         return None
     best = run_to_export(study, journal.state)
     context = trial_context(study.spec, dataset, journal.state)
-    with trial_process(study.spec) as call:
+    with trial_process(study.spec, say) as call:
         checkpoints = _choose_checkpoints(study, context, journal, best, call)
         _check_members(study, journal.state, best[0], checkpoints)
         _judge_temperature(study, context, journal, best[0], checkpoints, call)
         _open_sealed_test(study, context, journal, best[0], checkpoints, call)
-        study_yaml = study.study_file.read_text(encoding="utf-8")
+        study_yaml = _study_yaml(study)
         there = replace(study, directory=study.directory.resolve())  # its process may have another current folder
         target = study.place.at(EXPORT_FOLDER)
         call(export_run, there, study_yaml, journal.state, best[0], checkpoints, context, target)
@@ -90,8 +94,14 @@ def export_to(study: StudyFiles, destination: str, trial: int | None = None, for
         _judge_temperature(study, context, journal, run, checkpoints, _call_here)
         if study.settled(journal.state):
             _open_sealed_test(study, context, journal, run, checkpoints, _call_here)
-        study_yaml = study.study_file.read_text(encoding="utf-8")
+        study_yaml = _study_yaml(study)
         export_run(study, study_yaml, journal.state, run, checkpoints, context, destination, formats)
+
+
+def _study_yaml(study: StudyFiles) -> str:
+    """Returns the study file as an export holds it: without `notify`, whose address is often a secret."""
+    plain = read_yaml(study.study_file, "a study file", WrittenLoader)
+    return dump({name: value for name, value in plain.items() if name != "notify"})
 
 
 def _call_here(function: Callable[..., Any], *arguments: Any) -> Any:

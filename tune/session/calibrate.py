@@ -14,13 +14,14 @@ from search_spaces import Value
 from trainables.config import OWN_PREFIXES, TrialContext
 from trainables.training.calibration import Precision, Speed, choose_precision, try_speed
 from trainables.training.process import prepare_process
-from tune.nodes.join import trial_process
+from tune.nodes.trial_process import trial_process
 from tune.search.simulated_search import Costs, TrialCost
 from tune.study.feasible import RandomSuggester
 from tune.study.spec import StudySpec
 
 MEASURED_AT_ONCE = 4
 """Processes that measure side by side, as trials run side by side and slow one another down."""
+_ROOM_S = 3.0
 
 DEFAULT_S, DRAWN_S = 3.0, 1.5
 """About how long training, and then evaluation, is measured of a configuration."""
@@ -120,7 +121,6 @@ def calibrate(
     Raises:
         ClusterError: no process starts.
     """
-    began = time.monotonic()
     precision: Precision | None = None
 
     def config(values: Mapping[str, Value]) -> dict[str, object]:
@@ -132,7 +132,18 @@ def calibrate(
         ThreadPoolExecutor(processes) as threads,
         ExitStack() as stack,
     ):  # the processes end first, should one break off
-        calls = [stack.enter_context(trial_process(spec, say)) for _ in range(processes)]
+        calls = [stack.enter_context(trial_process(spec, say))]
+        for _ in range(processes - 1):  # as many as there is room for: other work may be on the cluster
+            beside = ExitStack()
+            call = beside.enter_context(trial_process(spec, say))
+            if calls[0].has_room(_ROOM_S) and call.has_room(_ROOM_S):
+                stack.enter_context(beside)
+                calls.append(call)
+            else:
+                beside.close()
+                break
+        calls[0].wait_for_room()
+        began = time.monotonic()
         for started in [threads.submit(call, prepare_process, context) for call in calls]:
             started.result()
         process_start_s = time.monotonic() - began
@@ -145,7 +156,7 @@ def calibrate(
         ) -> list[Speed | str]:
             return [call(try_speed, config(values), measure_s, save) for values, measure_s in share]
 
-        shares = [everything[first::processes] for first in range(processes)]
+        shares = [everything[first :: len(calls)] for first in range(len(calls))]
         parts = [threads.submit(measure, call, share) for call, share in zip(calls, shares, strict=True)]
         found = [part.result() for part in parts]
     default = found[0].pop(0)

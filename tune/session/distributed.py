@@ -75,10 +75,15 @@ def end_run(run: DistributedRun) -> bool:
         ray.kill(run.controller)
     except RayError:
         pass  # it leaves without an answer
-    for group in run.placement_groups:  # Ray would keep it for as long as this driver lives, did the controller die
+    _give_back(run)
+    return True
+
+
+def _give_back(run: DistributedRun) -> None:
+    """Frees what was reserved: Ray would keep it for as long as this driver lives, did the controller die."""
+    for group in run.placement_groups:
         with suppress(Exception):
             remove_placement_group(group)
-    return True
 
 
 class _Trainer(DataParallelTrainer):
@@ -192,6 +197,7 @@ class DistributedRunner:
     def _finish(self, run: DistributedRun, error: BaseException | None) -> None:
         trial = cast(Any, run)
         hung = self._watchdog.forget(trial)
+        _give_back(run)
         if error is not None and (hung is not None or not run.ended):
             self._queue.note_fault(run.config["trial"], hung or classify_workers_error(error))
             self._queue.on_trial_complete(run.trial_id, error=True)

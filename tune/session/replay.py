@@ -64,8 +64,9 @@ def replay_trial(
     """
     import ray
 
-    from tune.nodes.join import joined_ray, trial_process
+    from tune.nodes.join import joined_ray
     from tune.nodes.output_redirect import redirect_output
+    from tune.nodes.trial_process import trial_process
 
     state = study.state()
     trial = _find(state, number)
@@ -88,7 +89,12 @@ def replay_trial(
         )
     lost = _lost_checkpoint(study, trial, wanted) if restore else None
     taken = opened_journal(study) if lost else nullcontext()  # nobody else writes there meanwhile
-    with taken, redirect_output(study.ray_log), joined_ray(), trial_process(study.spec) as call:
+    with (
+        taken,
+        redirect_output(study.ray_log) as terminal,
+        joined_ray(),
+        trial_process(study.spec, functools.partial(print, file=terminal, flush=True)) as call,
+    ):
         found = call(train_again, config, wanted, lost and lost[0])
         now = provenance(study.directory, ray.cluster_resources(), study.spec.code, onednn=context.onednn or "")
         different = {

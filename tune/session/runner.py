@@ -92,7 +92,7 @@ def run_study(
 def _run_or_done(
     study: StudyFiles, dataset: Dataset, journal: Journal, calibrate: bool, announce: Callable[[Plan], str]
 ) -> Outcome:
-    from tune.nodes.join import joined_ray
+    from tune.nodes.join import joined_ray, refuse_client
 
     exported = journal.state.export and study.export.exists()
     if study.settled(journal.state) and exported and not may_search(study, journal.state):
@@ -100,6 +100,7 @@ def _run_or_done(
     with redirect_output(study.ray_log) as terminal:
         print("starting Ray", file=terminal, flush=True)
         with joined_ray():
+            refuse_client()
             return _run(study, dataset, journal, terminal, calibrate, announce)
 
 
@@ -114,8 +115,8 @@ def _run(
     from tune.export.formats import FORMATS, check_formats, missing_packages
     from tune.nodes.autoscaler import find_capacity
     from tune.nodes.capacity import fits_now
-    from tune.nodes.join import trial_process
     from tune.nodes.preflight import check_nodes
+    from tune.nodes.trial_process import trial_process
     from tune.session.session import search
     from tune.session.session_context import SessionContext
 
@@ -151,7 +152,7 @@ def _run(
         if not confirm_best(SessionContext(study, dataset, journal, confirming, context, plan.at_once, epoch_s)):
             return Outcome("interrupted", None)
     live.line("exporting the best model")
-    return Outcome(ended_by, export_study(study, dataset, journal))
+    return Outcome(ended_by, export_study(study, dataset, journal, live.line))
 
 
 def _end_open_trials(journal: Journal, spec: StudySpec, ended_by: str) -> None:

@@ -23,7 +23,7 @@ from ray.tune.search import ConcurrencyLimiter
 from trainables.training.classifier import Classifier
 from tune.errors import disk_full
 from tune.nodes.autoscaler import find_capacity
-from tune.nodes.capacity import UNLIMITED_TRIALS, fits_now, trials_at_once
+from tune.nodes.capacity import UNLIMITED_TRIALS, fits_now, trial_bundles, trials_at_once
 from tune.search.not_pickled import NotPickled
 from tune.search.scheduler import AshaScheduler, Rungs
 from tune.search.trial_queue import TrialQueue
@@ -32,7 +32,6 @@ from tune.session.session_context import SessionContext, interruptible
 from tune.session.tune_callback import StudyCallback
 from tune.session.watchdog import Watchdog
 from tune.study.bucket_study import CHECKPOINTS_FOLDER
-from tune.study.spec_sections import Resources
 from tune.study.trial_record import run_name
 
 _UNLIMITED = 10**9
@@ -64,7 +63,7 @@ def run_tuner(session: SessionContext, queue: TrialQueue, rungs: Rungs, spent: C
 
     callback = StudyCallback(session, queue, Watchdog(spec, state, session.epoch_s), on_nodes)
     tuner = Tuner(
-        with_resources(Classifier, _placement(resources)),
+        with_resources(Classifier, PlacementGroupFactory(trial_bundles(resources))),
         param_space={"study": session.trial_context.model_dump()},
         tune_config=TuneConfig(
             search_alg=limiter,  # Ray reads from it how many trials may be pending: all, for the autoscaler to see
@@ -114,13 +113,6 @@ def run_tuner(session: SessionContext, queue: TrialQueue, rungs: Rungs, spent: C
 def ray_trial_name(trial: Any) -> str:
     """Names a Ray trial and its folder after our number, and after how often it has been started again."""
     return run_name(trial.config["trial"], trial.config["attempt"])
-
-
-def _placement(resources: Resources) -> PlacementGroupFactory:
-    trial = {"CPU": float(resources.cpus_per_trial)}
-    if resources.gpus_per_trial:
-        trial["GPU"] = float(resources.gpus_per_trial)
-    return PlacementGroupFactory([trial, *[{"CPU": 1.0}] * resources.feed_workers])
 
 
 class _SessionStopper(NotPickled, Stopper):
