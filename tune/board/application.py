@@ -15,6 +15,7 @@ from tune.report.page import PAGE_STYLE, TIP_SCRIPT
 from tune.study.trial_record import run_label
 
 _PAGE = Path(__file__).parent / "page"
+_LOOK_S = 2.0
 _FILES = {
     "/": (_PAGE / "board.html", "text/html"),
     "/board.css": (_PAGE / "board.css", "text/css"),
@@ -60,7 +61,8 @@ def build_application(feeds: Sequence[StudyFeed], host: str) -> web.Application:
 
     async def studies(request: web.Request) -> web.Response:
         chosen = _feed(feeds, request.query.get("chosen", "0"))
-        await asyncio.gather(*(asyncio.to_thread(feed.refresh) for feed in feeds))
+        looks = [asyncio.create_task(asyncio.to_thread(feed.refresh)) for feed in feeds]
+        await asyncio.wait(looks, timeout=_LOOK_S)  # a bucket that does not answer keeps nobody from the others
         changes = await asyncio.to_thread(chosen.changes, request.query.get("since", ""))
         summaries = await asyncio.to_thread(lambda: [feed.summary() for feed in feeds])
         return _json({"studies": summaries, "changes": changes})

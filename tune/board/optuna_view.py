@@ -104,12 +104,16 @@ class _ToldTrials:
         self._place = place
         self._lock = threading.Lock()
         self._follower = StudyFollower(study)
+        self._restarts = 0
         self._times: dict[int, list[float]] = {}
         self._trials: list[FrozenTrial] = []
 
     def trials(self) -> list[FrozenTrial]:
         with self._lock:
             events = list(self._follower.read())
+            if self._follower.restarts != self._restarts:  # another study of the same name
+                self._restarts = self._follower.restarts
+                self._times.clear()
             for event in events:
                 if "trial" in event:
                     self._times.setdefault(event["trial"], []).append(event["time"])

@@ -39,25 +39,32 @@ class StudyFeed:
             StudyError: the journal is damaged.
             PlaceError: its bucket cannot be reached.
         """
-        self._lock = threading.Lock()
+        self._lock, self._looking = threading.Lock(), threading.Lock()
         self._follower = StudyFollower(study)
         self._looked = 0.0
         self._problem = ""
         self._begin_anew()
+        self._follower.fetch()
         self._take_events()
 
     def refresh(self) -> None:
-        """Reads what the journal has got since, not more often than is worth while; a problem becomes part of it."""
-        with self._lock:
-            pause_s = _LOOK_EVERY_S if self._follower.study.bucket is None else _LOOK_INTO_BUCKET_EVERY_S
-            if time.monotonic() - self._looked < pause_s:
-                return
-            try:
+        """Reads what the journal has got since, not more often than is worth while; a problem becomes part of it.
+
+        One thread at a time does; the others are not kept, however long a bucket takes to answer.
+        """
+        pause_s = _LOOK_EVERY_S if self._follower.study.bucket is None else _LOOK_INTO_BUCKET_EVERY_S
+        if time.monotonic() - self._looked < pause_s or not self._looking.acquire(blocking=False):
+            return
+        try:
+            self._follower.fetch()
+            with self._lock:
                 self._take_events()
-                self._problem = ""
-            except (EmotuneError, OSError) as error:
-                self._problem = str(error)
+            self._problem = ""
+        except (EmotuneError, OSError) as error:
+            self._problem = str(error)
+        finally:
             self._looked = time.monotonic()
+            self._looking.release()
 
     def summary(self) -> dict[str, Any]:
         """Returns how the study stands: what the page says of it at the top, and where it can be chosen."""
@@ -109,7 +116,7 @@ class StudyFeed:
 
     def _take_events(self) -> None:
         read = self._follower.state
-        for event in self._follower.read():
+        for event in self._follower.read(fetch=False):
             if self._follower.state is not read:
                 read = self._follower.state
                 self._begin_anew()

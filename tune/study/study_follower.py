@@ -40,15 +40,18 @@ class StudyFollower:
         self._lease: float | None = None
         self._lease_seen = 0.0
 
-    def read(self) -> Iterator[dict[str, Any]]:
+    def read(self, *, fetch: bool = True) -> Iterator[dict[str, Any]]:
         """Yields the events that have come since, each when it is in `state`; a line that is not whole yet waits.
+
+        Args:
+            fetch: look into the study's bucket first, if it has one.
 
         Raises:
             StudyError: a line is damaged, or the journal is gone.
             PlaceError: the bucket cannot be reached.
         """
-        if self.study.bucket is not None:
-            self._look_into_bucket()
+        if fetch:
+            self.fetch()
         path = self.study.journal
         try:
             with path.open("rb") as file:
@@ -81,8 +84,12 @@ class StudyFollower:
         file.seek(self._offset - len(self._last_bytes))
         return bool(file.read(len(self._last_bytes)) == self._last_bytes)
 
-    def _look_into_bucket(self) -> None:
-        """Fetches the journal if it has grown, and notes the driver's signature."""
+    def fetch(self) -> None:
+        """Fetches the journal of a study in a bucket if it has grown, and notes the driver's signature.
+
+        Raises:
+            PlaceError: the bucket cannot be reached.
+        """
         bucket = self.study.bucket
         if bucket is None or self.study.running:  # a driver of this machine writes the working folder itself
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from tune.report.tensorboard import TrialLogs
 from tune.report.tensorboard_union import TensorBoardUnion, unite
 from tune.session.contact_sheets import write_contact_sheets
 from tune.study.journal import Journal
+from tune.study.journal import read_events as read_journal
 from tune.study.studies import StudyFiles
 from tune.study.trial_record import SEED_STRIDE
 
@@ -212,6 +214,19 @@ def test_optunas_tools_read_the_journals_and_cannot_write(studies: list[StudyFil
             asked()
     twins = JournalStorageView([studies[0], studies[0]]).get_all_studies()
     assert [twin.study_name for twin in twins] == ["first (1)", "first (2)"]
+
+
+def test_optunas_tools_forget_a_study_that_another_of_its_name_replaced(tmp_path: Path) -> None:
+    study = record_study(tmp_path / "a", 6)
+    view = JournalStorageView([study])
+    shutil.rmtree(study.directory)
+    record_study(tmp_path / "a", 3, seed=1)
+    began = {e["trial"]: e["time"] for e in reversed(list(read_journal(study.journal))) if e["event"] == "trial"}
+    trials = view.get_all_trials(0)
+    assert len(trials) == 3
+    for trial in trials:
+        assert trial.datetime_start is not None
+        assert trial.datetime_start.timestamp() == pytest.approx(began[trial.number], abs=0.01)
 
 
 def test_columns_are_those_of_all_studies_and_renewed_with_them(studies: list[StudyFiles], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,26 @@ class Page:
 
     def same_as(self, other: Page) -> bool:
         return (self.trials, self.bars, self.log) == (other.trials, other.bars, other.log)
+
+
+def test_a_bucket_that_does_not_answer_keeps_nobody_from_what_is_known(
+    tmp_path: Path, no_pause: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed, asked, answer = StudyFeed(record_study(tmp_path / "a", 4)), threading.Event(), threading.Event()
+
+    def hang(follower: object) -> None:
+        asked.set()
+        assert answer.wait(60)
+
+    monkeypatch.setattr("tune.board.study_feed.StudyFollower.fetch", hang)
+    looking = threading.Thread(target=feed.refresh)
+    looking.start()
+    assert asked.wait(30)
+    feed.refresh()  # leaves it to the one that waits
+    assert feed.summary() and feed.changes("")["trials"]
+    answer.set()
+    looking.join(30)
+    assert not looking.is_alive()
 
 
 def test_answers_to_a_page_that_was_there_from_the_start_add_up_to_what_a_new_one_gets(
