@@ -107,15 +107,15 @@ class Replica(TrialTraining):
         def predict(pixels: Any) -> Any:
             return tf.distribute.get_replica_context().all_gather(model(pixels, training=False), axis=0)
 
-        @tf.function(input_signature=[image, label, tf.TensorSpec((None,)), tf.TensorSpec(())])  # type: ignore[untyped-decorator]
+        @tf.function(autograph=False, input_signature=[image, label, tf.TensorSpec((None,)), tf.TensorSpec(())])  # type: ignore[untyped-decorator]
         def differentiated(pixels: Any, labels: Any, weights: Any, batch: Any) -> Any:
             return strategy.run(differentiate, (pixels, labels, weights, batch))
 
-        @tf.function  # type: ignore[untyped-decorator]
+        @tf.function(autograph=False)  # type: ignore[untyped-decorator]
         def applied(gradients: Any) -> None:
             strategy.run(apply, (gradients,))
 
-        @tf.function(input_signature=[image])  # type: ignore[untyped-decorator]
+        @tf.function(autograph=False, input_signature=[image])  # type: ignore[untyped-decorator]
         def predicted(pixels: Any) -> Any:
             return strategy.run(predict, (pixels,))
 

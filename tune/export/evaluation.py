@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def evaluate_on(predictor: Predictor, data: str, folder: Path | None = None) -> 
     """
     others = _other_formats(folder) if folder else []
     check_formats(others)
-    images, truth, unread = _read(data, predictor.classes)
+    images, truth, unread, divided = _read(data, predictor)
     found = predictor.predict(images)
     shares = np.array([list(one.probabilities.values()) for one in found], np.float32)
     figures = evaluate(np.log(np.maximum(shares, np.finfo(np.float32).tiny)), truth, len(predictor.classes))
@@ -48,7 +48,7 @@ def evaluate_on(predictor: Predictor, data: str, folder: Path | None = None) -> 
         "expected_calibration_error": expected_calibration_error(shares, truth),
         "classes": list(predictor.classes),
         "unread": unread,
-        "looks_divided": sum(int(image.max()) == 1 for image in images),
+        "looks_divided": divided,
     }
     if folder:
         beside = run_formats(folder, others, predictor.entries(images)) if others else {}
@@ -56,23 +56,27 @@ def evaluate_on(predictor: Predictor, data: str, folder: Path | None = None) -> 
     return scores
 
 
-def _read(data: str, classes: Sequence[str]) -> tuple[list[Pixels], npt.NDArray[np.int32], int]:
-    """Returns decoded images, their places in the classes, and how many more could not be decoded."""
+def _read(data: str, predictor: Predictor) -> tuple[list[Pixels], npt.NDArray[np.int32], int, int]:
+    """Returns images of the model's size, their places in the classes, how many more could not be decoded, and how many
+    look divided by 255."""
+    classes = predictor.classes
     labelled = _of_dataset(data) if Place(data).exists(INFO_FILE) else _of_source(Path(data))
-    images, labels, unread = [], [], 0
+    images, labels, unread, divided = [], [], 0, 0
     for name, read in labelled:
         if name not in classes:
             known = ", ".join(classes)
             raise DatasetError(f"Classes must be the export's: {known}. Received: {name} in {data}. Rename its folder.")
         try:
-            images.append(read())
+            image = read()
         except UnreadableImage:
             unread += 1
             continue
+        divided += int(image.max()) == 1
+        images.append(predictor.fitted(image))  # photos of people's telephones would fill the memory
         labels.append(classes.index(name))
     if not labels:
         raise DatasetError(f"There must be labelled images to score. Received: none in {data}. Name other data.")
-    return images, np.array(labels, np.int32), unread
+    return images, np.array(labels, np.int32), unread, divided
 
 
 def _other_formats(folder: Path) -> list[str]:

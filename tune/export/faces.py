@@ -92,13 +92,16 @@ def drawing_paths(names: Sequence[str], folder: Path) -> list[Path]:
     if folder.exists() and not folder.is_dir():
         raise ImageError(f"--draw must name a folder. Received: {folder}, a file. Name another.")
     paths: list[Path] = []
+    taken, numbers = set[str](), dict[str, int]()  # in lower case: some file systems know no other
     for name in names:
         stem = "stdin" if name == "-" else Path(name).stem
-        path, number = folder / f"{stem}.png", 1
-        while path in paths:
+        file, number = f"{stem}.png", numbers.get(stem.casefold(), 1)
+        while file.casefold() in taken:
             number += 1
-            path = folder / f"{stem}-{number}.png"
-        paths.append(path)
+            file = f"{stem}-{number}.png"
+        taken.add(file.casefold())
+        numbers[stem.casefold()] = number
+        paths.append(folder / file)
     there = next((path for path in paths if path.exists()), None)
     if there is not None:
         raise ImageError(f"--draw must not replace a file. Received: {there}, which exists. Name another folder.")

@@ -89,7 +89,7 @@ def _tf_serving(pixels: keras.Model, path: Path, images: Pixels) -> None:
 def _signature(pixels: keras.Model) -> Any:
     import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *pixels.input_shape[1:]), tf.uint8, "image")])  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec((None, *pixels.input_shape[1:]), tf.uint8, "image")])  # type: ignore[untyped-decorator]
     def probabilities(image: Any) -> dict[str, Any]:
         return {"probabilities": pixels(image, training=False)}
 

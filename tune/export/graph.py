@@ -43,12 +43,13 @@ def write_saved_model(pixels: keras.Model, folder: Path) -> None:
     def checked(image: Any) -> Any:
         return tf.ensure_shape(image, shape, name=_shape_rule(shape[1:]))
 
-    @tf.function  # type: ignore[untyped-decorator]
+    # AutoGraph, of which nothing here has need, leaves a temporary file behind in a process that is killed.
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def serve(image: Any) -> dict[str, Any]:
         chosen = pixels if image.dtype == tf.uint8 else either
         return {"probabilities": chosen(checked(image), training=False)}
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, "image")])  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.uint8, "image")])  # type: ignore[untyped-decorator]
     def serve_pixels(image: Any) -> dict[str, Any]:
         image = checked(image)
         # TensorFlow makes uint8 of NumPy's floats without a word, and of 0-1 nothing but 0 and 1.
@@ -60,7 +61,7 @@ def write_saved_model(pixels: keras.Model, folder: Path) -> None:
         image = tf.io.decode_image(file, channels=shape[-1], expand_animations=False)
         return tf.ensure_shape(image, shape[1:], name=_shape_rule(shape[1:]))
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "files")])  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec((None,), tf.string, "files")])  # type: ignore[untyped-decorator]
     def serve_encoded(files: Any) -> dict[str, Any]:
         image = tf.map_fn(decoded, files, fn_output_signature=tf.TensorSpec(shape[1:], tf.uint8))
         return {"probabilities": pixels(checked(image), training=False)}

@@ -27,7 +27,7 @@ TOLERANCE = 1e-4
 """How far a probability of a float format may be from training's."""
 
 LIMIT_S = 600.0
-"""Seconds in which all formats must have run; importing TensorFlow takes some of them."""
+"""Seconds in which a batch must have run; importing TensorFlow takes some of the first batch's."""
 
 _BATCH = 128
 _MAIN = """
@@ -46,7 +46,10 @@ for line in sys.stdin:
         for number, (code, path) in enumerate(job["formats"]):
             scope = {}
             exec(code, scope)
-            parts = [np.array(scope["run"](path, images[at : at + size])) for at in range(0, len(images), size)]
+            parts = []
+            for at in range(0, len(images), size):
+                parts.append(np.array(scope["run"](path, images[at : at + size])))
+                print("null", file=answers, flush=True)  # it is alive
             np.save(f"{job['images']}.{number}.npy", np.concatenate(parts))
         path = "the process"
         assert not {"tune", "trainables"} & set(sys.modules), "emotune was imported"
@@ -94,14 +97,27 @@ def _ask(job: Mapping[str, Any]) -> str:
     try:
         process.stdin.write(json.dumps(job) + "\n")
         process.stdin.flush()
-        if not select.select([process.stdout], [], [], LIMIT_S)[0]:
-            process.kill()
-            process.wait()
-            return f"no answer in {LIMIT_S:g} s"
-        answer = process.stdout.readline()
+        answer = _last_line(process.stdout.fileno())
     except BrokenPipeError:
         answer = ""
+    if answer is None:
+        process.kill()
+        process.wait()
+        return f"no answer in {LIMIT_S:g} s"
     return str(json.loads(answer)) if answer else f"a format ended its process, exit code {process.wait()}"
+
+
+def _last_line(pipe: int) -> str | None:
+    """Returns the first line that is not `null`, "" where the pipe is closed, None where no line comes in time."""
+    text = b""
+    while select.select([pipe], [], [], LIMIT_S)[0]:
+        block = os.read(pipe, 2**16)
+        if not block:
+            return ""
+        *lines, text = (text + block).split(b"\n")
+        if said := [line for line in lines if line != b"null"]:
+            return said[0].decode()
+    return None
 
 
 def run_formats(folder: Path, names: Sequence[str], images: Pixels) -> dict[str, Floats]:
@@ -126,7 +142,7 @@ def run_formats(folder: Path, names: Sequence[str], images: Pixels) -> dict[str,
         if said:
             raise ExportError(
                 f"Every format must run without emotune. Received: {' '.join(said.split())[:500]} "
-                "Leave the format out of export.formats."
+                "Leave the format out of export.formats, or evaluate without --every-format."
             )
         return {name: np.load(f"{file}.{number}.npy") for number, name in enumerate(names)}
 

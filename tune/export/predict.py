@@ -142,8 +142,7 @@ class Predictor:
         image = read_picture(name, read)
         if isinstance(image, UnreadPicture):
             return image
-        height_px, width_px = self._labels.height_px, self._labels.width_px
-        return _fitted(image, height_px, width_px, self._labels.channels), overview(image, height_px, width_px)
+        return self.fitted(image), overview(image, self._labels.height_px, self._labels.width_px)
 
     def _batches(self, items: list[Path | Pixels]) -> Iterator[tuple[list[Path | Pixels], Pixels]]:
         """Reads the next batch while the model works on this one."""
@@ -161,15 +160,19 @@ class Predictor:
                 yield batch, np.stack([self._preprocessed(image) for image in read])
                 pending = following
 
+    def fitted(self, image: Pixels) -> Pixels:
+        """Returns an image, uint8, (h, w, 1 or 3), with the model's size and channels."""
+        return _fitted(image, self._labels.height_px, self._labels.width_px, self._labels.channels)
+
     def _read(self, item: Path | Pixels) -> Pixels:
         if not isinstance(item, Path):
-            return _fitted(item, self._labels.height_px, self._labels.width_px, self._labels.channels)
+            return self.fitted(item)
         try:
             image = decode(item.read_bytes(), str(item))
         except (OSError, UnreadableImage, DatasetError) as error:
             remedy = "Name a PNG, JPEG, BMP, TIFF or WebP image."
             raise ImageError(f"An image must be readable. Received: {item}: {error}. {remedy}") from error
-        return _fitted(image, self._labels.height_px, self._labels.width_px, self._labels.channels)
+        return self.fitted(image)
 
     def _preprocessed(self, image: Pixels) -> Pixels:
         if self._labels.needs_faces:
@@ -288,7 +291,7 @@ def _fitted(image: Pixels, height_px: int, width_px: int, channels: int) -> Pixe
     """Brings uint8 (h, w, 1 or 3) to the model's channels and size, as the import of a data set would."""
     height, width, found = image.shape
     if (height, width) != (height_px, width_px):
-        shrinks = height_px * width_px < height * width
+        shrinks = max(height_px, width_px) < max(height, width)
         method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
         image = np.asarray(cv2.resize(image, (width_px, height_px), interpolation=method), np.uint8)
     if found != channels:

@@ -9,7 +9,7 @@ from typing import Any
 
 from trainables.errors import first_line
 from tune.errors import ExportError
-from tune.export.export import METRICS_FILE
+from tune.export.export import EXPORT_FILES, METRICS_FILE
 from tune.export.model_card import CARD_FILE
 from tune.yaml_values import dump
 
@@ -44,6 +44,11 @@ def push_to_hub(folder: Path, repository: str, *, public: bool) -> str:
     try:
         api.create_repo(repository, private=not public, exist_ok=True)
         there = set(api.list_repo_files(repository)) - {_ATTRIBUTES}
+        if there - {_CARD_ON_THE_HUB} and not there.issuperset(EXPORT_FILES):
+            raise ExportError(
+                f"{repository} must be new or hold an earlier export. Received: one with {min(there)}; it stays. "
+                "Choose another name"
+            )
         operations: list[Any] = [hub.CommitOperationAdd(_CARD_ON_THE_HUB, card.encode())]
         operations += [hub.CommitOperationAdd(name, path) for name, path in files.items()]
         operations += [hub.CommitOperationDelete(name) for name in sorted(there - files.keys() - {_CARD_ON_THE_HUB})]

@@ -16,15 +16,11 @@ from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 
 from tune.export.predict import UnreadPicture
+from tune.serve.body_limit import FORM, MAX_IMAGE_BYTES
 from tune.serve.classifier import BatchingClassifier
-
-MAX_IMAGE_BYTES = 32 * 2**20
 
 _PAGE = Path(__file__).with_name("page.html")
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src blob:"
-_FORM = "multipart/form-data"
-_FORM_BYTES = 64 * 2**10
-"""What a form may have around its file."""
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM_SCHEMA = {
@@ -40,7 +36,7 @@ _BODY = {
         "description": "The content of one image file, as the body or as the one file of a form.",
         "content": {
             **dict.fromkeys(("image/png", "image/jpeg", "application/octet-stream"), _BINARY),
-            _FORM: _FORM_SCHEMA,
+            FORM: _FORM_SCHEMA,
         },
     }
 }
@@ -140,17 +136,12 @@ def build_application(classifier: BatchingClassifier, upload_s: float) -> FastAP
 
 
 async def _image_of(request: Request) -> bytes:
-    """Returns the image of a request: its body, or the one file of a form.
+    """Returns the image of a request: its body, or the one file of a form. `BodyLimit` has let it pass.
 
     Raises:
-        HTTPException: 400 without an image, or with several; 411 and 413 before the body is read.
+        HTTPException: 400 without an image, or with several.
     """
-    is_form = request.headers.get("content-type", "").lower().startswith(_FORM)
-    length = request.headers.get("content-length", "0")
-    if "transfer-encoding" in request.headers:  # Serve's proxy reads ahead of us: without a length it has no end
-        raise HTTPException(411, "a request must say its Content-Length. Received: chunks")
-    if int(length) > MAX_IMAGE_BYTES + (_FORM_BYTES if is_form else 0):
-        raise HTTPException(413, f"an image must have at most {MAX_IMAGE_BYTES:,} bytes. Received: {int(length):,}")
+    is_form = request.headers.get("content-type", "").lower().startswith(FORM)
     image = await _file_of(request) if is_form else await request.body()
     if not image:
         raise HTTPException(400, "a request must hold one image. Received: an empty one")

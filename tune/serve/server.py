@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import tempfile
 import threading
@@ -66,6 +67,9 @@ def serve_folder(folder: Path, host: str, port: int, upload_s: float, ready: Cal
     check_address(host, port)
     from tune.nodes.join import joined_ray
     from tune.nodes.output_redirect import heard_outside, redirect_output
+    from tune.serve.body_limit import PROXY_MIDDLEWARES
+
+    os.environ.update(PROXY_MIDDLEWARES)
 
     with tempfile.TemporaryDirectory() as scratch, redirect_output(Path(scratch) / "ray.log"), joined_ray("local"):
         import ray.serve

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,17 @@ def test_the_mean_of_several_checkpoints_is_the_same_for_keras_tensorflow_and_pr
     by_predict = np.array([[p.probabilities[name] for name in dataset.info.classes] for p in predicted])
     for probabilities in (*found.values(), by_predict):
         np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_an_export_leaves_nothing_in_the_folder_for_temporary_files(
+    checkpoint: Path, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    export(checkpoint, dataset, tmp_path / "export", formats=DEFAULT_FORMATS)
+    assert not list(folder.iterdir())  # TensorFlow's AutoGraph removes what it writes at exit, which a kill is not
 
 
 @pytest.mark.slow

@@ -100,6 +100,10 @@ def test_a_label_at_the_upper_edge_is_inside_the_picture_and_any_name_is_written
 def test_drawn_copies_have_names_of_their_own(tmp_path: Path) -> None:
     names = ["a/face.png", "b/face.jpg", "-"]
     assert [path.name for path in drawing_paths(names, tmp_path)] == ["face.png", "face-2.png", "stdin.png"]
+    alike = ["a/A.png", "b/a.png", "a-2.png", "c/a.png"]  # the same to some file systems
+    assert [path.name for path in drawing_paths(alike, tmp_path)] == ["A.png", "a-2.png", "a-2-2.png", "a-3.png"]
+    many = [f"{folder}/{number}.png" for folder in range(20) for number in range(500)]
+    assert len(set(drawing_paths(many, tmp_path))) == len(many)  # at once: it took minutes
     (tmp_path / "file").write_text("x")
     with pytest.raises(ImageError, match="--draw must name a folder"):
         drawing_paths(names, tmp_path / "file")

@@ -162,6 +162,15 @@ def test_the_accuracy_of_int8_is_compared_image_by_image() -> None:
     assert found["interval"] == pytest.approx([-0.1588, -0.0412], abs=1e-4)
 
 
+def test_the_limit_is_one_batchs_however_many_there_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    slow = "import time\ndef run(path, images):\n    time.sleep(1)\n    return [[0.5, 0.5]] * len(images)"
+    monkeypatch.setitem(parity.FORMATS, "keras", dataclasses.replace(parity.FORMATS["keras"], code=slow))
+    run_formats(tmp_path, ["keras"], np.zeros((1, 8, 8, 1), np.uint8))  # the process is up
+    monkeypatch.setattr(parity, "LIMIT_S", 4.0)
+    found = run_formats(tmp_path, ["keras"], np.zeros((6 * parity._BATCH, 8, 8, 1), np.uint8))
+    assert found["keras"].shape == (6 * parity._BATCH, 2)
+
+
 def test_a_format_that_never_answers_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hung = "def run(path, images):\n    import time\n    time.sleep(600)"
     monkeypatch.setitem(parity.FORMATS, "keras", dataclasses.replace(parity.FORMATS["keras"], code=hung))

@@ -63,6 +63,12 @@ def test_the_hub_gets_the_export_its_card_and_nothing_of_an_earlier_one(export: 
         there["old.onnx"] = b"of an earlier export"
         assert push(export, "hf://team/faces", **known).returncode == 0
         assert "old.onnx" not in hub.files["team/faces"] and ".gitattributes" in hub.files["team/faces"]
+        hub.files["team/space"] = {"app.py": b"another's work", ".gitattributes": b""}
+        mine = push(export, "hf://team/space", **known)
+        assert (
+            mine.returncode == 2 and "must be new or hold an earlier export. Received: one with app.py" in mine.stderr
+        )
+        assert "app.py" in hub.files["team/space"]
         assert push(export, "hf://team/open", "--public", **known).returncode == 0
         assert hub.private["team/open"] is False
 
