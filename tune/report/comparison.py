@@ -17,10 +17,10 @@ from tune.search.confirmation import CONFIDENCE
 from tune.study.journal import read_events
 from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
-from tune.study.trial_record import SEED_STRIDE, TrialRecord
+from tune.study.trial_record import TrialRecord
 from tune.study.wording import unique_names
 
-_NOT_SETTINGS = ("name", "storage", "code", "optuna_storage")
+_NOT_SETTINGS = ("name", "storage", "code", "optuna_storage", "notify")  # the last two may hold secrets
 _UNITS = {"hours": "hours of search", "epochs": "epochs trained", "gpu_hours": "GPU hours", "cost": "money"}
 
 
@@ -101,18 +101,21 @@ def _read(study: StudyFiles, label: str) -> Compared:
 
 
 def _progress(study: StudyFiles) -> Iterator[Progress]:
-    spec, state, best = study.spec, StudyState(), -math.inf
-    sign = 1.0 if spec.mode == "max" else -1.0
+    """Yields what would have been exported after each epoch; inner validation may change its mind, and so may that."""
+    spec, state, scores = study.spec, StudyState(), dict[int, float]()
+    best = max if spec.mode == "max" else min
+    judged = {trial.number for trial in study.ranked(study.state())}
     for event in read_events(study.journal):
         state.apply(event)
         number = event.get("trial", -1)
-        if event["event"] != "epoch" or number >= SEED_STRIDE or number not in state.trials:
+        if event["event"] != "epoch" or number not in judged:
             continue
         value = state.trials[number].best_value(spec.objective, spec.mode)
-        best = best if value is None else max(best, sign * value)
-        if math.isfinite(best):
+        if value is not None:
+            scores[number] = value
+        if scores:
             spent = state.spent(state.last_event)
-            yield Progress(state.search_s / 3600, spent.epochs, spent.gpu_hours, spent.cost, sign * best)
+            yield Progress(state.search_s / 3600, spent.epochs, spent.gpu_hours, spent.cost, best(scores.values()))
 
 
 def incomparable(studies: Sequence[Compared]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,9 +92,12 @@ def answer(studies: Sequence[Compared], differences: Sequence[Gap], reasons: Seq
             "(confirm.top) or had its sealed test opened. The best of a search is the largest of many noisy scores."
         )
     first = studies[0].label
-    lead = max(differences, key=lambda gap: gap.difference)
-    low, high = lead.interval
-    ahead = f"{lead.label} is ahead of {first}" if lead.difference > 0 else f"{first} is ahead"
+    best_known = [gap for gap in differences if gap.of == differences[0].of]  # confirmed scores, if there are any
+    lead = max(best_known, key=lambda gap: gap.difference)
+    ahead, low, high = f"{lead.label} is ahead of {first}", *lead.interval
+    if lead.difference <= 0:
+        ahead, low, high = f"{first} is ahead of {lead.label}", -high, -low
+        lead = replace(lead, difference=-lead.difference, interval=(low, high))
     return f"{ahead} in {lead.of}: {lead.difference:+.4f} (95 % interval {low:+.4f} to {high:+.4f}), {lead.verdict}."
 
 

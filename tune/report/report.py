@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_spaces import FloatParameter
-from trainables.atomic_folder import AtomicFolder
+from trainables.atomic_folder import HARMLESS, AtomicFolder
 from tune.errors import StudyError
 from tune.report.classes_chart import classes_chart
 from tune.report.mistakes_chart import mistakes_chart
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 REPORT_FILE = "report.html"
 _FIGURES = "figures"
 _OURS = frozenset({REPORT_FILE, _FIGURES})
+_SUFFIX = "reporting"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def check_folder(to: Path) -> None:
     Raises:
         StudyError: it does.
     """
-    strange = sorted(p.name for p in to.iterdir() if p.name not in _OURS) if to.is_dir() else []
+    known = _OURS | HARMLESS | {f".{_SUFFIX}"}
+    strange = sorted(p.name for p in to.iterdir() if p.name not in known) if to.is_dir() else []
     if strange:
         raise StudyError(f"--to must be a new folder or an earlier report. Received: {to}, which holds {strange[0]}")
 
@@ -97,7 +99,7 @@ def write_page(to: Path, page: str, charts: Iterable[RenderedChart]) -> Path:
     """
     try:
         with AtomicFolder(
-            to.absolute(), suffix="reporting", known_by=REPORT_FILE, replaceable=_OURS.__contains__
+            to.absolute(), suffix=_SUFFIX, known_by=REPORT_FILE, replaceable=_OURS.__contains__
         ) as folder:
             (folder.path / _FIGURES).mkdir()
             for rendered in charts:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tune.report.theme import ACCENT, INK, MUTED, STATE_COLOURS, Chart
+from tune.search.near_points import near_points
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 from tune.study.trial_record import TrialRecord
@@ -126,8 +127,12 @@ def history(spec: StudySpec, state: StudyState) -> Chart | None:
 
 
 def random_scores(spec: StudySpec, state: StudyState) -> list[float]:
-    """Returns the scores of the random trials at the start: those after the default configuration, before TPE."""
-    return [value for number, value in _scored(spec, state) if 1 <= number <= spec.startup_trials]
+    """Returns the scores of the random trials at the start: after the default configuration, before TPE, not chosen."""
+    return [
+        value
+        for number, value in _scored(spec, state)
+        if 1 <= number <= spec.startup_trials and not state.trials[number].chosen and near_points(spec, number) is None
+    ]
 
 
 def expected_best(scores: Sequence[float], draws: int, mode: str) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,7 @@ def confirm_best(session: SessionContext) -> bool:
     study, spec, state = session.study, session.study.spec, session.journal.state
     spent = ""
     if state.confirmed is None and not state.confirming:  # what has begun is brought to its end
-        spent = consumed_budget(spec, used_budgets(state, time.time(), state.search_s))
+        spent = consumed_budget(spec, used_budgets(state, state.last_event, state.search_s))
     if spent:
         words = f"the best trials were not trained again: {BUDGETS[spent]}"
         session.live.line(words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -171,8 +170,8 @@ def trials_left(study: StudyFiles, state: StudyState) -> int:
 
 
 def spent_budget(study: StudyFiles, state: StudyState) -> str:
-    """Returns the budget that a study has used up by now, empty while none is."""
-    return exhausted_budget(study.spec, state, time.time(), state.search_s)
+    """Returns the budget that a study has used up whose session has ended or was killed; empty while there is none."""
+    return exhausted_budget(study.spec, state, state.last_event, state.search_s)
 
 
 def may_search(study: StudyFiles, state: StudyState) -> bool:

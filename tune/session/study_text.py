@@ -250,7 +250,10 @@ def front_line(study: StudyFiles, state: StudyState) -> str:
 
 def export_lines(export: Place) -> str:
     """Returns where an export lies and what the sealed test said of it."""
-    metrics = json.loads(export.read("metrics.json") or b"")
+    try:
+        metrics = json.loads(export.read("metrics.json") or b"")
+    except ValueError:
+        return f"export       {export.name} is damaged: no readable metrics.json. Write it again: emotune export STUDY"
     lines = [f"export       {export.name}  (emotune predict {shlex.quote(export.name)} IMAGE...)"]
     for name, written in metrics.get("formats", {}).items():  # exports of 0.1 had none
         if "accuracy_difference" in written:

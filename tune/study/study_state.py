@@ -206,7 +206,8 @@ class StudyState:
                 self.rates = replace(self.rates, nodes=event["count"])
             case "trial":
                 runs = self.trials if number < SEED_STRIDE else self.confirmations
-                runs[number] = TrialRecord(number, dict(event["values"]), session=self.sessions)
+                chosen = bool(event.get("request"))
+                runs[number] = TrialRecord(number, dict(event["values"]), session=self.sessions, chosen=chosen)
                 self.enqueued.pop(event.get("request", ""), None)
             case "repeat":
                 words = f"the configuration of trial {event['of']}"

@@ -92,6 +92,7 @@ class TrialRecord:
         session: number of the session that began it.
         dropped: somebody has asked for its end.
         repeats: the trial that has the same configuration, if this one was therefore not trained.
+        chosen: somebody has asked for this configuration: `points_to_evaluate`, an earlier study, `emotune enqueue`.
     """
 
     number: int
@@ -105,6 +106,7 @@ class TrialRecord:
     session: int = 0
     dropped: bool = False
     repeats: int | None = None
+    chosen: bool = False
 
     @property
     def restarts(self) -> int:

@@ -14,8 +14,8 @@ from tests.support.browser_tab import opened_tab
 from tests.support.fixtures_study import emotune
 from tests.support.recorded_study import EVIL, SPACE, record_study
 from tune.errors import StudyError
-from tune.report.comparison import gaps, incomparable, read_compared, share_gap
-from tune.report.comparison_page import Comparison, write_comparison
+from tune.report.comparison import Gap, gaps, incomparable, read_compared, share_gap
+from tune.report.comparison_page import Comparison, answer, write_comparison
 from tune.study.journal import Journal
 from tune.study.studies import StudyFiles
 
@@ -41,7 +41,8 @@ def test_the_page_says_who_is_ahead_and_what_differed(comparison: Comparison) ->
     [gap] = comparison.gaps
     low, high = gap.interval
     assert gap.of == "confirmed selection_accuracy" and low < gap.difference < high
-    assert f"{gap.difference:+.4f} (95 % interval {low:+.4f} to {high:+.4f}), {gap.verdict}" in text
+    assert gap.verdict == "worse"
+    assert f"{-gap.difference:+.4f} (95 % interval {-high:+.4f} to {-low:+.4f}), better" in text
     settings = text[text.index('id="settings"') : text.index('id="values"')]
     assert ">space.preprocessing<" in settings and "choices crop, augment" in settings
     assert ">budget.node_hour_price<" in settings and ">asha.max_epochs<" not in settings
@@ -60,9 +61,26 @@ def test_progress_is_told_over_time_epochs_and_money(comparison: Comparison, two
         mine = [row for row in rows if row["study"] == study.spec.name]
         state = study.state()
         assert len(mine) == state.epochs_trained and int(mine[-1]["epochs_trained"]) == state.epochs_trained
-        best = max(epoch["selection_accuracy"] for trial in state.trials.values() for epoch in trial.epochs.values())
-        assert float(mine[-1]["best_so_far"]) == pytest.approx(best, abs=0.02)
-        assert all(float(a["best_so_far"]) <= float(b["best_so_far"]) for a, b in zip(mine, mine[1:], strict=False))
+        best = study.ranked(state)[0].best_value("selection_accuracy", "max")
+        assert float(mine[-1]["best_so_far"]) == pytest.approx(best, abs=1e-9)
+
+
+def test_the_answer_follows_the_confirmed_scores_and_says_who_is_ahead_of_whom(two: list[StudyFiles]) -> None:
+    first, second = read_compared(two)
+    confirmed = Gap(second.label, "confirmed accuracy", -0.02, (-0.03, -0.01))
+    sealed = Gap(second.label, "accuracy on the sealed test", 0.001, (-0.02, 0.022))
+    assert answer([first, second], [confirmed, sealed], []) == (
+        f"{first.label} is ahead of {second.label} in confirmed accuracy: +0.0200 (95 % interval +0.0100 to +0.0300), "
+        "better."
+    )
+    assert answer([first, second], [sealed], []).startswith(f"{second.label} is ahead of {first.label} in accuracy on")
+
+
+def test_where_a_study_reports_to_is_in_no_page_that_is_passed_on(tmp_path: Path) -> None:
+    secret = "https://hooks.example.org/secret"
+    studies = [record_study(tmp_path / "a", 4), record_study(tmp_path / "b", 4, notify={"url": secret})]
+    page = write_comparison(studies, tmp_path / "page").page
+    assert "secret" not in page.read_text() and "notify" not in page.read_text()
 
 
 def test_scores_of_other_folds_or_images_are_not_compared(two: list[StudyFiles], tmp_path: Path) -> None:

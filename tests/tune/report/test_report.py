@@ -15,16 +15,17 @@ import yaml
 from tests.support.accessibility import grave_violations, grave_violations_in_light_and_dark
 from tests.support.browser_tab import opened_tab
 from tests.support.fixtures_study import emotune
-from tests.support.recorded_study import CLASSES, EVIL, record_study
+from tests.support.recorded_study import CLASSES, EVIL, SPACE, record_study
 from tune.errors import StudyError
 from tune.report.classes_chart import classes_chart
 from tune.report.mistakes_chart import mistakes_chart
 from tune.report.report import DataDescription, answer, write_report
-from tune.report.search_charts import expected_best
+from tune.report.search_charts import expected_best, random_scores
 from tune.report.timeline import read_timeline
 from tune.study.journal import read_events
-from tune.study.spec import load_spec
+from tune.study.spec import StudySpec, load_spec
 from tune.study.studies import StudyFiles
+from tune.study.study_state import StudyState
 
 ASHA = {"max_epochs": 12, "grace_epochs": 9, "reduction_factor": 1.5}  # enough trials end for their importance
 
@@ -142,6 +143,21 @@ def test_the_expected_best_of_draws_is_that_of_counting_all_of_them() -> None:
     assert expected_best([3, 1, 2], 2, "min") == pytest.approx([2, 4 - sum(pairs) / 9])
 
 
+def test_random_trials_are_those_that_nobody_chose() -> None:
+    spec = StudySpec.model_validate({"name": "a", "data": "d", "space": SPACE, "startup_trials": 3})
+    state = StudyState()
+    state.apply({"event": "session", "time": 0, "number": 1, "pid": 1, "fingerprint": "f"})
+    for number, request in enumerate(["", "point-1", "", ""]):
+        asked = {"request": request} if request else {}
+        state.apply({"event": "trial", "time": 0, "trial": number, "values": {}, **asked})
+        metrics = {"selection_accuracy": number / 10, "validation_accuracy": 0.5}
+        state.apply({"event": "epoch", "time": 1, "trial": number, "epoch": 1, "metrics": metrics})
+        state.apply({"event": "end", "time": 1, "trial": number, "state": "complete", "reason": ""})
+    assert random_scores(spec, state) == [0.2, 0.3]
+    near = spec.model_copy(update={"near_points": 1.0})
+    assert random_scores(near, state) == []
+
+
 def test_the_timeline_shares_all_time_of_the_workers(recorded: StudyFiles) -> None:
     timeline = read_timeline(read_events(recorded.journal))
     assert timeline.lanes == 4
@@ -155,6 +171,10 @@ def test_a_report_gives_way_to_the_next_and_nothing_else_does(recorded: StudyFil
     with pytest.raises(StudyError, match="earlier report. Received: .*thesis"):
         write_report(recorded, DataDescription(), tmp_path, [])
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+    folder = tmp_path / "opened in a file manager"
+    (folder / ".reporting").mkdir(parents=True)  # of one that was killed while it wrote
+    (folder / ".DS_Store").write_text("x")
+    assert write_report(recorded, DataDescription(), folder, []).exists()
 
 
 def test_a_study_without_trials_says_that_there_is_nothing_to_report(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tune.session.plan import may_search, spent_budget
 from tune.study.budget import BUDGETS, exhausted_budget, exit_code, stagnant_trials
 from tune.study.spec import StudySpec
+from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
 from tune.study.wording import spent_text
 
@@ -94,6 +97,15 @@ def test_between_a_killed_session_and_the_next_nothing_is_used() -> None:
     )
     assert done.spent(now=1001).cost == pytest.approx(1 + 1)
     assert not done.running
+
+
+def test_the_time_since_a_driver_was_killed_is_charged_to_no_budget(tmp_path: Path) -> None:
+    study = StudyFiles(tmp_path / "a", spec(trials=3, budget={"gpu_hours": 1, "cost": 5, "node_hour_price": 1}))
+    done = record(session(at=0, gpus_per_trial=1.0, nodes=1, node_hour_price=1.0), *trial(0, 0, 0.5, 0.6))
+    for event in ({"event": "trial", "trial": 1, "values": {}}, {"event": "started", "trial": 1}):
+        done.apply({**event, "time": 60})
+    assert done.spent(now=24 * 3600).gpu_hours > 23  # as in a session that is open
+    assert spent_budget(study, done) == "" and may_search(study, done)
 
 
 def test_an_open_session_is_charged_up_to_now() -> None:
