@@ -22,7 +22,7 @@ from tune.cli.cluster import app as cluster_app
 from tune.cli.data import app as data_app
 from tune.cli.numbers import read_numbers_like_yaml
 from tune.cli.options import DataSet, MaxCost, Overrides, Storage, StudyFile, StudyName, Trials, WallTime
-from tune.cli.surroundings import settle_process, settle_surroundings
+from tune.cli.surroundings import given_words, settle_process, settle_surroundings
 from tune.line_width import fitted_to
 from tune.nodes.signals import INTERRUPTED
 
@@ -277,7 +277,7 @@ def command_line() -> None:
     """Runs the command line; an error that the user can fix is one line and its own exit code."""
     try:
         settle_surroundings()
-        status = app(standalone_mode=False)
+        status = app(given_words(), standalone_mode=False)
     except NoArgsIsHelpError as error:
         error.show()
         status = 2

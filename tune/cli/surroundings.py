@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from trainables.errors import EmotuneError
-from trainables.home_folder import ensure_home
+from trainables.home_folder import ensure_home, expand_home
 from tune.nodes.output_redirect import survive_closed_pipes
 from tune.nodes.signals import obey_signals
 
@@ -23,6 +24,15 @@ def settle_surroundings() -> None:
         raise EmotuneError(
             "the current folder must exist. Received: one that was removed or moved away. Change to another: cd FOLDER"
         ) from None
+
+
+def given_words() -> list[str]:
+    """Returns the command's words with the home folder in place of a `~` that a shell left: `--to=~/data`, quotes."""
+    words = []
+    for word in sys.argv[1:]:
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        words.append(f"{option}{equals}{expand_home(value)}" if value.startswith("~/") else word)
+    return words
 
 
 def settle_process() -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from search_spaces import Value
 from trainables.dataset.folds import trial_rows
-from trainables.dataset.reader import Dataset, untested_classes_line
+from trainables.dataset.info import untested_classes_line
+from trainables.dataset.reader import Dataset
 from trainables.models.optimizers import OPTIMIZERS
 from tune.study.feasible import RandomSuggester
 from tune.study.spec import StudySpec
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from tune.session.plan import Plan
 
 _DRAWS = 500
+_TRIALS_IN_A_ROW = 3
+"""Trials to their end, one after another in each place, that a search should have time for."""
 
 
 def study_warnings(spec: StudySpec, dataset: Dataset) -> list[str]:
@@ -38,9 +41,16 @@ def epoch_warnings(spec: StudySpec, epoch_s: float, start_s: float) -> list[str]
         start_s: seconds before a study's first epoch begins.
     """
     asha = spec.asha
-    grace_s = start_s + asha.grace_epochs * epoch_s
-    if spec.time is None or grace_s <= spec.time:
+    grace_s, whole_s = (start_s + epochs * epoch_s for epochs in (asha.grace_epochs, asha.max_epochs))
+    if spec.time is None or whole_s <= spec.time:
         return []
+    if grace_s <= spec.time:
+        fitting = max(asha.grace_epochs, int((spec.time - start_s) / epoch_s / _TRIALS_IN_A_ROW))
+        return [
+            f"no trial of the default configuration trains to its end: asha.max_epochs={asha.max_epochs} take "
+            f"{duration(whole_s)}, and time is {duration(spec.time)}. {_TRIALS_IN_A_ROW} in a row fit with "
+            f"--set asha.max_epochs={fitting}"
+        ]
     first = f"{asha.grace_epochs} epochs" if asha.grace_epochs > 1 else "one epoch"
     return [
         f"asha.grace_epochs={asha.grace_epochs} is longer than the study's time: {first} of one trial take "
@@ -98,6 +108,11 @@ def _search(spec: StudySpec) -> Iterator[str]:
         yield (
             f"no trial is ever stopped: asha.grace_epochs={asha.grace_epochs} is not below "
             f"asha.max_epochs={asha.max_epochs}. Lower it, or write asha.stop: false to mean it"
+        )
+    if spec.confirm.refit and "plateau" in spec.possible_values("schedule"):
+        yield (
+            f"confirm.refit={spec.confirm.refit} with schedule plateau: it lowers the rate when inner validation stops "
+            "gaining, and a final fit trains on those images too. Choose another schedule, or confirm.refit: 0"
         )
     if budget.epochs is not None and budget.epochs < asha.grace_epochs:
         yield (

@@ -19,6 +19,7 @@ from trainables.dataset.reader import open_dataset
 from trainables.places import Place
 from tune.cli.main import command_line as main
 from tune.cli.show import curve
+from tune.cli.surroundings import given_words
 from tune.session.live_display import LiveStudy
 from tune.study.spec import load_spec
 from tune.study.studies import StudyFiles
@@ -45,6 +46,14 @@ def refused(*words: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     said = capsys.readouterr()
     assert end.value.code == 2 and said.err.count("\n") == 1, said.err
     return said.err
+
+
+def test_the_home_folder_stands_for_a_tilde_that_the_shell_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["emotune", "predict", "~/faces", "--draw=~/boxes", "--set", "data=~", "--set=storage=~/runs", "~x", "a~/b"]
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setenv("HOME", "/home/ann")
+    changed = {"~/faces": "/home/ann/faces", "--draw=~/boxes": "--draw=/home/ann/boxes"}
+    assert given_words() == [changed.get(word, word) for word in words[1:]]
 
 
 @pytest.mark.slow

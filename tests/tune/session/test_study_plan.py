@@ -83,10 +83,16 @@ def test_a_sound_study_has_no_warning(faces: Path) -> None:
 
 
 def test_a_grace_period_longer_than_the_time_is_said_with_both() -> None:
-    study = spec(time="10m", asha={"grace_epochs": 3})
-    assert not epoch_warnings(study, 190, 20)
+    study = spec(time="10m", asha={"grace_epochs": 3, "max_epochs": 4})
     [line] = epoch_warnings(study, 200, 20)
     assert "3 epochs of one trial take 10 min, and time is 10 min" in line
+
+
+def test_a_longest_training_that_the_time_does_not_hold_is_said_with_one_that_it_does() -> None:
+    study = spec(time="10m", asha={"max_epochs": 20})
+    assert not epoch_warnings(study, 29, 20) and not epoch_warnings(spec(asha={"max_epochs": 20}), 290, 20)
+    [line] = epoch_warnings(study, 58, 20)
+    assert "asha.max_epochs=20 take 20 min, and time is 10 min" in line and "--set asha.max_epochs=3" in line
 
 
 def test_without_a_gpu_the_time_of_an_epoch_is_said() -> None:
