@@ -89,7 +89,8 @@ def variants() -> Mapping[str, Contestant]:
         "4 startup trials": emotune(startup_trials=4),
         "16 startup trials": emotune(startup_trials=16),
         "rungs judge again": emotune(parts={"rungs": JudgedAgain}),
-        **{f"nobody stopped by fewer than {n}": emotune(parts={"rungs": held_back(n)}) for n in (2, 3, 4, 6)},
+        "the second at a rung may be stopped": emotune(parts={"rungs": Hasty}),
+        **{f"nobody stopped by fewer than {n}": emotune(parts={"rungs": held_back(n)}) for n in (3, 4, 6)},
         "random sampler": emotune(parts={"sampler": optuna.samplers.RandomSampler}),
         "near the best": emotune(parts={"searcher": searcher(near_best())}),
         "forest": emotune(parts={"searcher": searcher(forest())}),
@@ -117,6 +118,15 @@ class JudgedAgain(Rungs):
         if len(others) < ENOUGH or rung[trial].value >= np.percentile(others, self._quantile):
             return None
         return dataclasses.replace(rung[trial], stopped=True)
+
+
+class Hasty(Rungs):
+    """Rungs that stop the second trial to reach them if it is worse than the first, as Ray Tune's do."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Takes what `Rungs` takes."""
+        super().__init__(*arguments, **options)
+        self._enough = 0.0
 
 
 def held_back(enough: int) -> type[Rungs]:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 class Rungs:
     """Values recorded at each rung, and the rule: stop below the (1 - 1/reduction_factor) quantile of those before.
 
+    Nobody is stopped while a rung holds fewer than `reduction_factor` trials, the one that comes among them: the best
+    of three is not known of two.
+
     Worked example, reduction_factor 3, larger is better: after 0.30, 0.50 and 0.40 the cutoff is 0.433; a fourth trial
     with 0.42 stops, one with 0.45 goes on.
     """
@@ -34,6 +37,7 @@ class Rungs:
         past: Iterable[RungDecision] = (),
     ) -> None:
         self._quantile = 100 * (1 - 1 / reduction_factor)
+        self._enough = reduction_factor
         self._sign = 1.0 if mode == "max" else -1.0
         self.decisions: dict[int, dict[int, RungDecision]] = {epoch: {} for epoch in epochs}
         for decision in past:
@@ -54,7 +58,8 @@ class Rungs:
             return None
         if trial not in rung:
             before = np.array([self._sign * d.value for d in rung.values()])
-            cutoff = float(np.percentile(before, self._quantile)) if before.size else None
+            enough = before.size and 1 + before.size >= self._enough
+            cutoff = float(np.percentile(before, self._quantile)) if enough else None
             signed = self._sign * value
             rung[trial] = RungDecision(
                 trial=trial,

@@ -123,7 +123,12 @@ def grace_verdict(spec: StudySpec, reports: Sequence[RungReport]) -> str:
 def rung_line(decision: RungDecision, mode: str) -> str:
     """Returns what a rung decided of a trial, and on what ground."""
     if decision.cutoff is None:
-        return f"rung {decision.epoch}: {decision.value:.4f}, the first to reach it, with nobody to compare; went on"
+        there = f"rung {decision.epoch}: {decision.value:.4f}"
+        if decision.among == 1:
+            return f"{there}, the first to reach it, with nobody to compare; went on"
+        return (
+            f"{there}, rank {decision.rank} of the {decision.among} that had reached it, too few to stop one; went on"
+        )
     side = "above" if (decision.value > decision.cutoff) else "below" if decision.value < decision.cutoff else "at"
     return (
         f"rung {decision.epoch}: {decision.value:.4f}, {side} the cutoff {decision.cutoff:.4f} "

@@ -27,6 +27,20 @@ def test_the_worked_example_of_the_docstring() -> None:
     assert high is not None and not high.stopped
 
 
+def test_nobody_is_stopped_before_as_many_as_the_reduction_factor_have_reached_a_rung() -> None:
+    rungs = Rungs([1], 3, "max")
+    first, second, third = (rungs.decide(trial, 1, value) for trial, value in enumerate([0.5, 0.1, 0.4]))
+    assert first is not None and second is not None and third is not None
+    assert (second.stopped, second.cutoff, second.rank, second.among) == (False, None, 2, 2)
+    assert not first.stopped and not third.stopped and third.cutoff == pytest.approx(0.3667, abs=1e-4)
+
+
+def test_a_value_at_the_cutoff_goes_on_so_that_equal_trials_do_not_stop_one_another() -> None:
+    rungs = Rungs([1], 2, "max")
+    decisions = [rungs.decide(trial, 1, 0.25) for trial in range(4)]
+    assert [d is not None and (d.stopped, d.rank) for d in decisions] == [(False, 1)] * 4
+
+
 def test_a_smaller_loss_is_better_when_the_mode_is_min() -> None:
     rungs = Rungs([1], 2, "min")
     rungs.decide(0, 1, 1.0)

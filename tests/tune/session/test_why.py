@@ -38,6 +38,13 @@ def test_a_stopped_trials_story_has_rung_value_cutoff_and_rank() -> None:
     assert "its score is selection_accuracy 0.3100, of epoch 1" in text
 
 
+def test_a_rung_that_too_few_had_reached_to_stop_one_says_so() -> None:
+    made = trial(0, 0, 0.31)
+    done = record(session(), *made[:-1], rung(0, 0.31, None, 2, 2, stopped=False), made[-1])
+    text = "\n".join(why_trial(SPEC, done, 0))
+    assert "rung 1: 0.3100, rank 2 of the 2 that had reached it, too few to stop one; went on" in text
+
+
 def test_faults_are_part_of_the_story() -> None:
     made = trial(0, 0, 0.5, 0.6)
     fault = {"event": "fault", "time": 1, "trial": 0, "kind": "hung", "reason": "no report for 300 s", "retried": True}
