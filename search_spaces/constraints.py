@@ -97,6 +97,12 @@ def _names(node: ast.expr, text: str) -> set[str]:
             inner = [operand]
         case ast.Compare(left, ops, comparators) if all(type(op) in _COMPARISONS for op in ops):
             inner = [left, *comparators]
+            for relation, several in zip(ops, comparators, strict=True):
+                if isinstance(relation, ast.In | ast.NotIn) and not isinstance(several, ast.Tuple | ast.List):
+                    raise ValueError(
+                        f"what follows in must be several values. Received: {ast.unparse(several)} in {text!r}. "
+                        f"Write [{ast.unparse(several)}]"
+                    )
         case ast.Tuple(elts=elements) | ast.List(elts=elements):
             inner = elements
         case ast.Call(func=ast.Name(id=called), args=arguments, keywords=[]) if called in _FUNCTIONS and arguments:

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -194,10 +194,18 @@ class Place:
         return info.mtime.timestamp() if info.type == fs.FileType.File and info.mtime else None
 
     def upload(self, local: Path, path: str) -> None:
-        """Puts a copy of a local file in place."""
-        with self._translate_errors(), local.open("rb") as source:
-            with self.filesystem_and_path[0].open_output_stream(self._full_path(path)) as sink:
+        """Puts a copy of a local file in place; what is broken off leaves nothing there."""
+        with local.open("rb") as source, self._translate_errors():
+            system, target = self.filesystem_and_path[0], self._full_path(path)
+            sink = system.open_output_stream(target)
+            try:
                 shutil.copyfileobj(source, sink, _COPY_BYTES)
+            except BaseException:  # closing the stream puts what it has in place
+                with suppress(Exception):
+                    sink.close()
+                    system.delete_file(target)
+                raise
+            sink.close()
 
     def download(self, path: str, local: Path) -> None:
         """Copies a file to this machine; goes on with what an interrupted download has left."""

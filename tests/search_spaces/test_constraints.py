@@ -62,6 +62,12 @@ def test_what_is_not_in_the_language_is_refused_and_never_run(text: str) -> None
         parse_constraint(text)
 
 
+@pytest.mark.parametrize("text", ["optimizer in ('adamw')", "optimizer not in 'adamw'", "px in 48"])
+def test_what_a_value_is_in_must_be_several(text: str) -> None:
+    with pytest.raises(ValueError, match=r"what follows in must be several values. Received: .*Write \["):
+        parse_constraint(text)
+
+
 @pytest.mark.parametrize("text", ["", "batch_size <=", "batch_size <= 3; px", "=", "(" * 200, "x" * 301])
 def test_what_is_no_condition_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a constraint "):

@@ -11,9 +11,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 
+import tune
 from tests import ROOT
 from trainables.dataset.node_cache import import_folder, open_data
 from trainables.dataset.reader import IMAGES_FILE, open_dataset
@@ -22,7 +24,8 @@ from trainables.local_copies import local_folder, written_folder
 from trainables.places import Place
 from tune.errors import ExportError, StudyError
 from tune.nodes.doctor import examine
-from tune.study.bucket_study import Mirror, download_study, working_folder
+from tune.study.bucket_mirror import Mirror, _machine
+from tune.study.bucket_study import download_study, working_folder
 from tune.study.studies import find_study, list_studies, load_bucket_study
 
 
@@ -172,6 +175,19 @@ def test_a_fetch_that_was_killed_goes_on_and_one_that_was_damaged_begins_again(
     assert not fetched.exists()
 
 
+def test_another_data_set_in_a_bucket_gives_way_only_when_asked(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMOTUNE_CACHE", str(tmp_path / "mine"))
+    first = tune.draw_faces(place.name, images=70).info.fingerprint
+    monkeypatch.setenv("EMOTUNE_CACHE", str(tmp_path / "a colleague's"))
+    with pytest.raises(DatasetError, match=r"must be new or empty\. Received: .*, another data set; pass --replace"):
+        tune.draw_faces(place.name, images=70, seed=1)
+    assert open_data(place.name).info.fingerprint == first
+    second = tune.draw_faces(place.name, images=70, seed=1, replace=True).info.fingerprint
+    assert open_data(place.name).info.fingerprint == second != first
+
+
 def test_a_bucket_without_a_data_set_and_another_data_set_are_refused(place: Place, faces: Path, cache: Path) -> None:
     with pytest.raises(DatasetError, match="A data set must hold dataset.json. Received: (s3|gs)://"):
         open_data(place.name)
@@ -217,11 +233,68 @@ def test_one_driver_at_a_time_and_a_dead_ones_study_is_free(place: Place, tmp_pa
     elsewhere.close()
 
     killed = {"token": "x", "host": os.uname().nodename, "pid": os.getpid(), "began": 1.0}  # a number used again since
-    place.write(".lease.json", json.dumps(killed).encode())
+    place.write(".lease.json", json.dumps({**killed, "machine": "a container of the same name"}).encode())
+    with pytest.raises(StudyError, match=f"is being run by process {os.getpid()} on "):
+        Mirror(tmp_path, place).open()
+    place.write(".lease.json", json.dumps({**killed, "machine": _machine()}).encode())
     mirror = Mirror(tmp_path, place)
     mirror.open()
     mirror.close()
     assert not place.exists(".lease.json")
+
+
+def test_a_driver_that_ends_after_it_was_taken_over_writes_nothing_more(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune.study.bucket_mirror._COPY_EVERY_S", 3600.0)  # its thread looks no more
+    (tmp_path / "journal.jsonl").write_bytes(line("a"))
+    mirror = Mirror(tmp_path, place)
+    mirror.open()
+    lease = json.dumps({"token": "x", "host": "other", "machine": "m", "pid": 1, "began": 0}).encode()
+    place.write(".lease.json", lease)
+    place.write("journal.jsonl", line("b"))
+    mirror._closing = True
+    mirror._changed.set()
+    mirror._thread.join(timeout=30)
+    place.write("journal.jsonl", line("b"))
+    with pytest.raises(StudyError, match="was taken over by process 1 on other"):
+        mirror.close()
+    assert (place.read("journal.jsonl"), place.read(".lease.json")) == (line("b"), lease)
+
+
+def test_a_study_that_was_removed_from_the_bucket_begins_anew_and_its_copy_is_kept(
+    place: Place, tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / "journal.jsonl").write_bytes(line("a"))
+    (folder / "study.yaml").write_text("name: study\n")
+    mirror = Mirror(folder, place)
+    mirror.open()
+    mirror.close()
+    download_study(place, folder)
+    assert (folder / "journal.jsonl").exists()
+    for file in place.files():
+        place.delete(file.path)
+    download_study(place, folder)
+    assert not folder.exists()
+    [aside] = tmp_path.glob(".study.removed-*")
+    assert (aside / "journal.jsonl").read_bytes() == line("a")
+
+
+def test_an_upload_that_is_broken_off_leaves_no_part_of_a_file(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").write_bytes(bytes(30 << 20))
+
+    def broken_off(source: Any, sink: Any, length: int) -> None:
+        sink.write(source.read(16 << 20))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trainables.places.shutil.copyfileobj", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        place.upload(tmp_path / "images", "images.arrow")
+    assert not place.exists("images.arrow")
 
 
 def test_a_place_that_a_driver_has_just_taken_is_not_called_empty(place: Place, cache: Path) -> None:
@@ -255,7 +328,7 @@ def test_of_two_drivers_that_begin_at_the_same_moment_one_is_refused(place: Plac
 def test_a_driver_that_was_taken_over_stops_and_keeps_what_it_has(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tune.study.bucket_study._LEASE_EVERY_S", 0.0)
+    monkeypatch.setattr("tune.study.bucket_mirror._LEASE_EVERY_S", 0.0)
     (tmp_path / "journal.jsonl").write_bytes(line("a"))
     mirror = Mirror(tmp_path, place)
     with pytest.raises(KeyboardInterrupt):  # what makes a session stop gracefully

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trainables.dataset.face_boxes import FACES_FILE
+from trainables.dataset.face_boxes import FACES_FILE, load_faces
 from trainables.dataset.info import DatasetInfo
 from trainables.dataset.reader import (
     IMAGES_FILE,
@@ -51,13 +51,18 @@ def open_data(name: str, *, fingerprint: str = "", say: Callable[[str], None] = 
 
 
 @contextmanager
-def import_folder(name: str) -> Iterator[Path]:
+def import_folder(name: str, *, replace: bool = False) -> Iterator[Path]:
     """Gives the folder to import into; for a bucket, one of the cache, which is copied there when the block ends well.
 
-    `dataset.json`, by which a data set is known, goes last. What is in the bucket already is not copied again.
+    `dataset.json`, by which a data set is known, goes first and comes last, so that half of one is none. What is in the
+    bucket already is not copied again.
+
+    Args:
+        name: a folder, or the address of a bucket's prefix.
+        replace: whether another data set in the bucket may give way.
 
     Raises:
-        DatasetError: the name is empty.
+        DatasetError: the name is empty, or the bucket has another data set there.
         PlaceError: the bucket cannot be reached or written.
     """
     if not name.strip():
@@ -70,17 +75,30 @@ def import_folder(name: str) -> Iterator[Path]:
     folder = cache_folder() / "imports" / digest / place.last_part
     folder.parent.mkdir(parents=True, exist_ok=True)
     yield folder
-    if place.read(INFO_FILE) != (folder / INFO_FILE).read_bytes():
-        place.delete(FACES_FILE)  # an earlier data set's
-        for file in (IMAGES_FILE, INFO_FILE):
-            place.upload(folder / file, file)
+    there, new = place.read(INFO_FILE), (folder / INFO_FILE).read_bytes()
+    if there == new:
+        return
+    if there is not None and not replace and _source_of(there) != _source_of(new):
+        raise DatasetError(f"The target must be new or empty. Received: {name}, another data set; pass --replace.")
+    for file in (INFO_FILE, FACES_FILE):  # an earlier data set's
+        place.delete(file)
+    for file in (IMAGES_FILE, INFO_FILE):
+        place.upload(folder / file, file)
+
+
+def _source_of(info: bytes) -> str:
+    try:
+        return DatasetInfo.model_validate_json(info).source_fingerprint
+    except ValueError:
+        return "damaged"
 
 
 def store_faces(dataset: Dataset, name: str) -> None:
-    """Puts the face boxes that were found on this machine beside a bucket's data set, for all others."""
-    place = Place(name)
-    if not place.exists(FACES_FILE):
-        place.upload(dataset.directory / FACES_FILE, FACES_FILE)
+    """Puts the face boxes that were found on this machine beside a bucket's data set, for all others.
+
+    They take the place of those that an earlier version's detector found.
+    """
+    Place(name).upload(dataset.directory / FACES_FILE, FACES_FILE)
 
 
 def info_in(place: Place) -> DatasetInfo:
@@ -113,7 +131,8 @@ def _fetched_folder(place: Place, say: Callable[[str], None]) -> Path:
                 if not folder.exists():
                     say(f"fetching {place.name} into {folder}")
                     _fetch(place, info, folder, last=attempt == _TRIES - 1)
-            if not (folder / FACES_FILE).exists() and place.exists(FACES_FILE):
+            if load_faces(open_dataset(folder)) is None and place.exists(FACES_FILE):
+                (folder / f".{FACES_FILE}.part").unlink(missing_ok=True)  # of another version's
                 place.download(FACES_FILE, folder / FACES_FILE)
     except OSError as error:
         raise DatasetError(

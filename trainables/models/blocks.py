@@ -27,13 +27,26 @@ def batch_norm(name: str) -> keras.layers.Layer:
 
 
 def resized(image: Any, size: int) -> Any:
-    """Casts uint8 to float32, then resizes to a square: `keras.layers.Resizing` keeps uint8 and rounds."""
+    """Casts uint8 to float32, then resizes to a square: `keras.layers.Resizing` keeps uint8 and rounds.
+
+    Only where a side shrinks is it done with `antialias`, which changes nothing elsewhere: TensorFlow (2.21) does that
+    with an operation that XLA does not have, and Keras compiles with XLA on GPUs.
+    """
     from keras import layers, ops
 
     x = ops.cast(image, "float32")
     if tuple(image.shape[1:3]) == (size, size):
         return x
-    return layers.Resizing(size, size, antialias=True, data_format="channels_last", dtype="float32", name="resize")(x)
+    shrinks = size < max(image.shape[1:3])
+    resize = layers.Resizing(size, size, antialias=shrinks, data_format="channels_last", dtype="float32", name="resize")
+    return resize(x)
+
+
+def refuse_xla_where_missing(model: keras.Model) -> None:
+    """Tells Keras which layers of a model XLA cannot compile; a model that was opened from a file does not know."""
+    for layer in model._flatten_layers():
+        if getattr(layer, "antialias", False):
+            layer.supports_jit = False
 
 
 def scaled(size: int, width: float, multiple_of: int = 1) -> int:

@@ -16,6 +16,7 @@ from trainables.application_names import find_application
 from trainables.config import TrialConfig
 from trainables.dataset.reader import Dataset, Pixels
 from trainables.models.applications import build_application
+from trainables.models.blocks import refuse_xla_where_missing
 from trainables.models.builtin import MODELS
 from trainables.models.optimizers import build_optimizer
 from trainables.models.own_model import build_own_model
@@ -74,6 +75,7 @@ def compile_model(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> 
     """Compiles with cross-entropy on logits; TensorFlow leaves XLA to GPUs, on CPUs it is slower (2.21)."""
     import keras
 
+    refuse_xla_where_missing(model)
     without_xla = keras.backend.backend() == "tensorflow" and not os.environ.get("CUDA_VISIBLE_DEVICES")
     model.compile(
         optimizer=optimizer,

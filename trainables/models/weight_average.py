@@ -72,12 +72,14 @@ class WeightAverage:
             _assign(self._variables, own)
 
     def save(self, path: Path) -> None:
-        """Writes the average as NumPy's `*.npz`, an array for each variable's path.
+        """Writes the average as NumPy's `*.npz`, an array for each variable's path, numbered where two have the same.
 
         Keras' `save_weights` would write the optimizer's values with it, and `load_weights` change them (Keras 3.15).
         """
         self.catch_up()
         names = [variable.path for variable in self._variables]
+        if len(set(names)) < len(names):
+            names = [f"{place:05d}:{name}" for place, name in enumerate(names)]
         np.savez(path, **dict(zip(names, map(_array, self._average), strict=True)))
 
     def restore(self, saved: Mapping[str, NDArray[np.float32]], steps: int) -> None:
@@ -109,7 +111,8 @@ def _values_of(variables: list[Any], saved: Mapping[str, NDArray[np.float32]]) -
 
     Layers inside a layer of the user's own are numbered by Keras (3.15) anew in every process: `gate/dense_4/kernel`.
     """
-    if not all(variable.path in saved for variable in variables):
+    paths = {variable.path for variable in variables}
+    if len(paths) < len(variables) or not paths <= saved.keys():
         values = list(saved.values())
         if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
             raise KeyError("it is of another model")

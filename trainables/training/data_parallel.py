@@ -87,29 +87,38 @@ class Replica(TrialTraining):
             tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8),
             tf.TensorSpec((None, *model.output_shape[1:])),
         )
+        number = tf.TensorSpec(())
 
         def summed(values: Any) -> Any:
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
-        def differentiate(pixels: Any, labels: Any, weights: Any, batch: Any) -> Any:
+        def differentiate(pixels: Any, labels: Any, weights: Any, batch: Any, parts: Any) -> Any:
             with tf.GradientTape() as tape:
                 logits = model(pixels, training=True)
                 loss = loss_of(labels, logits, sample_weight=weights)
+                if own := model.losses:  # an own model's regularisers: every part of the batch has its share of them
+                    loss += batch * tf.add_n(own) / parts
                 share = loss / batch
             hits = tf.equal(tf.argmax(logits, -1), tf.argmax(labels, -1))
             gradients = tape.gradient(share, [variable.value for variable in model.trainable_variables])
             return gradients, summed([loss, tf.reduce_sum(tf.cast(hits, tf.float32))])
 
+        optimizer = model.optimizer
+        clips = any(getattr(optimizer, name, None) for name in ("clipnorm", "global_clipnorm", "clipvalue"))
+        if clips:  # Keras 3.15 would clip each worker's share before it sums them
+            optimizer._all_reduce_sum_gradients = lambda pairs: pairs
+
         def apply(gradients: Any) -> None:
             # TensorFlow 2.21 reduces only what is on a device, and a function's arguments are on none.
-            model.optimizer.apply([tf.identity(gradient) for gradient in gradients], model.trainable_variables)
+            gradients = [tf.identity(gradient) for gradient in gradients]
+            optimizer.apply(summed(gradients) if clips else gradients, model.trainable_variables)
 
         def predict(pixels: Any) -> Any:
             return tf.distribute.get_replica_context().all_gather(model(pixels, training=False), axis=0)
 
-        @tf.function(autograph=False, input_signature=[image, label, tf.TensorSpec((None,)), tf.TensorSpec(())])  # type: ignore[untyped-decorator]
-        def differentiated(pixels: Any, labels: Any, weights: Any, batch: Any) -> Any:
-            return strategy.run(differentiate, (pixels, labels, weights, batch))
+        @tf.function(autograph=False, input_signature=[image, label, tf.TensorSpec((None,)), number, number])  # type: ignore[untyped-decorator]
+        def differentiated(pixels: Any, labels: Any, weights: Any, batch: Any, parts: Any) -> Any:
+            return strategy.run(differentiate, (pixels, labels, weights, batch, parts))
 
         @tf.function(autograph=False)  # type: ignore[untyped-decorator]
         def applied(gradients: Any) -> None:
@@ -131,7 +140,8 @@ class Replica(TrialTraining):
         count = self._micro_batches if n // self._micro_batches >= self._workers else 1  # nobody goes without
         weights = np.ones(n, np.float32) if weights is None else weights
         for batch in split_batch(pixels, labels, weights, count):
-            part_gradients, sums = self._differentiated(*map(self._own_share, batch), np.float32(n))
+            sizes = np.float32(n), np.float32(self._workers * count)
+            part_gradients, sums = self._differentiated(*map(self._own_share, batch), *sizes)
             gradients = (
                 part_gradients if gradients is None else [a + b for a, b in zip(gradients, part_gradients, strict=True)]
             )
@@ -222,7 +232,7 @@ def _synchronized(model: keras.Model) -> Iterator[None]:
     checkpoints, stay those of a single process."""
     from keras.layers import BatchNormalization
 
-    layers = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, BatchNormalization)]
     for layer in layers:
         layer.synchronized = True
     try:

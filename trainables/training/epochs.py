@@ -20,7 +20,7 @@ from trainables.config import TrialConfig, TrialContext, validation_metric_of
 from trainables.dataset.folds import trial_rows
 from trainables.dataset.node_cache import open_data
 from trainables.dataset.reader import Pixels, Rows
-from trainables.errors import OwnCodeError, PlaceError
+from trainables.errors import OwnCodeError
 from trainables.local_copies import local_folder
 from trainables.models.compiled import (
     Floats,
@@ -35,7 +35,7 @@ from trainables.models.compiled import (
 )
 from trainables.models.optimizers import PlateauState, learning_rate_at, restore_optimizer, warmup_share
 from trainables.models.weight_average import WeightAverage, read_average
-from trainables.training.fault_kinds import TrialFault, classify_error, unbuildable
+from trainables.training.fault_kinds import TrialFault, classify_unreadable, unbuildable
 from trainables.training.metrics import evaluate, with_score
 from trainables.training.process import prepare_process, process_memory_mib
 from trainables.training.targets import Targets
@@ -132,10 +132,11 @@ class TrialTraining:
                 with local_folder(checkpoint) as folder:
                     self.load_checkpoint(str(folder))
                 break
-            except PlaceError as error:  # the storage may be back soon, with all that was trained
-                raise TrialFault("storage", str(error)) from None
             except Exception as error:  # Keras raises whatever its zip, HDF5 and layer readers raise
-                unreadable.append(f"{checkpoint} cannot be read: {classify_error(error)}")
+                fault = classify_unreadable(error)
+                if fault.kind != "checkpoint":  # storage or memory: they may be back soon, with all that was trained
+                    raise fault from None
+                unreadable.append(f"{checkpoint} cannot be read: {fault}")
         return unreadable
 
     def _train_epoch(self) -> dict[str, Any]:
@@ -291,8 +292,8 @@ class TrialTraining:
 
     def _load_weights(self, saved: keras.Model) -> None:
         """Goes on with the weights and the optimizer of a model that a file held."""
-        release(self._model)
         optimizer = restore_optimizer(
             self._config, saved.optimizer, saved.trainable_variables, micro_batches=self._micro_batches
         )
+        release(self._model)
         self._model = compile_model(saved, optimizer)

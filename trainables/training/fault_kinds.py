@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
+from trainables.errors import PlaceError
+
 STORAGE_PAUSES_S = (1, 2, 4, 8, 15, 30)
 """Seconds between attempts to save a checkpoint on storage that errors."""
 
@@ -71,11 +73,21 @@ def classify_error(error: BaseException) -> TrialFault:
     message = f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")[:300]
     if is_disk_full(error):
         return TrialFault("disk_full", message)
+    if isinstance(error, PlaceError):
+        return TrialFault("storage", message)
     tensorflow = sys.modules.get("tensorflow")
     exhausted = getattr(getattr(tensorflow, "errors", None), "ResourceExhaustedError", MemoryError)
     if isinstance(error, MemoryError | exhausted) or "RESOURCE_EXHAUSTED" in str(error):
         return TrialFault("model_memory", message)
     return TrialFault("exception", message)
+
+
+def classify_unreadable(error: Exception) -> TrialFault:
+    """Returns what kept a checkpoint from being read: `checkpoint` where the file is not whole, else what may pass."""
+    fault = classify_error(error)
+    if isinstance(error, OSError) and error.errno not in (None, 0, errno.ENOENT) and fault.kind == "exception":
+        return TrialFault("storage", fault.message)
+    return TrialFault("checkpoint", fault.message) if fault.kind == "exception" else fault
 
 
 def unbuildable(error: Exception) -> str:

@@ -15,6 +15,7 @@ from trainables.config import TrialConfig, TrialContext
 from trainables.dataset.folds import trial_rows
 from trainables.dataset.reader import Dataset, Rows
 from trainables.errors import first_line, one_line
+from trainables.models.blocks import refuse_xla_where_missing
 from trainables.models.compiled import Floats, mean_logits, mirrored, new_model, release
 from trainables.models.weight_average import load_average
 from trainables.own_code import find_reference, load_function
@@ -114,6 +115,7 @@ def _load_model(checkpoint: Path, dataset: Dataset, config: TrialConfig) -> kera
         load_function(config.model, config.code)  # makes its layers known to Keras
     try:
         model = keras.saving.load_model(path, compile=False)
+        refuse_xla_where_missing(model)
         if config.weight_average:
             load_average(model, checkpoint / AVERAGE_FILE)
         if config.precision == "bfloat16":

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from trainables.dataset.reader import Pixels
 from trainables.errors import DatasetError, EmotuneError, first_line
+from trainables.models.blocks import refuse_xla_where_missing
 from tune.errors import ExportError, ImageError
 from tune.export.arrays import ImageLike, images_in
 from tune.export.code import import_layers
@@ -138,8 +139,7 @@ class Predictor:
         return np.concatenate([pixels for _, pixels in self._batches(list(images))])
 
     def _read_picture(self, picture: tuple[str, Callable[[], bytes]]) -> tuple[Pixels, Pixels | None] | UnreadPicture:
-        name, read = picture
-        image = read_picture(name, read)
+        image = read_picture(*picture)
         if isinstance(image, UnreadPicture):
             return image
         return self.fitted(image), overview(image, self._labels.height_px, self._labels.width_px)
@@ -229,15 +229,15 @@ def load_export(directory: Path) -> Predictor:
         if labels.own_layers:
             import_layers(labels.own_layers, directory)
         model = keras.saving.load_model(directory / MODEL_FILE, compile=False)
+        refuse_xla_where_missing(model)
     except EmotuneError:
         raise
     except Exception as error:  # Keras and Albumentations raise whatever their readers raise
         raise ExportError(f"{directory / name} is damaged: {_reason(error)} Export the checkpoint again.") from error
     expected = (labels.height_px, labels.width_px, labels.channels), (len(labels.classes),)
-    if (model.input_shape[1:], model.output_shape[1:]) != expected:
+    if (found := (model.input_shape[1:], model.output_shape[1:])) != expected:
         raise ExportError(
-            f"{directory / MODEL_FILE} must fit {LABELS_FILE}: {expected}. "
-            f"Received: {model.input_shape[1:]} and {model.output_shape[1:]}. Export the checkpoint again."
+            f"{directory / MODEL_FILE} must fit {LABELS_FILE}: {expected}. Received: {found}. Export it again."
         )
     return Predictor(pixel_part(model), labels, pipeline)
 

@@ -13,6 +13,8 @@ from tests.support.own_models import own_parameters
 from tests.support.plain_keras import assert_opens_in_plain_keras
 from trainables.config import ModelName, TrialConfig
 from trainables.models.builtin import MODELS
+from trainables.models.compiled import compile_model
+from trainables.models.optimizers import build_optimizer
 from trainables.training.epochs import TrialTraining
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
@@ -43,6 +45,22 @@ def test_pixels_become_logits_and_the_weights_are_as_many_as_foretold(
     assert (logits.shape, logits.dtype, model.input.dtype) == ((3, classes), np.float32, "uint8")
     assert np.isfinite(logits).all() and np.ptp(logits, axis=0).max() > 0
     assert abs(model.count_params() - foretold) <= 0.001 * foretold
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_that_is_enlarged_is_trained_by_xla_as_on_a_gpu_and_one_that_shrinks_without_it(name: str) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), dtype=np.uint8)
+    labels = np.eye(7, dtype=np.float32)[:4]
+    for px, compiled in ((64, True), (32, False)):
+        model, _ = build(name, px)
+        compile_model(model, build_optimizer(TrialConfig()))
+        if compiled:
+            model.jit_compile = True  # what Keras makes of "auto" where there is a GPU
+        else:
+            with pytest.warns(UserWarning, match="doesn't support `jit_compile=True`"):
+                model.jit_compile = True
+        assert model.jit_compile is compiled
+        assert np.isfinite(model.train_on_batch(images, labels)[0])
 
 
 def test_the_small_residual_net_has_half_a_million_weights_and_sees_small_images_whole() -> None:

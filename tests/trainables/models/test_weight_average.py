@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainables.models.weight_average import EVERY_STEPS, WeightAverage, read_average
+from trainables.models.weight_average import EVERY_STEPS, WeightAverage, load_average, read_average
 
 
 @pytest.fixture
@@ -66,3 +66,30 @@ def test_a_saved_average_goes_on_as_if_nothing_had_happened(model: Any, tmp_path
     for one in (average, again):
         train(model, one, [4.0, 7.0])
     assert averaged(model, again) == averaged(model, average)
+
+
+def test_weights_whose_paths_are_equal_are_kept_apart(tmp_path: Path) -> None:
+    import keras
+
+    def tower(name: str) -> Any:
+        x = keras.Input((3,))
+        return keras.Model(x, keras.layers.Dense(2, name="dense")(x), name=name)
+
+    def built() -> Any:
+        x = keras.Input((3,))
+        return keras.Model(x, keras.layers.Add()([tower("one")(x), tower("other")(x)]))
+
+    model = built()
+    assert len({variable.path for variable in model.variables}) < len(model.variables)
+    average = WeightAverage(model, 0.5)
+    model.set_weights([np.full_like(weights, place) for place, weights in enumerate(model.get_weights())])
+    average.count_step()
+    expected = averaged(model, average)
+    assert len(set(expected)) == len(expected)
+    average.save(tmp_path / "average.npz")
+    other = built()
+    load_average(other, tmp_path / "average.npz")
+    assert [float(weights.flat[0]) for weights in other.get_weights()] == pytest.approx(expected)
+    again = WeightAverage(other, 0.5)
+    again.restore(read_average(tmp_path / "average.npz"), average.steps)
+    assert averaged(other, again) == pytest.approx(expected)

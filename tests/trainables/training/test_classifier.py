@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from pathlib import Path
 from typing import Any, get_args
@@ -12,10 +13,11 @@ import pytest
 from trainables.config import TrialConfig, TrialContext, validation_metric_of
 from trainables.dataset.reader import open_dataset
 from trainables.dataset.writer import DatasetWriter
+from trainables.errors import PlaceError
 from trainables.models.weight_average import load_average
 from trainables.training.calibration import Precision, choose_precision, try_speed
 from trainables.training.classifier import Classifier
-from trainables.training.fault_kinds import TrialFault
+from trainables.training.fault_kinds import TrialFault, classify_unreadable
 from tune.export.checkpoints import load_checkpoints, logits_of
 from tune.study.objectives import WEIGHTED, Objective
 
@@ -103,6 +105,38 @@ def test_the_average_of_the_weights_is_scored_saved_and_no_part_of_the_training(
     images = averaged._dataset.images(averaged._selection)
     hits = np.asarray(model.predict_on_batch(images)).argmax(1) == averaged._dataset.labels[averaged._selection]
     assert hits.mean() == pytest.approx(other["selection_accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(errno.EIO, "Input/output error"), "storage"),
+        (OSError(errno.ESTALE, "Stale file handle"), "storage"),
+        (PlaceError("s3://b does not answer"), "storage"),
+        (MemoryError("no room"), "model_memory"),
+        (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
+        (OSError("Unable to open file (truncated file)"), "checkpoint"),
+        (FileNotFoundError(errno.ENOENT, "No such file"), "checkpoint"),
+        (ValueError("not a zip"), "checkpoint"),
+    ],
+)
+def test_what_may_pass_keeps_a_trial_from_beginning_again(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str
+) -> None:
+    assert classify_unreadable(error).kind == kind
+
+    def fail(training: object, folder: str) -> None:
+        raise error
+
+    monkeypatch.setattr("trainables.training.epochs.TrialTraining.load_checkpoint", fail)
+    tmp_path.joinpath("state.json").write_text("{}")
+    trial = Classifier({**config(faces), "resume_from": [str(tmp_path)]})
+    if kind == "checkpoint":
+        assert len(trial.train()["unreadable"]) == 1
+        return
+    with pytest.raises(TrialFault) as fault:
+        trial.train()
+    assert fault.value.kind == kind
 
 
 def test_a_trial_in_bfloat16_keeps_float32_weights_and_its_checkpoint_is_scored_in_float32(

@@ -208,7 +208,7 @@ def test_labels_that_do_not_fit_the_model_are_refused(exports: Callable[[str], P
     labels = tmp_path / "export" / "labels.json"
     labels.write_text(labels.read_text().replace('"height_px": 48', '"height_px": 64'))
     (tmp_path / "export" / "manifest.json").unlink()  # as in an export of 0.1
-    with pytest.raises(ExportError, match=r"must fit labels\.json: .*64, 48, 1.*Received: \(48, 48, 1\) and \(7,\)"):
+    with pytest.raises(ExportError, match=r"must fit labels\.json: .*64, 48, 1.*Received: \(\(48, 48, 1\), \(7,\)\)"):
         load_export(tmp_path / "export")
 
 
