@@ -75,7 +75,7 @@ def import_data(
         soft_labels=soft_labels,
     )
     here = _on_this_machine(source)
-    with import_folder(expand_home(to)) as folder:
+    with import_folder(expand_home(to), replace=replace) as folder:
         return import_dataset(here, folder, options, replace=replace, on_image=on_image)
 
 
@@ -144,7 +144,7 @@ def draw_faces(
     from tune.dataset.synth import write_faces
 
     test_images = images // 5
-    with import_folder(expand_home(to)) as folder:
+    with import_folder(expand_home(to), replace=replace) as folder:
         return write_faces(
             folder,
             train_images=images - test_images,

@@ -154,6 +154,7 @@ def check_study(
     max_cost: float | None = None,
     overrides: Mapping[str, Any] | Sequence[str] | None = None,
     events: EventsTarget | None = None,
+    accept_code_change: bool = False,
 ) -> StudySpec:
     """Checks a study file, its data, its storage and the file for events as `run` would; starts nothing.
 
@@ -173,7 +174,7 @@ def check_study(
     spec = spec_with_options(study, data, trials, time, max_cost, overrides)
     dataset = prepare_data(spec, _say, only_check=True)
     files = locate_study(spec)
-    check_folder(files, dataset.info.fingerprint)
+    check_folder(files, dataset.info.fingerprint, accept_code_change=accept_code_change)
     check_writable(files)
     if events is not None and not callable(events):
         check_events(Path(expand_home(events)))

@@ -227,7 +227,7 @@ class Study:
             `different`: epoch -> metric -> (then, now), empty when all are equal to the last digit.
 
         Raises:
-            EmotuneError: there is no such trial, its data set is another, or the study is being run.
+            EmotuneError: there is no such trial, its data set is another, or, with `restore`, the study is being run.
         """
         from tune.nodes.import_ray import import_ray
 

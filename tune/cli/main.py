@@ -77,16 +77,16 @@ def run(
     accept_code_change: AcceptCodeChange = False,
 ) -> None:
     """Run a study: search, stop the losers early, export the best model. Continues a study of that name."""
-    how: dict[str, Any] = {"calibrate": calibrate, "accept_code_change": accept_code_change}
+    how: dict[str, Any] = {"accept_code_change": accept_code_change}
     changes: dict[str, Any] = {"data": data, "trials": trials, "time": time, "max_cost": max_cost}
     if check:
         from tune.cli.text import checked_lines
 
-        spec = tune.check_study(study_file, overrides=overrides, events=events, **changes)
+        spec = tune.check_study(study_file, overrides=overrides, events=events, **how, **changes)
         typer.echo(fitted_to(sys.stdout, checked_lines(study_file, spec)))
         return
     with _interruption_told():
-        study = tune.run(study_file, overrides=overrides, events=events, **how, **changes)
+        study = tune.run(study_file, overrides=overrides, events=events, calibrate=calibrate, **how, **changes)
     _tell_end(study)
 
 

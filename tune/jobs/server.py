@@ -20,7 +20,7 @@ from tune.study.spec import StudySpec
 from tune.study.yaml_source import write_yaml
 
 STOP_S = 90
-"""Seconds that a stopped driver has to save its running trials before Ray kills it."""
+"""Seconds after which Ray kills a stopped driver; it ends itself sooner (`tune.nodes.signals.LIMIT_S`)."""
 
 _CODE = Path(__file__).parents[2]
 _PACKAGES = ("tune", "trainables", "search_spaces")

@@ -30,12 +30,15 @@ def examine(address: str | None, storage: str | None, data: str | None) -> tuple
 
     Raises:
         ClusterError: the cluster cannot be joined.
+        PlaceError: the storage's address is none, or holds a password.
         DatasetError: a bucket has no such data set.
     """
     from tune.nodes.join import joined_ray
 
     where = storage or ""
-    if where and "://" not in where:
+    if "://" in where:
+        Place(where)  # which refuses one with a password
+    elif where:
         where = str(Path(where).resolve())
     if data and is_bucket(data):
         info_in(Place(data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ REPORT_FILE = "report.html"
 _FIGURES = "figures"
 _OURS = frozenset({REPORT_FILE, _FIGURES})
 _SUFFIX = "reporting"
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,13 @@ def write_report(study: StudyFiles, data: DataDescription, to: Path, details: Se
 
 
 def check_folder(to: Path) -> None:
-    """Refuses a folder that holds anything but an earlier report.
+    """Refuses a bucket's address, and a folder that holds anything but an earlier report.
 
     Raises:
         StudyError: it does.
     """
+    if _ADDRESS.match(str(to)):
+        raise StudyError(f"--to must be a folder of this machine. Received: {to}, an address. Copy the folder there")
     known = _OURS | HARMLESS | {f".{_SUFFIX}"}
     strange = sorted(p.name for p in to.iterdir() if p.name not in known) if to.is_dir() else []
     if strange:

@@ -99,9 +99,9 @@ def export_to(study: StudyFiles, destination: str, trial: int | None = None, for
 
 
 def _study_yaml(study: StudyFiles) -> str:
-    """Returns the study file as an export holds it: without `notify`, whose address is often a secret."""
+    """Returns the study file as an export holds it: without addresses of the team's own, which are often secret."""
     plain = read_yaml(study.study_file, "a study file", WrittenLoader)
-    return dump({name: value for name, value in plain.items() if name != "notify"})
+    return dump({name: value for name, value in plain.items() if name not in ("notify", "optuna_storage")})
 
 
 def _call_here(function: Callable[..., Any], *arguments: Any) -> Any:

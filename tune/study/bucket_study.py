@@ -8,34 +8,22 @@ within seconds, the journal last.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import secrets
-import shlex
 import shutil
-import signal
-import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
-from typing import Any
 
-import psutil
-
-from trainables.errors import PlaceError
 from trainables.local_copies import cache_folder, local_folder
 from trainables.places import Place, StoredFile, single_process_lock
-from tune.errors import StudyError
 from tune.study.journal import JOURNAL_FILE, is_locked, kept_from_drivers
 
 STUDY_FILE, CHECKPOINTS_FOLDER, EXPORT_FOLDER = "study.yaml", "trials", "export"
 LEASE_FILE, LEASE_EXPIRES_S = ".lease.json", 60.0
 """What a driver signs again and again while it has a study, and after how long without that it counts as gone."""
 
-_CLOCK_FILE = ".clock"
-_COPY_EVERY_S, _LEASE_EVERY_S, _LAST_TRIES_S, _SETTLE_S = 2.0, 10.0, 60.0, 1.0
+UPLOADED_FILE = ".uploaded"
+"""What a working folder holds once its journal was copied up: a bucket without one has lost it."""
 
 
 def working_folder(place: Place) -> Path:
@@ -64,6 +52,9 @@ def download_study(place: Place, folder: Path) -> None:
             return
         theirs, ours = _both_journals(place, journal)
         stored = {file.path: file for file in _files(place)}
+        if (folder / UPLOADED_FILE).exists() and not theirs and STUDY_FILE not in stored:
+            folder.rename(folder.with_name(f".{folder.name}.removed-{time.time_ns()}"))  # somebody has removed it there
+            ours = b""
         behind, ahead = not ours.startswith(theirs), ours != theirs and ours.startswith(theirs)
         for path, file in stored.items():
             local = folder / path
@@ -138,147 +129,3 @@ def _files(place: Place) -> list[StoredFile]:
     """Returns the files of a study that have copies here: all but the trials' and the lease."""
     own = [file for file in place.files(recursive=False) if not file.path.startswith(".")]
     return [*own, *place.files("tensorboard"), *place.files(EXPORT_FOLDER)]
-
-
-class Mirror:
-    """Copies a working folder up to its bucket while a driver has the study.
-
-    Args:
-        folder: the working folder.
-        place: the study's place in the bucket.
-    """
-
-    def __init__(self, folder: Path, place: Place) -> None:
-        self._folder = folder
-        self._place = place
-        self._token = secrets.token_hex(8)
-        self._copied: dict[str, tuple[int, int]] = {}
-        self._changed, self._closing = Event(), False
-        self._taken_over_by = ""
-        self._thread = Thread(target=self._run, name="bucket", daemon=True)
-
-    def open(self) -> None:
-        """Takes the study for this driver and begins to copy.
-
-        Raises:
-            StudyError: another driver has it.
-            PlaceError: the bucket cannot be reached or written.
-        """
-        self._refuse_other_driver()
-        self._write_lease()
-        time.sleep(_SETTLE_S)  # one that looked before this signature was there has put its own over it by now
-        self._refuse_other_driver()
-        download_study(self._place, self._folder)
-        self._thread.start()
-
-    def _refuse_other_driver(self) -> None:
-        holder = self._holder()
-        if holder:
-            raise StudyError(
-                f"study {self._place.name} is being run by {holder}. Watch it: emotune watch "
-                f"{shlex.quote(self._place.name)}; or stop that process; it counts as gone {LEASE_EXPIRES_S:.0f} s "
-                "after its last sign of life"
-            )
-
-    def on_event(self, event: Mapping[str, Any]) -> None:
-        """Copies soon: an event was journalled."""
-        self._changed.set()
-
-    def close(self) -> None:
-        """Copies the rest, and lets go of the study.
-
-        Raises:
-            StudyError: the bucket did not take it for a minute, or another driver has taken the study over.
-        """
-        self._closing = True
-        self._changed.set()
-        self._thread.join()
-        until = time.monotonic() + _LAST_TRIES_S
-        while not self._taken_over_by:
-            try:
-                self._copy()
-                self._place.delete(LEASE_FILE)
-                return
-            except PlaceError as error:
-                if time.monotonic() > until:
-                    raise StudyError(
-                        f"the study is whole in {self._folder}, but not its copy in the bucket: {error}. Then: "
-                        f"emotune resume {shlex.quote(self._place.name)}, on this machine"
-                    ) from None
-                time.sleep(_COPY_EVERY_S)
-        raise StudyError(
-            f"study {self._place.name} was taken over by {self._taken_over_by} while this driver could not reach the "
-            f"bucket. What this one did since is kept in {self._folder}"
-        )
-
-    def _run(self) -> None:
-        signed = time.monotonic()
-        while not self._closing:
-            self._changed.wait(_COPY_EVERY_S)
-            self._changed.clear()
-            with suppress(PlaceError):  # tried again in a moment; the last copy, in `close`, is not optional
-                if time.monotonic() - signed > _LEASE_EVERY_S:
-                    self._taken_over_by = self._holder()
-                    if self._taken_over_by:
-                        os.kill(os.getpid(), signal.SIGINT)  # running trials save themselves; `close` says why
-                        return
-                    self._write_lease()
-                    signed = time.monotonic()
-                self._copy()
-
-    def _copy(self) -> None:
-        """Copies what has changed; nothing before the study has begun."""
-        journal = self._folder / JOURNAL_FILE
-        if not journal.exists() or not journal.stat().st_size:
-            return
-        present = {str(path.relative_to(self._folder)): path for path in self._folder.rglob("*") if path.is_file()}
-        wanted = {name: path for name, path in present.items() if _is_copied(name)}
-        for name in sorted(wanted, key=lambda name: (name == JOURNAL_FILE, name)):
-            try:
-                stat = wanted[name].stat()
-                if self._copied.get(name) != (stat.st_mtime_ns, stat.st_size):
-                    self._place.upload(wanted[name], name)
-                    self._copied[name] = (stat.st_mtime_ns, stat.st_size)
-            except FileNotFoundError:  # an earlier export that has just given way
-                continue
-        for name in [name for name in self._copied if name not in wanted]:
-            self._place.delete(name)
-            del self._copied[name]
-
-    def _write_lease(self) -> None:
-        lease = {
-            "token": self._token,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "began": _process_start_time(os.getpid()),
-        }
-        self._place.write(LEASE_FILE, json.dumps(lease).encode())
-
-    def _holder(self) -> str:
-        """Returns who else has the study, empty when nobody has."""
-        written = self._place.read(LEASE_FILE)
-        if written is None:
-            return ""
-        try:
-            lease = json.loads(written)
-            token, host, pid, began = lease["token"], lease["host"], int(lease["pid"]), lease["began"]
-        except (ValueError, LookupError, TypeError):
-            return ""
-        if token == self._token or (host == socket.gethostname() and _process_start_time(pid) != began):
-            return ""  # our own, or that of a process of this machine that has ended
-        self._place.write(_CLOCK_FILE, b"")  # the bucket's own clock on both sides
-        now, then = self._place.modified_at(_CLOCK_FILE), self._place.modified_at(LEASE_FILE)
-        return f"process {pid} on {host}" if now is None or then is None or now - then < LEASE_EXPIRES_S else ""
-
-
-def _is_copied(name: str) -> bool:
-    parts = Path(name).parts
-    return parts[0] not in (CHECKPOINTS_FOLDER, EXPORT_FOLDER) and not any(part.startswith(".") for part in parts)
-
-
-def _process_start_time(pid: int) -> float | None:
-    """Returns when a process of this machine was started, None when there is none of that number."""
-    try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return None

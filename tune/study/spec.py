@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     BeforeValidator,
@@ -230,7 +230,7 @@ class StudySpec(Section, frozen=True):
                     "optuna_storage must be postgresql://USER@HOST/DATABASE. "
                     f"Received: {parts.scheme or 'no scheme'}://{parts.hostname or ''}{parts.path}. Fix it"
                 )
-            if parts.password:
+            if parts.password or {"password", "passfile"} & parse_qs(parts.query).keys():
                 raise ValueError(
                     f"optuna_storage must hold no password. Received: {parts.hostname}{parts.path} with one. "
                     "Give it in PGPASSWORD or ~/.pgpass"

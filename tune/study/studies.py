@@ -14,10 +14,10 @@ from search_spaces import WRITTEN
 from trainables.checkpoint_files import AVERAGE_FILE
 from trainables.places import Place, is_bucket
 from tune.errors import StudyError, nearest
+from tune.study.bucket_mirror import Mirror
 from tune.study.bucket_study import (
     EXPORT_FOLDER,
     STUDY_FILE,
-    Mirror,
     download_study,
     is_being_created,
     working_folder,

@@ -171,6 +171,8 @@ def test_a_report_gives_way_to_the_next_and_nothing_else_does(recorded: StudyFil
     with pytest.raises(StudyError, match="earlier report. Received: .*thesis"):
         write_report(recorded, DataDescription(), tmp_path, [])
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(StudyError, match="must be a folder of this machine. Received: s3:/bucket/report, an address"):
+        write_report(recorded, DataDescription(), Path("s3://bucket/report"), [])
     folder = tmp_path / "opened in a file manager"
     (folder / ".reporting").mkdir(parents=True)  # of one that was killed while it wrote
     (folder / ".DS_Store").write_text("x")

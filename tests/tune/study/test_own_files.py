@@ -10,9 +10,11 @@ import albumentations as A
 import pytest
 import yaml
 
+import tune
 from tests.support.own_models import OWN_MODEL
 from tests.support.own_pipelines import OWN_PIPELINE, saved_pipeline
 from tests.support.own_training import OPTIMIZER, OWN_TRAINING, SCHEDULE
+from trainables.dataset.reader import open_dataset
 from tune.errors import EmotuneError, StudyError
 from tune.session.create_or_resume import open_or_create, reopen, write_study_file
 from tune.study.journal import Journal
@@ -250,6 +252,21 @@ def test_a_changed_file_is_refused_with_the_reason_and_accepted_when_asked(write
     assert read_spec(study.study_file).code["my_models.py"].text == OWN_MODEL  # until this process has the study
     write_study_file(accepted)
     assert read_spec(study.study_file).code == accepted.spec.code
+
+
+def test_a_check_accepts_a_changed_file_where_a_run_would(
+    write: Any, tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write({"model": OWN}, data=str(faces))
+    study = open_or_create(load_spec(file), open_dataset(faces).info.fingerprint)
+    with closing(Journal(study.journal)) as journal:
+        journal.append("session", number=1, pid=1, fingerprint=open_dataset(faces).info.fingerprint)
+        journal.append("trial", trial=0, values={"batch_size": 32})
+    (tmp_path / "my_models.py").write_text(OWN_MODEL.replace("0.2", "0.3"))
+    monkeypatch.setattr("tune.api.runs.check_own", lambda *given: None)  # it would build the model
+    with pytest.raises(StudyError, match="other code"):
+        tune.check_study(file)
+    assert "0.3" in tune.check_study(file, accept_code_change=True).code["my_models.py"].text
 
 
 def test_a_change_that_takes_a_parameter_away_is_not_accepted(write: Any, tmp_path: Path) -> None:
