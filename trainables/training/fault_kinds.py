@@ -74,7 +74,7 @@ def classify_error(error: BaseException) -> TrialFault:
     if is_disk_full(error):
         return TrialFault("disk_full", message)
     if isinstance(error, PlaceError):
-        return TrialFault("storage", message)
+        return TrialFault("storage", str(error))
     tensorflow = sys.modules.get("tensorflow")
     exhausted = getattr(getattr(tensorflow, "errors", None), "ResourceExhaustedError", MemoryError)
     if isinstance(error, MemoryError | exhausted) or "RESOURCE_EXHAUSTED" in str(error):

@@ -134,14 +134,12 @@ def calibrate(
     ):  # the processes end first, should one break off
         calls = [stack.enter_context(trial_process(spec, say))]
         for _ in range(processes - 1):  # as many as there is room for: other work may be on the cluster
-            beside = ExitStack()
-            call = beside.enter_context(trial_process(spec, say))
-            if calls[0].has_room(_ROOM_S) and call.has_room(_ROOM_S):
-                stack.enter_context(beside)
+            with ExitStack() as beside:
+                call = beside.enter_context(trial_process(spec, say))
+                if not (calls[0].has_room(_ROOM_S) and call.has_room(_ROOM_S)):
+                    break
+                stack.enter_context(beside.pop_all())
                 calls.append(call)
-            else:
-                beside.close()
-                break
         calls[0].wait_for_room()
         began = time.monotonic()
         for started in [threads.submit(call, prepare_process, context) for call in calls]:
