@@ -37,9 +37,12 @@ def head_watch() -> Iterator[None]:
     reader, writer = os.pipe()
     ended.register(reader, select.POLLIN | select.POLLHUP)
     names: dict[int, str] = {}
+    started: list[psutil.Process] = []
     for name in _HEAD:
         for process in node.all_processes.get(name, ()):
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, psutil.Error):
+                # Its agents: once their raylet has ended, nothing says any more whose they were.
+                started += psutil.Process(process.process.pid).children()
                 descriptor = os.pidfd_open(process.process.pid)
                 names[descriptor] = name
                 ended.register(descriptor, select.POLLIN)
@@ -47,7 +50,7 @@ def head_watch() -> Iterator[None]:
     def wait() -> None:
         found = {descriptor for descriptor, _ in ended.poll()}
         if reader not in found:
-            _end_with_head(names[found.pop()])
+            _end_with_head(names[found.pop()], started)
 
     thread = threading.Thread(target=wait, name="head-watch", daemon=True)
     thread.start()
@@ -60,12 +63,12 @@ def head_watch() -> Iterator[None]:
             os.close(descriptor)
 
 
-def _end_with_head(name: str) -> None:
+def _end_with_head(name: str, started: list[psutil.Process]) -> None:
     print_to_terminal(
         f"error: Ray must run for as long as its study. Received: its {name} on this machine has ended, killed from "
         f"outside or for want of memory. {end_words()}"
     )
-    for child in psutil.Process().children(recursive=True):
+    for child in (*psutil.Process().children(recursive=True), *started):
         with suppress(psutil.Error):
             child.kill()
     os._exit(HEAD_LOST)
