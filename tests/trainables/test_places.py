@@ -9,8 +9,9 @@ import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Timer
 from typing import Any
 
 import pytest
@@ -233,14 +234,31 @@ def test_one_driver_at_a_time_and_a_dead_ones_study_is_free(place: Place, tmp_pa
     elsewhere.close()
 
     killed = {"token": "x", "host": os.uname().nodename, "pid": os.getpid(), "began": 1.0}  # a number used again since
-    place.write(".lease.json", json.dumps({**killed, "machine": "a container of the same name"}).encode())
-    with pytest.raises(StudyError, match=f"is being run by process {os.getpid()} on "):
-        Mirror(tmp_path, place).open()
     place.write(".lease.json", json.dumps({**killed, "machine": _machine()}).encode())
     mirror = Mirror(tmp_path, place)
     mirror.open()
     mirror.close()
     assert not place.exists(".lease.json")
+
+
+@pytest.mark.parametrize("signs_again", [True, False])
+def test_what_another_machine_has_signed_is_waited_for_until_it_signs_again_or_is_gone(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signs_again: bool
+) -> None:
+    monkeypatch.setattr("tune.study.bucket_mirror.LEASE_EXPIRES_S", 5.0)
+    lease = {"token": "x", "host": os.uname().nodename, "machine": "a container of the same name", "pid": 1, "began": 1}
+    sign = partial(place.write, ".lease.json", json.dumps(lease).encode())
+    sign()
+    again = Timer(3.0, sign)
+    mirror = Mirror(tmp_path, place)
+    if signs_again:
+        again.start()
+        with pytest.raises(StudyError, match="is being run by process 1 on "):
+            mirror.open()
+        again.join()
+    else:
+        mirror.open()
+        mirror.close()
 
 
 def test_a_driver_that_ends_after_it_was_taken_over_writes_nothing_more(

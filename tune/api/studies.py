@@ -15,6 +15,7 @@ from tune.study.requests import leave_request
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles, find_study
 from tune.study.studies import list_studies as list_places
+from tune.study.study_follower import StudyFollower
 from tune.study.study_state import StudyState
 from tune.study.trade_off import pareto_front
 from tune.study.trial_record import ENDED, TrialRecord
@@ -38,6 +39,7 @@ class Study:
         """Takes a study's files, and how its last session ended if that is known."""
         self.files = files
         self._ended_by = ended_by
+        self._follower = StudyFollower(files)
 
     @property
     def name(self) -> str:
@@ -60,7 +62,9 @@ class Study:
 
         Raises:
             StudyError: the journal is damaged.
+            PlaceError: its bucket cannot be reached.
         """
+        self._follower.fetch()
         return self.files.state()
 
     @property

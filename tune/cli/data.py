@@ -12,6 +12,7 @@ import typer
 import tune
 from trainables.errors import DatasetError
 from tune.cli.data_text import counts_table, findings_table, print_legend, print_summary
+from tune.cli.options import local_path
 
 app = typer.Typer(name="data", help="Import, draw, fetch and look at data sets.", no_args_is_help=True)
 
@@ -150,7 +151,10 @@ def fetch(
 @app.command()
 def show(
     directory: Annotated[str, typer.Argument(help="A data set's folder or address.", metavar="DIR")],
-    sheet: Annotated[Path | None, typer.Option(help="Where the contact sheet goes. Default: into DIR.")] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(parser=local_path, metavar="FILE", help="Where the contact sheet goes. Default: into DIR."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Print classes, duplicates, conflicts and statistics, and write a contact sheet."""
@@ -204,7 +208,10 @@ def preview_command(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="STRENGTH=VALUE", help="e.g. augment_strength=0.8; repeatable.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="PNG to write. Default: preview-METHOD.png in DIR.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(parser=local_path, metavar="FILE", help="PNG to write. Default: preview-METHOD.png in DIR."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Other seeds show other images and variants.")] = 0,
 ) -> None:
     """Write a contact sheet: originals, as evaluated, and training variants."""

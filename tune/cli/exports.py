@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 import tune
+from tune.cli.options import local_path
 
 Export = Annotated[
     str, typer.Argument(metavar="EXPORT", help="Folder or address of an export, or of the study that left it.")
@@ -25,7 +26,8 @@ def predict(
     as_csv: Annotated[bool, typer.Option("--csv", help="A table with a header.")] = False,
     faces: Annotated[bool, typer.Option("--faces", help="Find the faces in each picture; a line for each.")] = False,
     draw: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="With --faces: the pictures, with boxes and labels.")
+        Path | None,
+        typer.Option(parser=local_path, metavar="FOLDER", help="With --faces: the pictures, with boxes and labels."),
     ] = None,
 ) -> None:
     """Classify images with an export: label and probabilities. Goes on after an image that cannot be read."""

@@ -7,6 +7,20 @@ from typing import Annotated
 
 import typer
 
+
+def local_path(given: str) -> Path:
+    """Returns where to write on this machine.
+
+    Raises:
+        typer.BadParameter: a bucket's address, which as a path would be a folder of that name.
+    """
+    from trainables.places import is_bucket  # with pyarrow: not for --help
+
+    if is_bucket(given):
+        raise typer.BadParameter(f"name a place on this machine, and copy it from there. Received: {given}, an address")
+    return Path(given)
+
+
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a key, as in asha.max_epochs=8.")

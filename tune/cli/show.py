@@ -87,7 +87,7 @@ def print_study(shown: tune.Study) -> None:
         tell(export_lines(study.place.child(EXPORT_FOLDER)))
     tell(f"compare      tensorboard --logdir {shlex.quote(str(study.tensorboard))}")
     if study.running:
-        tell(f"running in process {state.pid}")
+        tell(f"running in process {state.pid}{'' if study.running_here else ' of another machine'}")
     elif not state.finished:
         tell(f"unfinished; go on with: emotune resume {study.shell_name}")
 

@@ -263,7 +263,7 @@ def remove_unstarted_study(study: StudyFiles, *, ours: bool = False) -> None:
         ours: this process has its journal open.
     """
     with suppress(OSError, StudyError):
-        if (study.running and not ours) or study.state().sessions:
+        if (study.running_here and not ours) or study.state().sessions:
             return
         for path in (study.journal, study.ray_log, study.study_file):
             path.unlink(missing_ok=True)

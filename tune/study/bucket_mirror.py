@@ -55,10 +55,16 @@ class Mirror:
     def open(self) -> None:
         """Takes the study for this driver and begins to copy.
 
+        Waits for what another machine has signed to expire, as long as it is not signed again: a job that Ray begins
+        again on a new head finds the sign of the one that was lost.
+
         Raises:
             StudyError: another driver has it.
             PlaceError: the bucket cannot be reached or written.
         """
+        signed = self._place.modified_at(LEASE_FILE)
+        while self._holder(elsewhere=True) and self._place.modified_at(LEASE_FILE) == signed:
+            time.sleep(_COPY_EVERY_S)
         self._refuse_other_driver()
         self._write_lease()
         time.sleep(_SETTLE_S)  # one that looked before this signature was there has put its own over it by now
@@ -171,8 +177,8 @@ class Mirror:
         self._place.write(LEASE_FILE, json.dumps(lease).encode())
         self._signed = time.time()
 
-    def _holder(self) -> str:
-        """Returns who else has the study, empty when nobody has."""
+    def _holder(self, *, elsewhere: bool = False) -> str:
+        """Returns who else has the study, on another machine if `elsewhere`; empty when nobody has."""
         written = self._place.read(LEASE_FILE)
         if written is None:
             return ""
@@ -181,7 +187,8 @@ class Mirror:
             token, host, pid, began = lease["token"], lease["host"], int(lease["pid"]), lease["began"]
         except (ValueError, LookupError, TypeError):
             return ""
-        if token == self._token or (lease.get("machine") == _machine() and _process_start_time(pid) != began):
+        here = lease.get("machine") == _machine()
+        if token == self._token or (here and (elsewhere or _process_start_time(pid) != began)):
             return ""  # our own, or that of a process of this machine that has ended
         self._place.write(_CLOCK_FILE, b"")  # the bucket's own clock on both sides
         now, then = self._place.modified_at(_CLOCK_FILE), self._place.modified_at(LEASE_FILE)

@@ -37,6 +37,12 @@ def is_being_created(place: Place) -> bool:
     return place.exists(LEASE_FILE)
 
 
+def is_signed(place: Place) -> bool:
+    """Says whether a driver has signed a place in a bucket within its time, if this machine's clock is the bucket's."""
+    signed = place.modified_at(LEASE_FILE)
+    return signed is not None and time.time() - signed < LEASE_EXPIRES_S
+
+
 def download_study(place: Place, folder: Path) -> None:
     """Brings the working folder up to what the bucket has; leaves it alone while a driver of this machine has it.
 

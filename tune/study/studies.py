@@ -20,6 +20,7 @@ from tune.study.bucket_study import (
     STUDY_FILE,
     download_study,
     is_being_created,
+    is_signed,
     working_folder,
 )
 from tune.study.journal import JOURNAL_FILE, Journal, is_locked, replay
@@ -95,9 +96,14 @@ class StudyFiles:
         return self.directory / STUDY_FILE
 
     @property
-    def running(self) -> bool:
-        """Whether a process has the study now."""
+    def running_here(self) -> bool:
+        """Whether a process of this machine has the study now."""
         return self.journal.exists() and is_locked(self.journal)
+
+    @property
+    def running(self) -> bool:
+        """Whether a process has the study now, with a bucket's study of any machine."""
+        return self.running_here or (self.bucket is not None and is_signed(self.bucket))
 
     def state(self) -> StudyState:
         """Replays the journal.

@@ -74,7 +74,7 @@ class StudyFollower:
 
     def is_running(self) -> bool:
         """Says whether a driver has the study, as of the last look into a bucket."""
-        if self.study.running:
+        if self.study.running_here:
             return True
         if self.study.bucket is None or self._lease is None:
             return False
@@ -91,7 +91,7 @@ class StudyFollower:
             PlaceError: the bucket cannot be reached.
         """
         bucket = self.study.bucket
-        if bucket is None or self.study.running:  # a driver of this machine writes the working folder itself
+        if bucket is None or self.study.running_here:  # a driver of this machine writes the working folder itself
             return
         files = {file.path: file for file in bucket.files(recursive=False)}
         journal, lease = files.get(JOURNAL_FILE), files.get(LEASE_FILE)

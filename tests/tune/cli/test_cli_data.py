@@ -23,6 +23,7 @@ from tests.tune.sources.test_ingest import encode, pixels
 from trainables.dataset.reader import open_dataset
 from trainables.errors import DatasetError
 from tune.cli.data import app
+from tune.cli.main import app as emotune_app
 from tune.dataset.synth import CLASSES, draw_synthetic
 from tune.errors import ImageError, SourceError
 from tune.export.predict import check_images
@@ -275,6 +276,24 @@ def test_a_picture_is_not_called_what_it_is_not(faces: Path, tmp_path: Path) -> 
     with pytest.raises(DatasetError, match="A preview is a PNG"):
         emotune_data("preview", faces, "--method", "shifts", "--output", tmp_path / "x.webp")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("data", "show", ".", "--sheet", "s3://bucket/sheet.png"),
+        ("data", "preview", ".", "--method", "shifts", "--output", "gs://bucket/x.png"),
+        ("predict", "x", "x.png", "--faces", "--draw", "s3://bucket/faces"),
+    ],
+)
+def test_a_bucket_is_not_taken_for_a_folder_of_its_name(words: tuple[str, ...]) -> None:
+    told = CliRunner().invoke(emotune_app, words, terminal_width=200)
+    assert (
+        told.exit_code == 2
+        and "name a place on this machine" in told.stderr
+        and f"Received: {words[-1]}" in told.stderr
+    )
+    assert not Path("s3:").exists() and not Path("gs:").exists()
 
 
 def test_a_file_and_an_address_are_called_what_they_are(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import tune
+from tests.support.fixtures_study import emotune
 from tests.support.recorded_study import record_study
 from trainables.places import Place
 from tune.errors import StudyError
@@ -90,6 +92,25 @@ def test_a_study_in_a_bucket_is_followed_from_another_machine(bucket: str, tmp_p
         write_study_file(extended)
         journal.append("session", number=2, pid=1, fingerprint="f")
     assert kinds(follower) == ["session"] and follower.study.spec.trials == 9
+
+
+def test_a_study_in_a_bucket_that_another_machine_runs_grows_and_says_that_it_runs(
+    bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = record_study(tmp_path / "driver", 2, finished=False)
+    place = Place(bucket.format("seen"))
+    driver = StudyFiles(recorded.directory, recorded.spec, place)
+    with opened_journal(driver):
+        pass
+    files = load_bucket_study(place)
+    seen = tune.Study(files)
+    assert (seen.state.rates.nodes, seen.running, files.status(seen.state)) == (1, False, "unfinished")
+    with opened_journal(driver) as journal:
+        assert seen.running and not files.running_here and files.status(seen.state) == "running"
+        emotune("show", place.name)
+        assert "of another machine" in capsys.readouterr().out
+        journal.append("nodes", count=3)
+    assert (seen.state.rates.nodes, seen.running) == (3, False)
 
 
 def test_the_time_left_is_about_what_the_study_then_takes(tmp_path: Path) -> None:
