@@ -57,7 +57,7 @@ def test_its_study_is_exported_replayed_and_resumed(
     }
     code = emotune("replay", "older", "0")
     said = capsys.readouterr().out
-    assert code == 0 or "processor: " in said, said  # on another kind of processor the last digits differ
+    assert code in (0, 1) and ("the last digit" in said or "epochs differ" in said), said  # another kind of processor
     assert emotune("resume", "older", "--trials", "4") == 0
     journal = lines(older / "journal.jsonl")
     assert [event["trial"] for event in journal if event["event"] == "trial"][-1] == 3

@@ -49,7 +49,7 @@ def table(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFactor
     asha = {"max_epochs": 4, "grace_epochs": 4}
     space = {"dropout": {"type": "float", "low": 0.1, "high": 0.5, "default": 0.1}}
     file = write_study_file(
-        folder, data, trials=len(TABLE), asha=asha, space=space, faults={"silence_factor": 2, "silence_min_s": 15}
+        folder, data, trials=len(TABLE), asha=asha, space=space, faults={"silence_factor": 2, "silence_min_s": 30}
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tune.session.tuner.Classifier", FaultyClassifier)

@@ -39,7 +39,7 @@ def find(names):
 with joined_ray():
     import ray
     environment = {"env_vars": {"EMOTUNE_TEST": "1"}}  # Ray Tune starts its trials with some
-    print(json.dumps(ray.get(ray.remote(find).options(runtime_env=environment).remote(sys.argv[1:]), timeout=60)))
+    print(json.dumps(ray.get(ray.remote(find).options(runtime_env=environment).remote(sys.argv[1:]), timeout=140)))
 """
 
 
@@ -60,7 +60,7 @@ def probe(folder: Path, command: list[str], environment: Mapping[str, str] | Non
         env={**os.environ, "RAY_ADDRESS": "local", **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))

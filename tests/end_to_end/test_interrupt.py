@@ -81,7 +81,7 @@ def test_ctrl_c_saves_the_running_trial_a_second_signal_ends_at_once_and_resume_
     process = start(file, module="tests.support.faulty")
     wait_for_line(process, lambda line: "epoch 2/6" in line)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=30)[0]
+    said = process.communicate(timeout=60)[0]
     assert process.returncode == 130, said
     assert "emotune resume runs/tiny" in said
     assert "Traceback" not in said
@@ -207,8 +207,8 @@ def test_a_study_whose_ray_is_killed_under_it_says_so_in_a_line_and_can_be_resum
     wait_for_line(process, lambda line: "epoch 1/500" in line)
     family = psutil.Process(process.pid).children(recursive=True)
     next(child for child in family if child.name() == part).kill()
-    said = process.communicate(timeout=20)[0]
+    said = process.communicate(timeout=120)[0]
     [line] = [line for line in said.splitlines() if line.startswith("error: ")]
     assert line.startswith(f"error: Ray must run for as long as its study. Received: its {part} on this machine has ")
     assert "emotune resume" in line and "Traceback" not in said and process.returncode == 1
-    assert not psutil.wait_procs(family, timeout=10)[1]
+    assert not psutil.wait_procs(family, timeout=60)[1]

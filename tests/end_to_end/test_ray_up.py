@@ -155,9 +155,12 @@ def test_a_study_on_a_ray_up_cluster_survives_the_loss_of_a_worker_and_of_the_he
     assert submitted.returncode == 0, submitted.stderr
 
     wait_until(lambda: {e["metrics"]["node_ip"] for e in told("epoch")} == WORKERS, PATIENCE_S, PAUSE_S)
-    groups = [group for group in state("placement_groups") if group["state"] == "CREATED"]
-    assert len(groups) == 4  # two trials on each worker's one GPU
-    assert {group["bundles"][0]["unit_resources"]["GPU"] for group in groups} == {0.5}
+
+    def shares() -> list[float]:
+        groups = [group for group in state("placement_groups") if group["state"] == "CREATED"]
+        return [group["bundles"][0]["unit_resources"]["GPU"] for group in groups]
+
+    wait_until(lambda: shares() == [0.5] * 4, PATIENCE_S, PAUSE_S)  # two trials on each worker's one GPU
 
     machines.crash("w1")
     faults = wait_until(lambda: [e for e in told("fault") if e["retried"]], PATIENCE_S, PAUSE_S)

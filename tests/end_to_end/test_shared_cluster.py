@@ -48,7 +48,7 @@ def test_a_study_on_a_full_cluster_waits_beyond_the_start_limit_and_then_trains(
     assert holder.stdin is not None and holder.stdout is not None
     try:
         address, cpus = holder.stdout.readline().split()
-        settings = ["--set", "faults.start_limit_s=30s", "--set", f"resources.cpus_per_trial={cpus}"]
+        settings = ["--set", "faults.start_limit_s=60s", "--set", f"resources.cpus_per_trial={cpus}"]
         study = subprocess.Popen(
             [sys.executable, "-c", IMPATIENT, "run", str(file), "--calibrate", *settings],
             env={**os.environ, "RAY_ADDRESS": address},
@@ -63,7 +63,7 @@ def test_a_study_on_a_full_cluster_waits_beyond_the_start_limit_and_then_trains(
             if WAITING in line and not waited:
                 waited = True
                 with pytest.raises(subprocess.TimeoutExpired):
-                    study.wait(32)  # longer than the limit
+                    study.wait(62)  # longer than the limit
                 holder.stdin.write("\n")
                 holder.stdin.flush()
         study.stdout.close()

@@ -138,10 +138,26 @@ def test_the_doctor_shows_each_nodes_three_counts_of_gpus_and_a_remedy(cluster: 
     assert not list((place / "apart").iterdir())
 
 
+def until_three_have_begun(journal: Path) -> str:
+    """Returns a model file whose models are built once three trials have begun; at its check no journal is there."""
+    begun = f"""
+import pathlib, time
+
+
+def three_have_begun():
+    journal, until = pathlib.Path({str(journal)!r}), time.monotonic() + 300
+    return not journal.exists() or journal.read_text().count('"event":"started"') >= 3 or time.monotonic() > until
+
+
+def build("""
+    waiting = "    while not three_have_begun():\n        time.sleep(0.1)\n    x = image.input()"
+    return OWN_MODEL.replace("\ndef build(", begun).replace("    x = image.input()", waiting)
+
+
 def test_both_nodes_train_the_shipped_model_and_not_a_file_of_that_name_that_lies_there(
     cluster: TwoNodes, place: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "my_models.py").write_text(OWN_MODEL)
+    (tmp_path / "my_models.py").write_text(until_three_have_begun(place / "shared/tiny/journal.jsonl"))
     (place / "site/my_models.py").write_text("raise SystemExit('not this file')")  # on the second node's Python path
     small = {"type": "int", "low": 8, "high": 64, "default": 32}
     file = write_study_file(
@@ -151,7 +167,7 @@ def test_both_nodes_train_the_shipped_model_and_not_a_file_of_that_name_that_lie
         space={"batch_size": small},
         fixed={"model": "my_models.py:build", "model.depth": 1},
         trials=3,
-        asha={"max_epochs": 10, "grace_epochs": 10},  # longer than the third takes to start
+        asha={"max_epochs": 1},
         resources={"max_concurrent": 3, "cpus_per_trial": 1},
     )
     try:

@@ -74,6 +74,9 @@ class FaultyReplica(Faulty, Replica):
     """One of several workers on a model; the last of them does what `fault.json` says. Each leaves what it weighs."""
 
     def _train_epoch(self) -> dict[str, Any]:
+        gate = self._dataset.directory / f"gate-{self._trial}"
+        while self._epoch == 1 and gate.exists():  # the second epoch waits for whoever left it there
+            time.sleep(0.05)
         last = self._rank == self._workers - 1
         result = super()._train_epoch() if last else Replica._train_epoch(self)
         weights = [float(weight.sum()) for weight in self._model.get_weights()]

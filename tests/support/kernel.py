@@ -76,7 +76,7 @@ def started_kernel(folder: Path) -> Iterator[Kernel]:
     client = manager.client()
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=60)
+        client.wait_for_ready(timeout=240)
         yield Kernel(manager, client)
     finally:
         client.stop_channels()

@@ -1,4 +1,7 @@
-"""Pipelines of a user's own, written from docs/own-pipelines.md alone: a saved file, a function with an evaluation."""
+"""Pipelines of a user's own, written from docs/own-pipelines.md alone: a saved file, a function with an evaluation.
+
+`SOURCES` has them beside the methods that come with emotune.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 import albumentations as A
 
 from trainables.config import TrialConfig
+from trainables.preprocessing.methods import METHODS
 
 OWN_PIPELINE = """\
 import albumentations as A
@@ -56,3 +60,15 @@ def own_config(name: str, text: str, **parameters: Any) -> TrialConfig:
     file = name.partition(":")[0]
     given = {f"preprocessing.{parameter}": value for parameter, value in parameters.items()}
     return TrialConfig.model_validate({"preprocessing": name, "code": {file: {"text": text}}, **given})
+
+
+SOURCES: dict[str, dict[str, Any]] = {
+    **{method: {"preprocessing": method} for method in METHODS},
+    "saved file": {
+        "preprocessing": "mine.json",
+        "code": {"mine.json": {"text": saved_pipeline(A.HorizontalFlip(p=0.5), A.RandomBrightnessContrast(p=1))}},
+    },
+    "own function": {"preprocessing": "mine.py:training", "code": {"mine.py": {"text": OWN_PIPELINE}}},
+    "own function beside the models": BESIDE,
+}
+"""A trial's parameters, by where its images' pipeline is from."""

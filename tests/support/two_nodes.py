@@ -91,7 +91,7 @@ def two_nodes(folder: Path, there: str, here: str, environment: Mapping[str, str
 
 
 def _raylet(cluster: Any, node: subprocess.Popen[bytes], log: Path) -> psutil.Process:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while len(cluster.global_state.node_table()) < 2:
         assert node.poll() is None and time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)

@@ -11,7 +11,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from threading import Barrier, Timer
+from threading import Barrier, Event, Thread
 from typing import Any
 
 import pytest
@@ -249,13 +249,21 @@ def test_what_another_machine_has_signed_is_waited_for_until_it_signs_again_or_i
     lease = {"token": "x", "host": os.uname().nodename, "machine": "a container of the same name", "pid": 1, "began": 1}
     sign = partial(place.write, ".lease.json", json.dumps(lease).encode())
     sign()
-    again = Timer(3.0, sign)
-    mirror = Mirror(tmp_path, place)
+    mirror, done = Mirror(tmp_path, place), Event()
+
+    def go_on() -> None:
+        while not done.wait(1.0):
+            sign()
+
+    driver = Thread(target=go_on, daemon=True)
     if signs_again:
-        again.start()
-        with pytest.raises(StudyError, match="is being run by process 1 on "):
-            mirror.open()
-        again.join()
+        driver.start()
+        try:
+            with pytest.raises(StudyError, match="is being run by process 1 on "):
+                mirror.open()
+        finally:
+            done.set()
+            driver.join()
     else:
         mirror.open()
         mirror.close()

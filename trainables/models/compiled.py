@@ -37,6 +37,12 @@ def split_batch(pixels: Any, labels: Any, weights: Any, n: int) -> Iterator[tupl
         yield from zip(np.split(pixels, n), np.split(labels, n), several, strict=True)
 
 
+def micro_batches_of(config: TrialConfig, images: int, asked: int) -> int:
+    """Returns into how many equal micro-batches, at most as many as asked, the batches of so many images can be cut."""
+    batch = min(config.batch_size, images)  # fewer images than a batch are one by themselves
+    return next(n for n in range(asked, 0, -1) if batch % n == 0)
+
+
 def new_model(dataset: Dataset, config: TrialConfig) -> keras.Model:
     """Returns the configuration's model for the data set, not compiled."""
     info = dataset.info

@@ -27,6 +27,7 @@ from trainables.models.compiled import (
     combine_seeds,
     compile_model,
     compiled_model,
+    micro_batches_of,
     mirrored,
     predict_logits,
     release,
@@ -97,10 +98,9 @@ class TrialTraining:
                 learning_rate_at(self._config, epoch, self._context.max_epochs)
         except OwnCodeError as error:  # a combination of parameters that gives no pipeline or no schedule
             raise TrialFault("infeasible", str(error)) from None
-        n_classes = len(self._dataset.info.classes)
-        self._targets = Targets(self._config, self._dataset.labels[self._fit], n_classes)
+        self._targets = Targets(self._config, self._dataset.labels[self._fit], len(self._dataset.info.classes))
         keras.utils.set_random_seed(combine_seeds((self._context.seed, self._trial, _WEIGHTS_STREAM)))
-        self._micro_batches = int(config.get("micro_batches", 1))
+        self._micro_batches = micro_batches_of(self._config, len(self._fit), config.get("micro_batches", 1))
         self._model = self._buildable_model()
         self._average = self._new_average()
         self._unreadable = self._resume(config.get("resume_from") or [])

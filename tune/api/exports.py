@@ -87,7 +87,7 @@ def serve_export(
     host: str = "127.0.0.1",
     port: int = 8000,
     upload_timeout_s: float = 30.0,
-    ready: Callable[[str], None] = lambda url: None,
+    ready: Callable[[str], None] = print,
 ) -> None:
     """Serves an export over HTTP until the process gets Ctrl-C or SIGTERM; what has been taken by then is answered.
 

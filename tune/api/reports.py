@@ -94,7 +94,7 @@ def serve_board(
     host: str = "127.0.0.1",
     port: int = 0,
     storage: str | PathLike[str] = "runs",
-    ready: Callable[[str], None] = lambda url: None,
+    ready: Callable[[str], None] = print,
     tensorboard: bool = False,
     optuna: bool = False,
     beside: Callable[[str, str], None] = lambda name, url: None,

@@ -98,7 +98,8 @@ def plan(
     time: WallTime = None,
     max_cost: MaxCost = None,
     cluster: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Reckon with the machines and prices of a file for `ray up`.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Reckon with the machines and prices of a file for `ray up` on AWS or GCP."),
     ] = None,
     calibrate: Annotated[bool, typer.Option(help="Measure a few configurations; without it no time is known.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,

@@ -28,7 +28,9 @@ Overrides = Annotated[
 DataSet = Annotated[str | None, typer.Option(help="Data set folder or address, in place of the study file's.")]
 Trials = Annotated[int | None, typer.Option(help="Number of trials, in place of the study file's.")]
 WallTime = Annotated[str | None, typer.Option(help="Wall time of the search, as in 90s, 30m or 2h.")]
-MaxCost = Annotated[float | None, typer.Option(help="Money to spend, with budget.node_hour_price in the study file.")]
+MaxCost = Annotated[
+    float | None, typer.Option(help="Money that ends the search, by budget.node_hour_price; not what follows.")
+]
 Storage = Annotated[str, typer.Option(help="Folder or bucket of all studies.", show_default=True)]
 StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study's folder or address, or its name in the storage.")

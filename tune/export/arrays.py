@@ -13,6 +13,7 @@ from PIL import Image
 
 from trainables.dataset.reader import Pixels
 from tune.errors import ImageError
+from tune.sources.decoding import UnreadableImage, pixels_of
 
 ImageLike = str | os.PathLike[str] | npt.NDArray[np.uint8] | Image.Image
 """A file, pixels, or a picture of Pillow's."""
@@ -52,8 +53,10 @@ def images_in(images: ImageLike | Iterable[ImageLike]) -> list[Path | Pixels]:
 
 
 def _of_pillow(image: Image.Image) -> Pixels:
-    gray = image.mode in ("1", "L", "LA", "La")
-    return _with_channels(np.asarray(image.convert("L" if gray else "RGB"), np.uint8))
+    try:
+        return np.ascontiguousarray(pixels_of(image))
+    except (UnreadableImage, OSError) as error:
+        raise ImageError(f"A picture must be readable. Received: mode {image.mode}, {error}. Convert it.") from None
 
 
 def _of_array(images: Any) -> Iterable[Pixels]:

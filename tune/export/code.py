@@ -1,12 +1,15 @@
-"""The user's own files in an export: copied there, and imported for a Keras model that has layers of theirs.
+"""The user's own files in an export: copied there, and imported for a Keras model that has layers, activations or
+initializers of theirs.
 
 `saved_model/` needs none of them.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from trainables.own_code import SourceFile, find_reference, load_function
 from tune.errors import ExportError
@@ -19,19 +22,24 @@ def write_code(members: Sequence[Member], folder: Path) -> str | None:
     """Copies the files that a trial was trained with into an export; those of installed packages stay where they are.
 
     Returns:
-        The function of the user's by which layers in `model.keras` become known to Keras; None where it has only
-        Keras' own, and opens without that file.
+        The function of the user's by which what `model.keras` has of theirs becomes known to Keras; None where it has
+        only Keras' own, and opens without that file.
     """
-    import keras
-
     for member in members:
         for name, source in member.config.code.items():
             if not source.installed:
                 (folder / CODE_FOLDER).mkdir(exist_ok=True)
                 (folder / CODE_FOLDER / name).write_text(source.text, encoding="utf-8")
-    kinds = {type(layer) for member in members for layer in member.model._flatten_layers()}
-    own = any(">" in keras.saving.get_registered_name(kind) for kind in kinds)
+    own = any(_names_own(json.loads(member.model.to_json())) for member in members)
     return members[0].config.model if own else None
+
+
+def _names_own(saved: Any) -> bool:
+    """Says whether what Keras would save of a model names something that was registered: `my_models>Gate`."""
+    if isinstance(saved, dict):
+        named = [saved.get("registered_name"), saved.get("config")]
+        return any(isinstance(name, str) and ">" in name for name in named) or any(map(_names_own, saved.values()))
+    return isinstance(saved, list) and any(map(_names_own, saved))
 
 
 def import_layers(name: str, folder: Path) -> None:

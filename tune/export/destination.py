@@ -14,6 +14,8 @@ from trainables.atomic_folder import HARMLESS, AtomicFolder
 from trainables.places import Place
 from tune.errors import ExportError
 
+_SUFFIX = "exporting"
+
 
 def check_destination(destination: Place, holds: Sequence[str], parts: Sequence[str]) -> None:
     """Refuses a destination that something else than an earlier export occupies, or something beside it.
@@ -33,7 +35,8 @@ def check_destination(destination: Place, holds: Sequence[str], parts: Sequence[
     if found == set():
         return
     others = sorted(name for name in (found or set()) - set(parts) if not name.startswith("."))
-    if found is None or others or not found.issuperset(holds):
+    cut_short = f".{_SUFFIX}" in (found or ())  # by a kill while old and new changed places: `AtomicFolder` mends it
+    if found is None or others or not (found.issuperset(holds) or cut_short):
         what = "a file" if found is None else f"a folder with {others[0]}" if others else "a folder with other files"
         raise ExportError(
             f"An export needs a new folder or an earlier export. Received: {destination.name}, {what}; it stays. "
@@ -60,7 +63,7 @@ def atomic_export(
     """
     written = False
     try:
-        with AtomicFolder(destination, suffix="exporting", known_by=known_by, replaceable=parts.__contains__) as folder:
+        with AtomicFolder(destination, suffix=_SUFFIX, known_by=known_by, replaceable=parts.__contains__) as folder:
             written = True
             free_bytes = shutil.disk_usage(folder.path).free
             if free_bytes < needed_bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -43,10 +44,11 @@ def model_card(metrics: Mapping[str, Any], classes: Sequence[str], shape: tuple[
     """
     height, width, channels = shape
     dataset, test = metrics["dataset"], metrics["test"]
+    name, classes = _plain(dataset["name"]), [_plain(one) for one in classes]
     colours = "gray" if channels == 1 else "RGB"
     return "\n".join(
         [
-            f"# {metrics['config']['model']} on {dataset['name']}",
+            f"# {metrics['config']['model']} on {name}",
             "",
             f"Classifies {colours} images of {height} x {width} px as one of: {', '.join(classes)}. "
             f"{_origin(metrics)}, {metrics['parameters']:,} parameters. Found and written by emotune.",
@@ -58,7 +60,7 @@ def model_card(metrics: Mapping[str, Any], classes: Sequence[str], shape: tuple[
             "",
             "## Data",
             "",
-            f"{dataset['name']}, fingerprint `{dataset['fingerprint']}`.",
+            f"{name}, fingerprint `{dataset['fingerprint']}`.",
             "",
             *_data(metrics["data"], classes),
             "## Metrics",
@@ -96,6 +98,11 @@ def model_card(metrics: Mapping[str, Any], classes: Sequence[str], shape: tuple[
             "",
         ]
     )
+
+
+def _plain(text: str) -> str:
+    """Returns text that Markdown shows as it is, in a table too."""
+    return re.sub(r"([\\`*\[\]<|])", r"\\\1", text)
 
 
 def _limits(classes: Sequence[str]) -> list[str]:
@@ -137,13 +144,15 @@ def _configuration(metrics: Mapping[str, Any]) -> list[str]:
     members = _members(metrics)
     heads = ["value"] if len(members) == 1 else [run_label(member["trial"]) for member in members]
     names = dict.fromkeys(name for member in members for name in member["config"])
-    rows = [[f"`{name}`", *(str(member["config"].get(name, "")) for member in members)] for name in names]
+    rows = [[f"`{name}`", *(_plain(str(member["config"].get(name, ""))) for member in members)] for name in names]
     return [f"| {' | '.join(cells)} |" for cells in (["parameter", *heads], ["---"] * (1 + len(heads)), *rows)]
 
 
 def _data(data: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
     counts, duplicates = data["counts"], data["duplicates"]
-    train, test = (counts.get(split, {}) for split in ("train", "test"))
+    train, test = (
+        {_plain(name): count for name, count in counts.get(split, {}).items()} for split in ("train", "test")
+    )
     surplus = duplicates["surplus"]
     return [
         "| class | training images | test images |",

@@ -13,6 +13,7 @@ from tune.errors import ImageError
 from tune.export.predict import check_images
 from tune.sources.file_kinds import is_image
 from tune.sources.file_store import MAX_IMAGE_FILE_BYTES, check_sizes
+from tune.sources.folder_source import list_folder
 from tune.sources.zip_source import ZipStore
 
 STANDARD_INPUT = "-"
@@ -29,7 +30,8 @@ class Picture:
 def find_pictures(paths: Iterable[Path]) -> list[Picture]:
     """Returns the pictures in files, in folders and those below, in zips (`ZIP/ENTRY`), and in standard input (`-`).
 
-    Folders and zips give the files with an image's suffix, sorted; a file that is named itself is always one.
+    Linked folders are followed, as an import does, and hidden ones are not. Folders and zips give the files with an
+    image's suffix, sorted; a file that is named itself is always one.
 
     Raises:
         ImageError: A path is missing, empty, a device, or a folder or zip without pictures.
@@ -48,9 +50,15 @@ def _pictures_of(path: Path) -> Iterator[Picture]:
     if str(path) == STANDARD_INPUT:
         yield Picture(STANDARD_INPUT, lambda: sys.stdin.buffer.read(MAX_IMAGE_FILE_BYTES + 1))
     elif path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.is_file() and is_image(file.relative_to(path).as_posix()):
-                yield Picture(str(file), file.read_bytes)
+        try:
+            listed = list_folder(path).images
+        except OSError as error:
+            raise ImageError(
+                f"A folder must be readable, with all below it. Received: {error.filename}: {error.strerror}. Fix its "
+                "permissions, or name others"
+            ) from None
+        for name in sorted(filter(is_image, listed)):
+            yield Picture(str(path / name), (path / name).read_bytes)
     else:
         check_images([path])
         if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):

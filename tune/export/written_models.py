@@ -34,8 +34,11 @@ def takes_images_as_they_are(config: TrialConfig, shape: tuple[int, int, int]) -
 def fit_together(one: TrialConfig, other: TrialConfig, shape: tuple[int, int, int]) -> bool:
     """Says whether trials of two configurations can be parts of one export.
 
-    Each must get the images that it needs, and the file of one function at most be needed to open the Keras model.
+    Each must get the images that it needs, and the file of one function at most be needed to open the Keras model: as
+    it was for all of them.
     """
+    if any(one.code[file] != other.code[file] for file in one.code.keys() & other.code.keys()):
+        return False
     if one.model != other.model and (find_reference(one.model) or find_reference(other.model)):
         return False
     if all(takes_images_as_they_are(config, shape) for config in (one, other)):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ _LOCAL = "local"
 _OTHER_VERSIONS = "versions differ"
 _PORT_CHECK_S = 5.0
 _CONNECT_TRIES = 3
+_REMOVALS = 5
 
 
 @contextmanager
@@ -98,7 +100,11 @@ def _show_token() -> bool:
 
 def _remove_session(folder: Path) -> None:
     """Removes what Ray 2.60 keeps of a session that ended well, a MiB each in /tmp/ray, and the link to it."""
-    shutil.rmtree(folder, ignore_errors=True)
+    for _ in range(_REMOVALS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            break
+        time.sleep(0.2)  # an agent that is just ending has written something anew
     latest = folder.with_name("session_latest")
     with suppress(OSError):
         if latest.is_symlink() and not latest.exists():

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from trainables.local_copies import written_folder
 from trainables.places import SCHEMES, Place, is_bucket
 from tune.errors import ExportError
 from tune.export.destination import check_destination
 from tune.export.export import EXPORT_FILES, EXPORT_PARTS
-from tune.export.manifest import check_manifest
+from tune.export.manifest import MANIFEST_FILE, check_manifest
 from tune.export.predict import check_files
 
 HUB, MLFLOW = "hf://", "mlflow:"
@@ -34,23 +37,36 @@ def push_folder(folder: Path, to: str, *, public: bool = False) -> str:
         PlaceError: the bucket cannot be reached.
     """
     check_files(folder)
-    if check_manifest(folder) is None:
+    manifest = check_manifest(folder)
+    if manifest is None:
         raise ExportError(
             f"an export must have a manifest to be sent. Received: {folder}, of emotune 0.1. Write it again with this "
             "version: emotune export STUDY --to FOLDER"
         )
-    if to.startswith(HUB):
-        from tune.publish.hub import push_to_hub
+    with _alone(folder, [*manifest.files, MANIFEST_FILE]) as export:
+        if to.startswith(HUB):
+            from tune.publish.hub import push_to_hub
 
-        return push_to_hub(folder, to.removeprefix(HUB), public=public)
-    if to.startswith(MLFLOW):
-        from tune.publish.mlflow_run import push_to_mlflow
+            return push_to_hub(export, to.removeprefix(HUB), public=public)
+        if to.startswith(MLFLOW):
+            from tune.publish.mlflow_run import push_to_mlflow
 
-        return push_to_mlflow(folder, to.removeprefix(MLFLOW))
-    check_destination(Place(to), EXPORT_FILES, EXPORT_PARTS)
-    with written_folder(to) as target:
-        shutil.copytree(folder, target, dirs_exist_ok=True)
-    return to
+            return push_to_mlflow(export, to.removeprefix(MLFLOW))
+        check_destination(Place(to), EXPORT_FILES, EXPORT_PARTS)
+        with written_folder(to) as target:
+            shutil.copytree(export, target, dirs_exist_ok=True)
+        return to
+
+
+@contextmanager
+def _alone(folder: Path, files: Sequence[str]) -> Iterator[Path]:
+    """Gives a folder with these files of another: what else lies beside an export's (notes, `.git`) stays here."""
+    with TemporaryDirectory(prefix="emotune-push-") as alone:
+        for file in files:
+            target = Path(alone, file)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / file, target)
+        yield Path(alone)
 
 
 def check_address(to: str) -> None:

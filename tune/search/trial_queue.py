@@ -214,7 +214,8 @@ class TrialQueue(NotPickled, Searcher):
             state, reason = "failed", f"{reason}; it has no score"
         self.before_trial_end(record, state)
         self._journal.append("end", trial=record.number, state=state, reason=reason)
-        self._failures_in_a_row = self._failures_in_a_row + 1 if state == "failed" else 0
+        if not (record.infeasible and any(other.epochs for other in self._journal.state.trials.values())):
+            self._failures_in_a_row = self._failures_in_a_row + 1 if state == "failed" else 0
         if self._failures_in_a_row >= self._spec.faults.in_a_row and not self.stopping:
             self.stopping = "failures"
 

@@ -12,6 +12,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2.api.exceptions import PreemptionError
 
+from trainables.errors import PlaceError
 from trainables.training.fault_kinds import TrialFault, classify_error
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 _WATCH_EVERY_S = 1.0
+_PLACE_ERROR = f"{PlaceError.__module__}.{PlaceError.__qualname__}"
 
 
 def classify_ray_error(error: BaseException | None) -> TrialFault:
@@ -32,7 +34,10 @@ def classify_ray_error(error: BaseException | None) -> TrialFault:
     if isinstance(error, RayActorError) and _is_node_loss(error, text):
         return TrialFault("preempted", "its machine was lost")
     if isinstance(error, RayActorError) and error.actor_init_failed:
-        return TrialFault("exception", [line.strip() for line in text.splitlines() if line.strip()][-1][:300])
+        raised = [line.strip() for line in text.splitlines() if line.strip()][-1]  # Ray keeps no more of the error
+        if raised.startswith(_PLACE_ERROR):
+            return TrialFault("storage", raised.removeprefix(f"{_PLACE_ERROR}: "))
+        return TrialFault("exception", raised[:300])
     return TrialFault("process_died", "its process died")
 
 

@@ -86,14 +86,25 @@ def _with_pillow(data: bytes) -> Pixels:
     """Decodes the first picture of what OpenCV does not read, or not as it was meant."""
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            mode, palette = upright.mode, upright.palette is not None
-            if mode.startswith(("I", "F")):
-                values = np.asarray(upright)
-            else:
-                values = np.asarray(upright.convert("L" if mode in ("1", "L", "LA", "La") else "RGB"))
+            return pixels_of(picture)
+    except UnreadableImage:
+        raise
     except Exception as error:
         raise UnreadableImage("damaged") from error
+
+
+def pixels_of(picture: Image.Image) -> Pixels:
+    """Returns a picture's pixels as `decode` does those of a file: upright, 8 bits, gray or RGB.
+
+    Raises:
+        UnreadableImage: they have neither 8 nor 16 bits.
+    """
+    upright = ImageOps.exif_transpose(picture)
+    mode, palette = upright.mode, upright.palette is not None
+    if mode.startswith(("I", "F")):
+        values = np.asarray(upright)
+    else:
+        values = np.asarray(upright.convert("L" if mode in ("1", "L", "LA", "La") else "RGB"))
     image = _as_uint8(values)
     if palette and image.ndim == 3 and (image == image[..., :1]).all():
         image = image[..., 0]  # a palette of grays
@@ -104,12 +115,13 @@ def _on_ground(ink: Pixels, data: bytes) -> Pixels:
     """Puts a picture of one colour (`ink`, 1 x 1), whose shape is in its alpha channel, on white or black."""
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-            alpha = np.asarray(ImageOps.exif_transpose(picture).convert("RGBA").getchannel("A"), np.float32)
+            alpha = np.asarray(ImageOps.exif_transpose(picture).convert("RGBA").getchannel("A"))
     except Exception as error:
         raise UnreadableImage("damaged") from error
-    share = alpha[..., None] / 255
+    share = np.arange(256, dtype=np.float32)[:, None] / 255
     ground = 255 if ink.mean() < 128 else 0
-    return np.rint(ink * share + ground * (1 - share)).astype(np.uint8)
+    shades = np.rint(ink[0, 0] * share + ground * (1 - share)).astype(np.uint8)  # of each alpha
+    return np.stack([cv2.LUT(alpha, np.ascontiguousarray(shade)) for shade in shades.T], axis=-1)
 
 
 def resize(image: Pixels, store_size_px: int | None, channels: int | None, path: str) -> Pixels:

@@ -113,6 +113,11 @@ class TrialRecord:
         """Times that it was started again after a fault."""
         return sum(fault.retried and fault.kind != "checkpoint" for fault in self.faults)
 
+    @property
+    def infeasible(self) -> bool:
+        """Whether its parameters gave no model."""
+        return bool(self.faults) and self.faults[-1].kind == "infeasible"
+
     def best_epoch(self, objective: str, mode: str) -> int | None:
         """Returns the epoch that inner validation found best (the first of equals), or None."""
         sign, chooser = 1 if mode == "max" else -1, validation_metric_of(objective)

@@ -9,7 +9,7 @@ name=$1 address=$2
 setsid ip netns exec "emotune-$name" unshare --mount --pid --uts --ipc --fork --kill-child --mount-proc \
     bash "$here/init.sh" "$name" "$address" >>"$SHARED/run/$name.log" 2>&1 </dev/null &
 echo $! >"$SHARED/run/$name.pid"
-for _ in $(seq 100); do
+for _ in $(seq 600); do
     if (exec 3<>"/dev/tcp/$address/22") 2>/dev/null; then exit 0; fi
     sleep 0.1
 done

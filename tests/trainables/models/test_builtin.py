@@ -1,4 +1,4 @@
-"""Every model that comes with emotune: shapes, weights, files; with one of a user's own: stopped, again, in parts."""
+"""Every model that comes with emotune: shapes, weights, files. How each trains: test_conformance.py."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from benchmarks.trial_training import open_training
-from tests.support.own_models import own_parameters
 from tests.support.plain_keras import assert_opens_in_plain_keras
 from trainables.config import ModelName, TrialConfig
 from trainables.models.builtin import MODELS
 from trainables.models.compiled import compile_model
 from trainables.models.optimizers import build_optimizer
-from trainables.training.epochs import TrialTraining
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -68,45 +65,6 @@ def test_the_small_residual_net_has_half_a_million_weights_and_sees_small_images
     assert 400_000 < model.count_params() < 550_000
     assert model.get_layer("stage1_conv2").output.shape[1:] == (48, 48, 16)
     assert model.get_layer("stage4_pool").output.shape[1:] == (3, 3, 160)
-
-
-def scores(result: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in result.items() if key.startswith(("training_", "validation_", "selection_"))}
-
-
-@pytest.mark.parametrize("name", [*NAMES, "own"])
-def test_a_training_that_is_stopped_goes_on_to_the_last_digit(name: str, faces: Path, tmp_path: Path) -> None:
-    parameters = {
-        **(own_parameters(depth=1) if name == "own" else {"model": name}),
-        "image_size_px": 48,
-        "width": 0.25,
-        "dropout": 0.3,
-        "preprocessing": "shifts",
-        "weight_average": 0.9,
-        "mirror": True,
-    }
-    folds = {"max_epochs": 2, "max_images_per_fold": 96}
-    whole = open_training(TrialTraining(), faces, parameters, **folds)
-    first = whole._train_epoch()
-    whole.save_checkpoint(str(tmp_path))
-    second = whole._train_epoch()
-    assert second["training_loss"] < first["training_loss"]
-    later = open_training(TrialTraining(), faces, parameters, **folds)
-    later.load_checkpoint(str(tmp_path))
-    assert scores(later._train_epoch()) == scores(second)
-
-
-@pytest.mark.parametrize("name", ["resnet_small", "own"])
-def test_a_trial_again_from_its_seeds_is_the_same_and_micro_batches_learn_too(name: str, faces: Path) -> None:
-    chosen = own_parameters(depth=1) if name == "own" else {"model": name, "image_size_px": 48, "width": 0.25}
-    parameters = {**chosen, "dropout": 0.3}
-    trained = [
-        open_training(TrialTraining(), faces, parameters, max_images_per_fold=64, micro_batches=count)
-        for count in (1, 1, 2)
-    ]
-    first, again, micro = [scores(training._train_epoch()) for training in trained]
-    assert first == again
-    assert micro["training_loss"] == pytest.approx(first["training_loss"], rel=0.1)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from trainables.config import TrialConfig, TrialContext, validation_metric_of
 from trainables.dataset.reader import open_dataset
 from trainables.dataset.writer import DatasetWriter
 from trainables.errors import PlaceError
+from trainables.models.compiled import micro_batches_of
 from trainables.models.weight_average import load_average
 from trainables.training.calibration import Precision, choose_precision, try_speed
 from trainables.training.classifier import Classifier
@@ -348,6 +349,11 @@ def test_micro_batches_make_the_same_steps(faces: Path, tmp_path: Path) -> None:
         for name in ("training_loss", "validation_loss", "selection_loss"):
             assert other[name] == pytest.approx(one[name], rel=1e-4)
     assert int(whole._model.optimizer.iterations) == int(micro._model.optimizer.iterations)
+
+
+def test_a_batch_is_cut_into_as_many_parts_as_its_images_allow() -> None:
+    config = TrialConfig(batch_size=256)
+    assert [micro_batches_of(config, images, 4) for images in (1000, 256, 250, 249, 251)] == [4, 4, 2, 3, 1]
 
 
 def test_a_trial_goes_on_in_micro_batches_from_a_checkpoint_of_whole_ones(faces: Path, tmp_path: Path) -> None:

@@ -118,16 +118,20 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 120) -> None:
         time.sleep(0.1)
 
 
-def stop_when_confirming(study: StudyFiles) -> None:
-    """Sends Ctrl-C when the first confirmation has reported its first epoch."""
+def stop_when_confirming(study: StudyFiles, gate: Path) -> None:
+    """Sends Ctrl-C when the first confirmation has reported its first epoch, then lets its second begin."""
 
     def confirming() -> bool:
         text = study.journal.read_text() if study.journal.exists() else ""
         return '"epoch","time"' in text and bool(re.search(rf'"event":"epoch","time":[\d.]+,"trial":{FIRST},', text))
 
-    wait_until(confirming, 300)
-    if confirming():
-        os.kill(os.getpid(), signal.SIGINT)
+    try:
+        wait_until(confirming, 300)
+        if confirming():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+    finally:
+        gate.unlink()
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +150,9 @@ def sessions(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFac
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tune.session.distributed.train_replica", train_faulty_replica)
-        stopper = threading.Thread(target=stop_when_confirming, args=(study,), daemon=True)
+        gate = data / f"gate-{FIRST}"
+        gate.touch()
+        stopper = threading.Thread(target=stop_when_confirming, args=(study, gate), daemon=True)
         stopper.start()
         first = session()
         stopper.join()

@@ -346,8 +346,10 @@ def test_a_cell_draws_a_live_table_an_interrupt_saves_the_trial_and_the_next_cel
     given = {**mapping(tmp_path, faces, trials=1), "asha": {"max_epochs": 20, "grace_epochs": 20}}
     with started_kernel(tmp_path) as kernel:
         cell = kernel.run(
-            f"import tune\nfrom pathlib import *\ngiven = {given!r}\n"
-            "tune.run(given, calibrate=False, events=lambda event: print(event['event'], event.get('epoch', '')))",
+            f"import time, tune\nfrom pathlib import *\ngiven = {given!r}\n"
+            "def follow(event):\n    print(event['event'], event.get('epoch', ''))\n"
+            "    time.sleep(3 if event.get('epoch') == 2 else 0)\n"  # while the next epoch is not asked for
+            "tune.run(given, calibrate=False, events=follow)",
             interrupt_at=lambda text: "epoch 2" in text,
         )
         assert cell.error is not None and cell.error[0] == "Interrupted", cell
@@ -371,7 +373,8 @@ def test_a_cell_draws_a_live_table_an_interrupt_saves_the_trial_and_the_next_cel
         assert second.error is None, second
         assert f"\n{[*range(done + 1, 21), *range(1, 21)]}\nTrue 2 2 2\n" in second.text
         assert "tiny: finished" in list(second.drawn.values())[-1]
-        assert kernel.run("import os; os.system('echo from a child'); print('printed')").text.count("\n") == 2
+        cell = kernel.run("import os; os.system('echo from a child'); time.sleep(2); print('printed')")
+        assert cell.text.count("\n") == 2
 
 
 @pytest.mark.slow

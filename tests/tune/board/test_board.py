@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -193,9 +192,9 @@ def test_in_a_browser_a_study_that_goes_on_moves_by_itself(tab: Any, board: Boar
         journal.append("trial", trial=number, values={"dropout": 0.125, "optimizer": EVIL})
         journal.append("started", trial=number)
         row = tab.locator("#trials tbody tr", has=tab.get_by_role("button", name=f"trial {number}: its story"))
-        row.wait_for()
+        row.get_by_text("running").wait_for()
         assert EVIL in row.inner_text()
-        assert "running" in row.inner_text() and "Running" in tab.locator("#status").inner_text()
+        tab.locator("#status", has_text="Running").wait_for()
         for epoch, value in enumerate((0.5, 0.875), 1):
             metrics = {"selection_accuracy": value, "validation_accuracy": value}
             journal.append("epoch", trial=number, epoch=epoch, metrics=metrics)
@@ -256,16 +255,10 @@ def test_in_a_browser_two_thousand_trials_answer_at_once(tmp_path: Path, chromiu
     study = repeated(record_study(tmp_path / "large", 100, finished=False), 2000)
     with started_board(study) as board, opened_tab(chromium, board.url, (board.url, "data:")) as tab:
         tab.locator("#trial-count", has_text="2000 of 2000").wait_for()
-        timed = """action => { const began = performance.now(); action(); document.body.offsetHeight;
-                   return performance.now() - began; }"""
-        took_ms = {
-            "sort": tab.evaluate(f"({timed})(() => document.querySelector('#trials th button').click())"),
-            "redraw": tab.evaluate(f"({timed})(() => {{ curves.draw(); timeline.draw(); log.draw(); }})"),
-        }
-        began = time.monotonic()
+        tab.locator("#trials th button").first.click()
         tab.get_by_label("Filter trials").fill("crop complete")
         tab.locator("#trial-count", has_text=re.compile(r"^\d{1,3} of 2000")).wait_for()
-        took_ms["filter"] = (time.monotonic() - began) * 1000
-        print(took_ms)
-        assert max(took_ms.values()) < 3000  # far less on an idle core: the limit is for one with other tests
+        # What makes it quick: however many there are, so many rows and lines are drawn.
+        assert 0 < tab.locator("#trials tbody tr").count() <= 100
+        assert 0 < tab.locator("#log li").count() <= 30
         assert not tab.problems

@@ -15,8 +15,9 @@ import pytest
 from scipy.special import softmax
 
 from tests.support.checkpoints import with_config, write_checkpoint
+from tests.support.own_models import OWN_MODEL, own_parameters
 from tests.support.own_pipelines import BESIDE
-from trainables.config import TrialContext
+from trainables.config import TrialConfig, TrialContext
 from trainables.dataset.folds import test_rows as rows_of_test
 from trainables.dataset.folds import trial_rows
 from trainables.dataset.reader import TEST, TRAIN, Dataset, open_dataset
@@ -30,10 +31,11 @@ from tune.export.destination import atomic_export
 from tune.export.ensemble import judge_ensemble
 from tune.export.export import ExportSummary, export_checkpoint
 from tune.export.formats import DEFAULT_FORMATS
-from tune.export.model_card import PLAIN_KERAS, model_card
+from tune.export.model_card import PLAIN_KERAS, _plain, card_page, model_card
 from tune.export.parity import run_formats
 from tune.export.predict import load_export
 from tune.export.sealed_test import evaluate_sealed
+from tune.export.written_models import fit_together
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -359,6 +361,66 @@ def test_a_folder_with_other_files_is_not_overwritten(checkpoint: Path, dataset:
         export(checkpoint, dataset, tmp_path / "mine")
     with pytest.raises(ExportError, match="must be writable"):
         export(checkpoint, dataset, tmp_path / "thesis" / "chapter.tex" / "export")
+
+
+def test_an_export_that_was_killed_while_old_and_new_changed_places_gives_way_to_the_next(
+    checkpoint: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    export(checkpoint, dataset, tmp_path / "mine")
+    hidden = tmp_path / "mine/.exporting"
+    (hidden / "old").mkdir(parents=True)
+    (tmp_path / "mine/labels.json").rename(hidden / "old/labels.json")
+    export(checkpoint, dataset, tmp_path / "mine")
+    assert (tmp_path / "mine/labels.json").exists() and not hidden.exists()
+
+
+OWN_FUNCTIONS = """\
+import keras
+from keras import layers
+
+
+@keras.saving.register_keras_serializable("my_models")
+def act(x):
+    return x * keras.ops.sigmoid(1.7 * x)
+
+
+@keras.saving.register_keras_serializable("my_models")
+class Small(keras.initializers.Initializer):
+    def __call__(self, shape, dtype=None):
+        return 0.01 * keras.ops.ones(shape, dtype)
+
+
+def build(image, classes, *, own: str = "activation"):
+    x = image.input()
+    y = layers.Conv2D(4, 3, activation=act if own == "activation" else "relu")(image.standardized(x))
+    y = layers.GlobalAveragePooling2D()(y)
+    y = layers.Dense(classes, bias_initializer=Small() if own == "initializer" else "zeros")(y)
+    return keras.Model(x, y)
+"""
+"""A model without layers of its own, whose file Keras cannot open without this one all the same."""
+
+
+@pytest.mark.parametrize(
+    ("own", "needed"), [("activation", "my_models.py:build"), ("initializer", "my_models.py:build"), ("nothing", None)]
+)
+def test_a_model_with_an_activation_or_an_initializer_of_ones_own_is_exported(
+    own: str, needed: str | None, dataset: Dataset, tmp_path: Path
+) -> None:
+    made = write_checkpoint(tmp_path / "checkpoint", dataset, steps=1, **own_parameters(OWN_FUNCTIONS, own=own))
+    export(made, dataset, tmp_path / "export", formats=["keras"])
+    assert json.loads((tmp_path / "export/labels.json").read_text())["own_layers"] == needed
+    assert load_export(tmp_path / "export").predict(dataset.image(0))
+
+
+def test_trials_of_two_versions_of_a_file_are_no_parts_of_one_export() -> None:
+    one, other = (TrialConfig.model_validate(own_parameters(OWN_MODEL + text)) for text in ("", "# changed"))
+    assert fit_together(one, one, (48, 48, 1)) and not fit_together(one, other, (48, 48, 1))
+
+
+def test_a_card_shows_names_as_they_are() -> None:
+    row = f"| a | b |\n|---|---|\n| {_plain('cat|dog')} | {_plain('![x](https://host/p.png) <b>')} |\n"
+    page = card_page(row)
+    assert "<td>cat|dog</td>" in page and "<td>![x](https://host/p.png) &lt;b&gt;</td>" in page
 
 
 def test_a_checkpoint_without_a_whole_state_is_named(checkpoint: Path, dataset: Dataset, tmp_path: Path) -> None:

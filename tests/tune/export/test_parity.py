@@ -6,7 +6,6 @@ import dataclasses
 import json
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
 
 import albumentations as A
 import numpy as np
@@ -14,7 +13,7 @@ import pytest
 from scipy.special import softmax
 
 from tests.support.checkpoints import with_config, write_checkpoint
-from tests.support.own_pipelines import BESIDE, OWN_PIPELINE, saved_pipeline
+from tests.support.own_pipelines import SOURCES
 from trainables.config import TrialConfig
 from trainables.dataset.face_boxes import detect_face, find_faces
 from trainables.dataset.folds import test_rows as rows_of_test
@@ -22,7 +21,7 @@ from trainables.dataset.reader import Dataset, Rows
 from trainables.models.builtin import MODELS
 from trainables.models.weight_average import load_average
 from trainables.preprocessing.feed import Feed
-from trainables.preprocessing.methods import METHODS, evaluation_pipeline, strengths_of
+from trainables.preprocessing.methods import evaluation_pipeline, strengths_of
 from tune.dataset.synth import write_faces
 from tune.errors import ExportError
 from tune.export import parity
@@ -39,17 +38,6 @@ pytestmark = [
     # TensorFlow 2.21 announces that its converter will move to another package.
     pytest.mark.filterwarnings("ignore:.*tf.lite:UserWarning"),
 ]
-
-SOURCES: dict[str, dict[str, Any]] = {
-    **{method: {"preprocessing": method} for method in METHODS},
-    "saved file": {
-        "preprocessing": "mine.json",
-        "code": {"mine.json": {"text": saved_pipeline(A.HorizontalFlip(p=0.5), A.RandomBrightnessContrast(p=1))}},
-    },
-    "own function": {"preprocessing": "mine.py:training", "code": {"mine.py": {"text": OWN_PIPELINE}}},
-    "own function beside the models": BESIDE,
-}
-"""A trial's parameters, by where its images' pipeline is from."""
 
 
 def evaluates(config: TrialConfig) -> bool:

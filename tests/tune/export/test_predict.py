@@ -21,7 +21,8 @@ from trainables.dataset.reader import TEST, Dataset
 from tune.dataset.synth import write_faces
 from tune.errors import ExportError, ImageError
 from tune.export.export import export_checkpoint
-from tune.export.predict import Predictor, load_export
+from tune.export.pictures import find_pictures
+from tune.export.predict import Predictor, UnreadPicture, load_export, read_picture
 from tune.export.sealed_test import evaluate_sealed
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
@@ -97,8 +98,28 @@ def test_colour_16_bits_alpha_palette_and_jpeg_are_the_same_face(
     Image.fromarray(gray).save(tmp_path / "lossy.jpg", quality=100)
     expected, *others = predictor.predict([tmp_path / "gray.png", *sorted(tmp_path.glob("*"))])
     assert len(others) == 7
-    for other in others:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation, of a camera that was held upright
+    Image.fromarray(np.rot90(gray)).save(tmp_path / "turned.jpg", quality=100, exif=exif)
+    files = sorted(tmp_path.glob("*"))
+    pictures = [Image.open(file) for file in files]
+    for other in (*others, *predictor.predict(files), *predictor.predict(pictures)):
         assert list(other.probabilities.values()) == pytest.approx(list(expected.probabilities.values()), abs=0.03)
+    with pytest.raises(ImageError, match=r"must be readable\. Received: mode F, float32 pixels"):
+        predictor.predict(Image.fromarray(gray.astype(np.float32)))
+
+
+def test_linked_folders_are_looked_into_and_hidden_ones_are_not(tmp_path: Path) -> None:
+    for name in ("elsewhere/2024/b.png", "photos/a.png", "photos/.thumbnails/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), np.zeros((2, 2), np.uint8))
+    (tmp_path / "photos/more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos/again").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos/gone.png").symlink_to("nowhere.png")
+    pictures = {picture.name: picture for picture in find_pictures([tmp_path / "photos"])}
+    assert list(pictures) == [str(tmp_path / "photos" / name) for name in ("a.png", "gone.png", "more/2024/b.png")]
+    gone = pictures[str(tmp_path / "photos/gone.png")]
+    assert isinstance(read_picture(gone.name, gone.read), UnreadPicture)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (48, 48), (20, 300), (500, 300)])

@@ -37,7 +37,8 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-HEAD_PORT = free_port()
+HEAD_PORTS: list[int] = []
+"""The port of the module's Ray, once it has one."""
 
 
 def wait_until(holds: Callable[[], Any], timeout_s: float = 240, pause_s: float = 0.2) -> Any:
@@ -53,12 +54,13 @@ def wait_until(holds: Callable[[], Any], timeout_s: float = 240, pause_s: float 
 def jobs_server() -> Iterator[str]:
     """A Ray of its own with two CPUs, its jobs server, and a token that it wants to see. Yields the server's URL."""
     folder, port = tempfile.mkdtemp(prefix="ray-"), free_port()
+    HEAD_PORTS.append(free_port())
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_ADDRESS")}
     environment["RAY_AUTH_MODE"] = "token"
     token = subprocess.run([*RAY, "get-auth-token", "--generate"], capture_output=True, text=True, check=True).stdout
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     options = {
-        "port": HEAD_PORT,
+        "port": HEAD_PORTS[-1],
         "dashboard-port": port,
         "dashboard-agent-listen-port": free_port(),
         "ray-client-server-port": free_port(),
@@ -173,7 +175,7 @@ def test_a_job_goes_on_without_its_terminal_and_after_its_driver_is_killed(
         os.kill(events(tmp_path, "one")[0]["pid"], signal.SIGKILL)
         wait_until(lambda: "the driver was killed" in file.with_suffix(".log").read_text())
         following.send_signal(signal.SIGINT)
-        assert following.wait(timeout=30) == 130
+        assert following.wait(timeout=120) == 130
     shown = file.with_suffix(".log").read_text()
     assert "the study goes on without this terminal" in shown
     assert f"emotune logs one -f --address {jobs_server}" in shown and "Traceback" not in shown
@@ -235,10 +237,10 @@ def test_submit_outlives_a_broken_line_a_killed_supervisor_and_wrapper_and_stop_
         )
         assert reading.stdout is not None and reading.stdout.readline()
         reading.send_signal(signal.SIGINT)
-        assert b"Traceback" not in reading.communicate(timeout=30)[1] and reading.returncode == 130
+        assert b"Traceback" not in reading.communicate(timeout=120)[1] and reading.returncode == 130
         stopped = emotune("stop", "two", "--address", jobs_server, monkeypatch=monkeypatch, capsys=capsys)
         assert "everything is kept" in stopped
-        assert following.wait(timeout=30) == 130
+        assert following.wait(timeout=120) == 130
         line.close()
 
     shown = log.read_text()
@@ -261,7 +263,7 @@ def test_a_cluster_that_wants_a_token_is_shown_the_one_that_lies_ready(jobs_serv
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("RAY_ADDRESS", "RAY_AUTH"))
     }
-    command = [sys.executable, "-c", code, f"127.0.0.1:{HEAD_PORT}"]
+    command = [sys.executable, "-c", code, f"127.0.0.1:{HEAD_PORTS[-1]}"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert done.stdout == "1 node\n", done.stderr
 

@@ -49,9 +49,14 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_the_hub_gets_the_export_its_card_and_nothing_of_an_earlier_one(export: Path, tmp_path: Path) -> None:
+    lying = tmp_path / "with notes"
+    shutil.copytree(export, lying)
+    for name in (".env", ".git/config", "code/__pycache__/x.pyc", ".exporting/new/model.keras", "README.md"):
+        (lying / name).parent.mkdir(parents=True, exist_ok=True)
+        (lying / name).write_text("nobody else's business")
     with model_hub() as hub:
         known = {"HF_ENDPOINT": hub.address, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path)}
-        sent = push(export, "hf://team/faces", **known)
+        sent = push(lying, "hf://team/faces", **known)
         assert (sent.returncode, sent.stdout) == (0, f"pushed       {hub.address}/team/faces\n"), sent.stderr
         there = hub.files["team/faces"]
         card = there.pop("README.md").decode()

@@ -263,6 +263,15 @@ def test_the_study_ends_itself_after_too_many_failures_in_a_row(driver: Driver) 
     assert driver.searcher.stopping == "failures"
 
 
+def test_configurations_that_give_no_model_end_the_study_only_where_none_does(driver: Driver) -> None:
+    break_off(driver, "first", 0, "infeasible")
+    assert driver.searcher._failures_in_a_row == 1
+    driver.begin("good")
+    driver.report("good", 1, 3, 0.5, last=True)
+    break_off(driver, "second", 2, "infeasible")
+    assert driver.searcher._failures_in_a_row == 0
+
+
 def test_a_trial_that_breaks_off_while_the_study_is_being_interrupted_has_not_failed(driver: Driver) -> None:
     driver.begin("x")
     driver.searcher.stopping = "interrupted"

@@ -276,7 +276,7 @@ def test_sigterm_lets_a_request_end_and_leaves_nothing_running(server: Server, d
     body = png(dataset.image(0))
     with server.connect(f"Content-Length: {len(body)}") as connection:
         connection.sendall(body[:50])
-        time.sleep(0.5)  # until the request is at the model's process: it says nothing then
+        time.sleep(3)  # until the request is at the model's process: it says nothing then
         started = psutil.Process(server.process.pid).children(recursive=True)
         assert len(started) > 3
         server.process.send_signal(signal.SIGTERM)

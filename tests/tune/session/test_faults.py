@@ -13,6 +13,7 @@ import ray
 from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
 from tests.tune.study.test_budget import record, session, spec, trial
+from trainables.errors import PlaceError
 from trainables.training.fault_kinds import TrialFault, classify_error, is_disk_full
 from tune.session.watchdog import Watchdog, classify_ray_error
 
@@ -85,6 +86,35 @@ def test_a_real_process_that_dies_and_a_real_exception(ray_cluster: str) -> None
     with pytest.raises(RayActorError) as died:
         ray.get(actor.exit.remote())
     assert classify_ray_error(died.value).kind == "process_died"
+
+
+@ray.remote(num_cpus=0.1)
+class _Beginning:
+    def __init__(self, error: Exception) -> None:
+        raise error
+
+    def step(self) -> None:
+        """Is never reached."""
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        (
+            PlaceError("s3://faces must be in a bucket that answers"),
+            ("storage", "s3://faces must be in a bucket that answers"),
+        ),
+        (ValueError("a bug"), ("exception", "ValueError: a bug")),
+    ],
+    ids=repr,
+)
+def test_what_keeps_a_process_from_beginning_gets_a_name(
+    ray_cluster: str, error: Exception, fault: tuple[str, str]
+) -> None:
+    with pytest.raises(RayActorError) as died:
+        ray.get(_Beginning.remote(error).step.remote())
+    found = classify_ray_error(died.value)
+    assert (found.kind, found.message) == fault
 
 
 def epoch_of(seconds: float, number: int = 0) -> list[dict[str, object]]:

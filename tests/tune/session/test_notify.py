@@ -91,12 +91,12 @@ def test_slack_gets_text_that_it_does_not_take_for_marks(tmp_path: Path, monkeyp
 def test_a_url_that_is_dead_slow_or_unwilling_costs_nothing_and_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tune.session.notify._TIMEOUT_S", 0.5)
     with listening(status=404) as (url, _):
         drive(record_study(tmp_path / "unwilling", 1, finished=False, notify={"url": url}), fault())
     assert "2 of 2 messages did not arrive: " in capsys.readouterr().out
     drive(record_study(tmp_path / "dead", 1, finished=False, notify={"url": "http://127.0.0.1:9/x"}), fault())
     assert "2 of 2 messages did not arrive: [Errno 111]" in capsys.readouterr().out
+    monkeypatch.setattr("tune.session.notify._TIMEOUT_S", 0.5)
     with listening(pause_s=1) as (url, _):
         study = record_study(tmp_path / "slow", 1, finished=False, notify={"url": url})
         began = time.monotonic()

@@ -1,0 +1,71 @@
+"""What holds for every model and every source of preprocessing: a training that is stopped goes on to the last digit, a
+trial again from its seeds is the same, and batches in parts learn as whole ones.
+
+Files and exports: test_parity.py, test_builtin.py, test_applications.py. Several workers: test_data_parallel.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.trial_training import open_training
+from tests.support.own_models import own_parameters
+from tests.support.own_pipelines import SOURCES
+from trainables.dataset.face_boxes import find_faces
+from trainables.models.builtin import MODELS
+from trainables.training.epochs import TrialTraining
+from tune.dataset.synth import write_faces
+
+# Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
+]
+
+OWN = "own"
+CASES = [*zip(cycle([*MODELS, OWN]), SOURCES), ("applications:MobileNetV2", "crop")]
+"""Each source with one model, and each kind of model with some source."""
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn faces of a folder of their own: their boxes are written beside them."""
+    dataset = write_faces(tmp_path_factory.mktemp("data") / "faces", train_images=140, test_images=14)
+    find_faces(dataset)
+    return dataset.directory
+
+
+def parameters_of(model: str, source: str) -> dict[str, Any]:
+    chosen = own_parameters(depth=1) if model == OWN else {"model": model, "width": 0.25}
+    code = {**chosen.get("code", {}), **SOURCES[source].get("code", {})}
+    options = {"image_size_px": 48, "dropout": 0.3, "weight_average": 0.9, "mirror": True}
+    return {**options, **chosen, **SOURCES[source], **({"code": code} if code else {})}
+
+
+def scores(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in result.items() if key.startswith(("training_", "validation_", "selection_"))}
+
+
+@pytest.mark.parametrize(("model", "source"), CASES)
+def test_a_training_goes_on_where_it_stopped_is_the_same_again_and_learns_in_micro_batches(
+    model: str, source: str, faces: Path, tmp_path: Path
+) -> None:
+    def begun(**how: Any) -> TrialTraining:
+        folds = {"max_epochs": 2, "max_images_per_fold": 64}
+        return open_training(TrialTraining(), faces, parameters_of(model, source), **folds, **how)
+
+    whole = begun()
+    first = whole._train_epoch()
+    whole.save_checkpoint(str(tmp_path))
+    second = whole._train_epoch()
+    assert scores(first) != scores(second)
+    stopped = begun()
+    stopped.load_checkpoint(str(tmp_path))
+    assert scores(stopped._train_epoch()) == scores(second)
+    assert scores(begun()._train_epoch()) == scores(first)
+    assert begun(micro_batches=2)._train_epoch()["training_loss"] == pytest.approx(first["training_loss"], rel=0.1)
