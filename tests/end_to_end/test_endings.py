@@ -126,7 +126,7 @@ def test_the_searchs_best_is_fitted_on_all_images_by_several_seeds_whose_mean_is
     ray_cluster: str, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = {"trials": 2, "asha": {"max_epochs": 2, "grace_epochs": 2}, "confirm": {"top": 0, "refit": 2}}
-    study = run_here(write_study_file(tmp_path, faces, export={}, **changes))
+    study = run_here(write_study_file(tmp_path, faces, export={"formats": ["keras"]}, **changes))
     state, metrics = study.state(), json.loads((study.export / "metrics.json").read_text())
     best = study.ranked(state)[0]
     fits = [best.number + seed * SEED_STRIDE for seed in (900, 901)]
@@ -165,7 +165,7 @@ def test_the_mean_of_the_winners_seeds_is_exported_if_it_gains_and_the_sealed_te
     ray_cluster: str, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = {"trials": 1, "asha": {"max_epochs": 2, "grace_epochs": 2}, "confirm": {"top": 1, "seeds": 2}}
-    study = run_here(write_study_file(tmp_path, faces, export={}, **changes))
+    study = run_here(write_study_file(tmp_path, faces, export={"formats": ["keras"]}, **changes))
     state, metrics = study.state(), json.loads((study.export / "metrics.json").read_text())
     found = state.ensemble
     assert found is not None and len(found["candidates"]) == 3  # both seeds and the search's trial
