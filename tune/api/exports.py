@@ -165,7 +165,7 @@ def predict(export: str | PathLike[str], images: Sequence[str | PathLike[str]]) 
     """
     from pathlib import Path
 
-    from tune.export.predict import check_images
+    from tune.export.pictures import check_images
 
     paths = [Path(expand_home(image)) for image in images]
     check_images(paths)

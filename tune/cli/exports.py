@@ -74,8 +74,7 @@ def predict(
             "whole; find their faces: --faces",
             err=True,
         )
-    if tell_unread(unread, len(pictures)):
-        raise typer.Exit(1)
+    raise typer.Exit(tell_unread(unread, len(pictures)))
 
 
 def evaluate(

@@ -49,4 +49,4 @@ def print_faces(
             typer.echo(f"no face: {found.name}", err=True)
         if draw:
             draw_faces(found).save(paths[place])
-    return int(tell_unread(unread, len(pictures)))
+    return tell_unread(unread, len(pictures))

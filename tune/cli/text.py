@@ -109,15 +109,15 @@ def prediction_line(prediction: Prediction, *, as_json: bool, name: str = "") ->
     return f"{name or prediction.path}  {prediction.label}  " + " ".join(f"{name} {p:.3f}" for name, p in ranked)
 
 
-def tell_unread(unread: Sequence[UnreadPicture], of: int) -> bool:
-    """Names pictures that could not be read on standard error; returns whether there are any."""
+def tell_unread(unread: Sequence[UnreadPicture], of: int) -> int:
+    """Names pictures that could not be read on standard error; returns the exit code: 0, 1, or 2 if none was read."""
     import typer
 
     for picture in unread:
         typer.echo(f"not read: {picture.name}: {picture.reason}", err=True)
     if unread:
         typer.echo(f"error: {len(unread)} of {of} images could not be read", err=True)
-    return bool(unread)
+    return 0 if not unread else 2 if len(unread) == of else 1
 
 
 def serving_lines(export: str, url: str) -> str:

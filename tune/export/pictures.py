@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from tune.errors import ImageError
-from tune.export.predict import check_images
 from tune.sources.file_kinds import is_image
 from tune.sources.file_store import MAX_IMAGE_FILE_BYTES, check_sizes
 from tune.sources.folder_source import list_folder
@@ -34,7 +34,7 @@ def find_pictures(paths: Iterable[Path]) -> list[Picture]:
     image's suffix, sorted; a file that is named itself is always one.
 
     Raises:
-        ImageError: A path is missing, empty, a device, or a folder or zip without pictures.
+        ImageError: A path is missing, a device, or a folder or zip without pictures.
         SourceError: A zip is damaged or hostile.
     """
     pictures: list[Picture] = []
@@ -60,7 +60,7 @@ def _pictures_of(path: Path) -> Iterator[Picture]:
         for name in sorted(filter(is_image, listed)):
             yield Picture(str(path / name), (path / name).read_bytes)
     else:
-        check_images([path])
+        check_file(path)
         if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
             store = ZipStore(path, path.name, str(path), path.stat().st_size)
             images = {name: file.size_bytes for name, file in store.listing.images.items() if is_image(name)}
@@ -69,3 +69,27 @@ def _pictures_of(path: Path) -> Iterator[Picture]:
                 yield Picture(f"{path}/{name}", partial(store.read, name))
         else:
             yield Picture(str(path), path.read_bytes)
+
+
+def check_images(paths: Iterable[Path]) -> None:
+    """Refuses paths that cannot be images, without reading them.
+
+    Raises:
+        ImageError: A path is missing, a folder, a device or empty.
+    """
+    for path in map(Path, paths):
+        check_file(path)
+        if not path.stat().st_size:
+            raise ImageError(f"An image must have content. Received: {path}, an empty file. Copy it again.")
+
+
+def check_file(path: Path) -> None:
+    """Refuses a path that is missing, a folder, an address or a device, whatever it holds; raises ImageError."""
+    if path.is_dir():
+        raise ImageError(f"An image must be a file. Received: {path}, a folder. Name the images in it: {path}/*.png.")
+    if re.match(r"\w+:/", str(path)):
+        raise ImageError(f"An image must be a file of this machine. Received: {path}, an address. Download it first.")
+    if not path.exists():
+        raise ImageError(f"An image must exist. Received: {path}, which does not. Check the spelling.")
+    if not path.is_file():
+        raise ImageError(f"An image must be a regular file. Received: {path}. Name a file.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +28,7 @@ from tune.export.export import LABELS_FILE, MODEL_FILE, PREPROCESSING_FILE
 from tune.export.graph import pixel_part
 from tune.export.import_tensorflow import import_tensorflow
 from tune.export.manifest import check_manifest
+from tune.export.pictures import check_images
 from tune.export.small_faces import overview, small_face
 from tune.sources.decoding import UnreadableImage, decode, silence_decoders
 
@@ -262,29 +262,6 @@ def _reason(error: Exception) -> str:
         first = error.errors()[0]
         return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}."
     return f"{first_line(error)}."
-
-
-def check_images(paths: Iterable[Path]) -> None:
-    """Refuses paths that cannot be images, without reading them.
-
-    Raises:
-        ImageError: A path is missing, a folder, a device or empty.
-    """
-    for path in paths:
-        _check_file(Path(path))
-
-
-def _check_file(path: Path) -> None:
-    if path.is_dir():
-        raise ImageError(f"An image must be a file. Received: {path}, a folder. Name the images in it: {path}/*.png.")
-    if re.match(r"\w+:/", str(path)):
-        raise ImageError(f"An image must be a file of this machine. Received: {path}, an address. Download it first.")
-    if not path.exists():
-        raise ImageError(f"An image must exist. Received: {path}, which does not. Check the spelling.")
-    if not path.is_file():
-        raise ImageError(f"An image must be a regular file. Received: {path}. Name a file.")
-    if not path.stat().st_size:
-        raise ImageError(f"An image must have content. Received: {path}, an empty file. Copy it again.")
 
 
 def _fitted(image: Pixels, height_px: int, width_px: int, channels: int) -> Pixels:

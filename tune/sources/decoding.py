@@ -64,6 +64,8 @@ def decode(data: bytes, path: str) -> Pixels:
     except Image.DecompressionBombError:
         width, height, kind, transparent = 1 << 20, 1 << 20, None, False
     except Exception as error:
+        if not data:
+            raise UnreadableImage("an empty file") from None
         heic = data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS
         raise UnreadableImage("HEIC, which is not read; save it as JPEG or PNG" if heic else "not an image") from error
     if width * height > MAX_MEGAPIXELS * 1_000_000:

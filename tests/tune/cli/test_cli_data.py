@@ -26,7 +26,7 @@ from tune.cli.data import app
 from tune.cli.main import app as emotune_app
 from tune.dataset.synth import CLASSES, draw_synthetic
 from tune.errors import ImageError, SourceError
-from tune.export.predict import check_images
+from tune.export.pictures import check_images
 from tune.study.spec import StudySpec
 
 

@@ -76,6 +76,15 @@ def test_a_broken_picture_among_others_is_named_at_the_end_and_costs_no_answer(
     assert f"not read: {pictures}/broken.png: damaged" in shown.err
     assert "error: 1 of 3 images could not be read" in shown.err
 
+    empty = pictures.parent / "empty.png"
+    empty.touch()
+    assert run("predict", study / "export", empty, pictures / "0.png", "--json") == 1
+    shown = capsys.readouterr()
+    assert [json.loads(line)["path"] for line in shown.out.splitlines()] == [str(pictures / "0.png")]
+    assert f"not read: {empty}: an empty file" in shown.err
+    assert run("predict", study / "export", empty, pictures / "broken.png") == 2  # there is no answer at all
+    assert "error: 2 of 2 images could not be read" in capsys.readouterr().err
+
 
 @pytest.mark.slow
 def test_a_folder_a_zip_and_standard_input_get_the_same_answers(
