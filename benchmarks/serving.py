@@ -4,6 +4,7 @@
 
 A client sends one image after another over a connection of its own and waits for each answer. All of it runs on this
 machine, clients included, so they take part of the processor. The bare call is `model.keras` on batches of 1 and 32.
+The same requests go to a Ray Serve application that does nothing (`benchmarks/empty_serving.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -50,26 +52,36 @@ def main() -> None:
     given = parser.parse_args()
     print(machine_line("ray", "keras", "tensorflow") + "\n")
     bare = {batch: bare_images_per_s(given.export, batch) for batch in (1, 32)}
-    print("| clients | answers by status | images/s | of a bare call (batch 32) | median | 90 % | 99 % | longest |")
-    print("|---" * 8 + "|")
-    with tempfile.TemporaryFile() as log:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        command = [sys.executable, "-m", "tune.cli", "serve", str(given.export), "--port", str(port)]
-        server = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            url = _wait(server, log)
+    print("| server | clients | answers by status | images/s | of a bare call | median | 90 % | 99 % | longest |")
+    print("|---" * 9 + "|")
+    commands = {
+        "emotune serve": ["tune.cli", "serve", str(given.export), "--port"],
+        "empty": ["benchmarks.empty_serving"],
+    }
+    for name, command in commands.items():
+        with serving(command) as url:
             for one in given.load:
                 clients, requests = map(int, one.split(":"))
                 asyncio.run(ask(f"{url}/predict", 4 * clients, clients))  # graphs are traced for each size of batch
                 load = asyncio.run(ask(f"{url}/predict", requests, clients))
-                print(row(clients, load, bare[32]), flush=True)
+                print(f"| {name} {row(clients, load, bare[32])}", flush=True)
+    for batch, rate in bare.items():
+        print(f"\nbare call, batch {batch}: {rate:.0f} images/s")
+
+
+@contextmanager
+def serving(command: Sequence[str]) -> Iterator[str]:
+    """Runs a module's server on a free port, which is its last argument; gives its URL."""
+    with tempfile.TemporaryFile() as log:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        server = subprocess.Popen([sys.executable, "-m", *command, str(port)], stdout=log, stderr=log)
+        try:
+            yield _wait(server, log)
         finally:
             server.terminate()
             server.wait()
-    for batch, rate in bare.items():
-        print(f"\nbare call, batch {batch}: {rate:.0f} images/s")
 
 
 def _wait(server: subprocess.Popen[bytes], log: IO[bytes]) -> str:

@@ -101,8 +101,9 @@ def build_application(classifier: BatchingClassifier, upload_s: float) -> FastAP
     async def predict(request: Request) -> Classified:
         """Classifies one image: PNG, JPEG or whatever else `emotune predict` reads, of any size."""
         try:
-            async with asyncio.timeout(upload_s):
-                image = await _image_of(request)
+            with classifier.arriving():
+                async with asyncio.timeout(upload_s):
+                    image = await _image_of(request)
         except TimeoutError:
             raise HTTPException(408, f"an image must arrive within {upload_s:g} s. Received: a part of it") from None
         found = await classifier.classify(image)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from ray.serve import batch
 
 from tune.export.export import LABELS_FILE
 from tune.export.predict import Prediction, UnreadPicture, load_export
 
 MAX_BATCH = 32
-BATCH_WAIT_S = 0.005
-"""How long an image waits for others."""
+BATCH_WAIT_S = 0.05
+"""How long an image waits at most for others that are being read."""
 
 _UPLOAD = "the upload"
 
@@ -39,6 +41,10 @@ class BatchingClassifier:
         self.size = (labels["height_px"], labels["width_px"], labels["channels"])
         for images in (1, 2, 3):
             self._predictor.predict(np.zeros((images, *self.size), np.uint8))
+        self._waiting: deque[tuple[bytes, asyncio.Future[Prediction | UnreadPicture]]] = deque()
+        self._arriving = 0
+        self._changed = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
         self.metrics = CollectorRegistry()
         ProcessCollector(registry=self.metrics)
         self._batches = Histogram(
@@ -48,15 +54,53 @@ class BatchingClassifier:
         for name in self.classes:
             self._labels.labels(name)
 
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """While a request is being read: a batch waits for its image."""
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
+            self._changed.set()
+
     async def classify(self, image: bytes) -> Prediction | UnreadPicture:
         """Classifies the content of an image file, together with others that come at the same time."""
-        found: Prediction | UnreadPicture = await self._classify_batch(image)
+        answer: asyncio.Future[Prediction | UnreadPicture] = asyncio.get_running_loop().create_future()
+        self._waiting.append((image, answer))
+        self._changed.set()
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._classify_waiting())
+        found = await answer
         if isinstance(found, Prediction):
             self._labels.labels(found.label).inc()
         return found
 
-    @batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)
-    async def _classify_batch(self, images: list[bytes]) -> list[Any]:
-        self._batches.observe(len(images))
-        pictures = [(_UPLOAD, partial(bytes, image)) for image in images]
-        return await asyncio.to_thread(lambda: list(self._predictor.predict_pictures(pictures)))
+    async def _classify_waiting(self) -> None:
+        while self._waiting:
+            await self._wait_for_others()
+            batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
+            self._batches.observe(len(batch))
+            found: Iterable[Any]
+            try:
+                found = await asyncio.to_thread(self._classified, [image for image, _ in batch])
+            except Exception as error:  # each request of the batch has it; the next batch is another's
+                found = [error] * len(batch)
+            for (_, answer), one in zip(batch, found, strict=True):
+                if answer.done():  # its request was cancelled
+                    continue
+                if isinstance(one, Exception):
+                    answer.set_exception(one)
+                else:
+                    answer.set_result(one)
+
+    def _classified(self, images: Iterable[bytes]) -> list[Prediction | UnreadPicture]:
+        return list(self._predictor.predict_pictures((_UPLOAD, partial(bytes, image)) for image in images))
+
+    async def _wait_for_others(self) -> None:
+        """Returns when no further request is being read, a batch is full, or `BATCH_WAIT_S` is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BATCH_WAIT_S):
+                while self._arriving and len(self._waiting) < MAX_BATCH:
+                    self._changed.clear()
+                    await self._changed.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from trainables.dataset.reader import Dataset, open_dataset
 from tune.errors import ExportError, ServeError
 from tune.export.export import export_checkpoint
 from tune.export.predict import load_export
+from tune.serve.classifier import MAX_BATCH, BatchingClassifier
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -154,6 +157,54 @@ def bomb() -> bytes:
     head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
     rows = zlib.compress(bytes(1_000_000))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.slow
+def test_a_batch_waits_for_what_is_being_read_and_no_longer(server: Server, dataset: Dataset) -> None:
+    classifier, image = BatchingClassifier(server.export), png(dataset.image(0))
+
+    def batches() -> list[float]:
+        found = classifier.metrics.get_sample_value
+        return [found(f"emotune_batch_images_{what}") or 0 for what in ("count", "sum")]
+
+    async def ask(images: int, *, others: bool) -> list[Any]:
+        async def one(delay_s: float) -> Any:
+            with classifier.arriving():
+                await asyncio.sleep(delay_s)
+            return await classifier.classify(image)
+
+        with classifier.arriving() if others else nullcontext():
+            return await asyncio.gather(*(one(0.01 * (place % 3)) for place in range(images)))
+
+    async def both() -> None:
+        answers = await ask(MAX_BATCH + 8, others=False)
+        assert len({answer.label for answer in answers}) == 1
+        assert batches() == [2, MAX_BATCH + 8]
+        await ask(1, others=True)  # another that never comes
+        assert batches() == [3, MAX_BATCH + 9]
+
+    asyncio.run(both())
+
+
+@pytest.mark.slow
+def test_a_batch_that_fails_is_each_requests_error_and_costs_the_next_nothing(
+    server: Server, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier, image = BatchingClassifier(server.export), png(dataset.image(0))
+    predictor = classifier._predictor
+
+    async def ask() -> list[Any]:
+        monkeypatch.setattr(classifier, "_predictor", None)
+        lost = asyncio.create_task(classifier.classify(image))
+        lost.get_loop().call_soon(lost.cancel)
+        failed = await asyncio.gather(*(classifier.classify(image) for _ in range(3)), lost, return_exceptions=True)
+        monkeypatch.setattr(classifier, "_predictor", predictor)
+        return [*failed, await classifier.classify(image)]
+
+    *failed, cancelled, last = asyncio.run(ask())
+    assert [type(error) for error in failed] == [AttributeError] * 3
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert last.label in classifier.classes
 
 
 @pytest.mark.slow
