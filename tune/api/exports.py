@@ -43,12 +43,10 @@ def verify_export(export: str | PathLike[str]) -> dict[str, str]:
         ExportError: a file is missing or another one, or a newer emotune wrote the export.
         PlaceError: the bucket cannot be reached.
     """
-    from tune.export.manifest import check_manifest
-    from tune.export.predict import check_files
+    from tune.export.predict import check_export
 
     with _opened(export) as folder:
-        check_files(folder)
-        manifest = check_manifest(folder)
+        manifest = check_export(folder)
         return manifest.files if manifest else {}
 
 
@@ -65,9 +63,9 @@ def evaluate_export(
 
     Returns:
         What `trainables.training.metrics.evaluate` returns, `accuracy_interval` (95 %, Wilson), `classes`,
-        `expected_calibration_error`, `unread` (images that could not be decoded) and `looks_divided` (images without a
-        pixel above 1 of 255). With `every_format`, `formats` has by name `accuracy`, `max_difference` (of a
-        probability) and `accuracy_difference` with its 95 % `interval`, for paired answers.
+        `expected_calibration_error`, `unread` (images that could not be decoded), `unread_images` (why, by name) and
+        `looks_divided` (images without a pixel above 1 of 255). With `every_format`, `formats` has by name `accuracy`,
+        `max_difference` (of a probability) and `accuracy_difference` with its 95 % `interval`, for paired answers.
 
     Raises:
         ExportError: the export is missing, is none, or is damaged; a format's package is not installed.

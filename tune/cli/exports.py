@@ -40,7 +40,10 @@ def predict(
         raise typer.BadParameter("--json and --csv exclude one another. Give one.")
     if draw and not faces:
         raise typer.BadParameter("--draw shows faces. Give --faces too.")
-    pictures = find_pictures(images)
+    pictures, passed_over = find_pictures(images)
+    if passed_over:
+        more = f" and {len(passed_over) - 1} more" if passed_over[1:] else ""
+        typer.echo(f"passed over: {passed_over[0]}{more}: no image by name; name it itself", err=True)
     if faces:
         from tune.cli.faces import print_faces
 
@@ -49,13 +52,14 @@ def predict(
     table = csv.writer(sys.stdout, lineterminator="\n")
     if as_csv:
         table.writerow(["path", "label", *predictor.classes])
-    unread, small, divided = [], [], 0
+    unread, small, divided = [], [], []
     named = ((picture.name, picture.read) for picture in pictures)
     for prediction in predictor.predict_pictures(named, look_for_faces=MOST_LOOKED_AT):
         if isinstance(prediction, UnreadPicture):
             unread.append(prediction)
             continue
-        divided += prediction.looks_divided
+        if prediction.looks_divided:
+            divided.append(prediction.path)
         if prediction.small_face is not None:
             small.append(f"{prediction.path}: {prediction.small_face:.0%}")
         if as_csv:
@@ -64,8 +68,8 @@ def predict(
             typer.echo(prediction_line(prediction, as_json=json))
     if divided:
         typer.echo(
-            f"warning: {divided} of {len(pictures)} images have no pixel above 1 of 255, as if divided by 255; "
-            "save them with pixels 0-255",
+            f"warning: {len(divided)} of {len(pictures)} images ({divided[0]}) have no pixel above 1 of 255, as if "
+            "divided by 255; save them with pixels 0-255",
             err=True,
         )
     if small:
@@ -93,6 +97,8 @@ def evaluate(
     from tune.cli.text import evaluation_lines
 
     scores = tune.evaluate_export(export, data, every_format=every_format)
+    for name, reason in scores["unread_images"].items():
+        typer.echo(f"not read: {name}: {reason}", err=True)
     typer.echo(json_text.dumps(scores) if json else evaluation_lines(scores))
 
 

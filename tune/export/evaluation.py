@@ -20,7 +20,7 @@ from tune.export.export import MODEL_FILE
 from tune.export.formats import FORMATS, check_formats
 from tune.export.parity import accuracy_difference, run_formats
 from tune.export.predict import Predictor
-from tune.sources.decoding import UnreadableImage
+from tune.sources.decoding import UnreadableImage, silence_decoders
 from tune.sources.opening import open_source
 
 
@@ -38,7 +38,8 @@ def evaluate_on(predictor: Predictor, data: str, folder: Path | None = None) -> 
     """
     others = _other_formats(folder) if folder else []
     check_formats(others)
-    images, truth, unread, divided = _read(data, predictor)
+    with silence_decoders():
+        images, truth, unread, divided = _read(data, predictor)
     found = predictor.predict(images)
     shares = np.array([list(one.probabilities.values()) for one in found], np.float32)
     figures = evaluate(np.log(np.maximum(shares, np.finfo(np.float32).tiny)), truth, len(predictor.classes))
@@ -47,7 +48,8 @@ def evaluate_on(predictor: Predictor, data: str, folder: Path | None = None) -> 
         "accuracy_interval": list(wilson_interval(int(np.trace(figures["confusion"])), len(truth))),
         "expected_calibration_error": expected_calibration_error(shares, truth),
         "classes": list(predictor.classes),
-        "unread": unread,
+        "unread": len(unread),
+        "unread_images": unread,
         "looks_divided": divided,
     }
     if folder:
@@ -56,20 +58,21 @@ def evaluate_on(predictor: Predictor, data: str, folder: Path | None = None) -> 
     return scores
 
 
-def _read(data: str, predictor: Predictor) -> tuple[list[Pixels], npt.NDArray[np.int32], int, int]:
-    """Returns images of the model's size, their places in the classes, how many more could not be decoded, and how many
-    look divided by 255."""
+def _read(data: str, predictor: Predictor) -> tuple[list[Pixels], npt.NDArray[np.int32], dict[str, str], int]:
+    """Returns images of the model's size, their places in the classes, why others could not be decoded, by name, and
+    how many look divided by 255."""
     classes = predictor.classes
     labelled = _of_dataset(data) if Place(data).exists(INFO_FILE) else _of_source(Path(data))
-    images, labels, unread, divided = [], [], 0, 0
-    for name, read in labelled:
+    images, labels, divided = [], [], 0
+    unread: dict[str, str] = {}
+    for name, where, read in labelled:
         if name not in classes:
             known = ", ".join(classes)
             raise DatasetError(f"Classes must be the export's: {known}. Received: {name} in {data}. Rename its folder.")
         try:
             image = read()
-        except UnreadableImage:
-            unread += 1
+        except UnreadableImage as error:
+            unread[where] = str(error)
             continue
         divided += int(image.max()) == 1
         images.append(predictor.fitted(image))  # photos of people's telephones would fill the memory
@@ -91,13 +94,14 @@ def _beside_keras(theirs: Floats, ours: Floats, labels: npt.NDArray[np.int32]) -
     }
 
 
-def _of_dataset(data: str) -> Iterator[tuple[str, Callable[[], Pixels]]]:
+def _of_dataset(data: str) -> Iterator[tuple[str, str, Callable[[], Pixels]]]:
     dataset = open_data(data)
     for row in test_rows(dataset):
-        yield dataset.info.classes[dataset.labels[row]], lambda row=row: dataset.image(row)  # type: ignore[misc]
+        name = dataset.info.classes[dataset.labels[row]]
+        yield name, str(row), lambda row=row: dataset.image(row)  # type: ignore[misc]
 
 
-def _of_source(path: Path) -> Iterator[tuple[str, Callable[[], Pixels]]]:
+def _of_source(path: Path) -> Iterator[tuple[str, str, Callable[[], Pixels]]]:
     source = open_source(path)
     for item in source:
-        yield item.class_name, lambda item=item: source.pixels(item)  # type: ignore[misc]
+        yield item.class_name, item.path, lambda item=item: source.pixels(item)  # type: ignore[misc]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from tune.errors import ExportError
+from tune.export.model_card import CARD_FILE
 
 MANIFEST_FILE = "manifest.json"
 MANIFEST_VERSION = 1
@@ -23,7 +24,7 @@ _LICENCE = "emotune is Apache-2.0; the weights are for whoever trained them, und
 class Manifest(BaseModel, frozen=True, extra="ignore"):
     """What `manifest.json` must hold; `files` is SHA-256 by path inside the export."""
 
-    manifest_version: int
+    manifest_version: int = Field(ge=1)
     files: dict[str, str]
     study: str | None = None
     trial: int | None = None
@@ -49,16 +50,22 @@ def write_manifest(folder: Path, study_yaml: str, origin: Mapping[str, Any]) -> 
     (folder / MANIFEST_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def check_manifest(directory: Path) -> Manifest | None:
+def check_manifest(directory: Path, needed: Sequence[str] = ()) -> Manifest | None:
     """Compares every file of an export with its manifest; None for an export of 0.1 from before there were any.
+
+    Args:
+        directory: The export.
+        needed: Files that the manifest must name.
 
     Raises:
         ExportError: A file is missing or another one, or a newer emotune wrote the export.
     """
     path = directory / MANIFEST_FILE
-    if not path.exists():
-        return None
     again = "Export the checkpoint again."
+    if not path.exists():
+        if (directory / CARD_FILE).exists():  # 0.1 wrote neither
+            raise ExportError(f"An export must hold {MANIFEST_FILE}. Received: {directory} without it. {again}")
+        return None
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -68,6 +75,8 @@ def check_manifest(directory: Path) -> Manifest | None:
             f"An export's manifest must have version {MANIFEST_VERSION} or lower. Received: {directory} with "
             f"{manifest.manifest_version}, of a newer emotune. Upgrade: git pull && make setup"
         )
+    if unlisted := [name for name in needed if name not in manifest.files]:
+        raise ExportError(f"{path} must name {', '.join(needed)}. Received: one without {unlisted[0]}. {again}")
     for name, expected in manifest.files.items():
         pure = PurePosixPath(name)
         if pure.is_absolute() or ".." in pure.parts:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tune.errors import ImageError
+from tune.errors import EmotuneError, ImageError, SourceError
+from tune.sources.decoding import UnreadableImage
 from tune.sources.file_kinds import is_image
-from tune.sources.file_store import MAX_IMAGE_FILE_BYTES, check_sizes
+from tune.sources.file_store import MAX_IMAGE_FILE_BYTES, Listing, check_sizes
 from tune.sources.folder_source import list_folder
 from tune.sources.zip_source import ZipStore
 
@@ -27,48 +28,71 @@ class Picture:
     read: Callable[[], bytes]
 
 
-def find_pictures(paths: Iterable[Path]) -> list[Picture]:
-    """Returns the pictures in files, in folders and those below, in zips (`ZIP/ENTRY`), and in standard input (`-`).
+def find_pictures(paths: Iterable[Path]) -> tuple[list[Picture], list[str]]:
+    """Returns the pictures in files, in folders and those below, in zips (`ZIP/ENTRY`), and in standard input (`-`);
+    and the other files of folders and zips, which are passed over.
 
     Linked folders are followed, as an import does, and hidden ones are not. Folders and zips give the files with an
-    image's suffix, sorted; a file that is named itself is always one.
+    image's suffix, sorted; a file that is named itself is always one. Where a path cannot be looked into, and others
+    can, it is a picture that cannot be read.
 
     Raises:
-        ImageError: A path is missing, a device, or a folder or zip without pictures.
-        SourceError: A zip is damaged or hostile.
+        ImageError: No path can be looked into; of the first: it is missing, a device, or has no pictures.
+        SourceError: The same of a zip that is damaged or hostile.
     """
     pictures: list[Picture] = []
+    passed_over: list[str] = []
+    refused: list[EmotuneError] = []
+    found = 0
     for path in paths:
-        found = list(_pictures_of(path))
-        if not found:
-            raise ImageError(f"A folder or zip must hold images. Received: {path}, without one. Name another.")
-        pictures += found
-    return pictures
+        try:
+            of_path = list(_pictures_of(path, passed_over))
+            if not of_path:
+                raise ImageError(f"A folder or zip must hold images. Received: {path}, without one. Name another.")
+            found += 1
+        except (ImageError, SourceError) as error:
+            refused.append(error)
+            of_path = [Picture(str(path), partial(_refuse, error))]
+        pictures += of_path
+    if refused and not found:
+        raise refused[0]
+    return pictures, passed_over
 
 
-def _pictures_of(path: Path) -> Iterator[Picture]:
+def _refuse(error: EmotuneError) -> bytes:
+    raise UnreadableImage(str(error).rstrip(".")) from error
+
+
+def _pictures_of(path: Path, passed_over: list[str]) -> Iterator[Picture]:
     if str(path) == STANDARD_INPUT:
         yield Picture(STANDARD_INPUT, lambda: sys.stdin.buffer.read(MAX_IMAGE_FILE_BYTES + 1))
     elif path.is_dir():
         try:
-            listed = list_folder(path).images
+            listing = list_folder(path)
         except OSError as error:
             raise ImageError(
                 f"A folder must be readable, with all below it. Received: {error.filename}: {error.strerror}. Fix its "
                 "permissions, or name others"
             ) from None
-        for name in sorted(filter(is_image, listed)):
+        passed_over += (str(path / name) for name in _no_images(listing))
+        for name in sorted(filter(is_image, listing.images)):
             yield Picture(str(path / name), (path / name).read_bytes)
     else:
         check_file(path)
         if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
             store = ZipStore(path, path.name, str(path), path.stat().st_size)
             images = {name: file.size_bytes for name, file in store.listing.images.items() if is_image(name)}
+            passed_over += (f"{path}/{name}" for name in _no_images(store.listing))
             check_sizes(images, MAX_IMAGE_FILE_BYTES, store.packed_bytes, store.where)
             for name in sorted(images):
                 yield Picture(f"{path}/{name}", partial(store.read, name))
         else:
             yield Picture(str(path), path.read_bytes)
+
+
+def _no_images(listing: Listing) -> list[str]:
+    """Returns the files that nobody reads here: without an image's suffix; a zip in a folder or in a zip is one."""
+    return sorted([*listing.others, *(name for name in listing.images if not is_image(name))])
 
 
 def check_images(paths: Iterable[Path]) -> None:

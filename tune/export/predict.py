@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, field_validator
 
 from trainables.dataset.reader import Pixels
 from trainables.errors import DatasetError, EmotuneError, first_line
@@ -27,7 +27,7 @@ from tune.export.code import import_layers
 from tune.export.export import LABELS_FILE, MODEL_FILE, PREPROCESSING_FILE
 from tune.export.graph import pixel_part
 from tune.export.import_tensorflow import import_tensorflow
-from tune.export.manifest import check_manifest
+from tune.export.manifest import Manifest, check_manifest
 from tune.export.pictures import check_images
 from tune.export.small_faces import overview, small_face
 from tune.sources.decoding import UnreadableImage, decode, silence_decoders
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import keras
 
 _BATCH = 128
+_NEEDED = (LABELS_FILE, PREPROCESSING_FILE, MODEL_FILE)
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,13 @@ class _Labels(BaseModel, frozen=True, extra="ignore"):
     channels: int
     needs_faces: bool
     own_layers: str | None = None
+
+    @field_validator("classes")
+    @classmethod
+    def _are_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in names or len(set(names)) < len(names):
+            raise ValueError("classes must have a name each, and no two the same")
+        return names
 
 
 class Predictor:
@@ -212,8 +220,7 @@ def load_export(directory: Path) -> Predictor:
         ExportError: The folder is missing, is no export, lacks a file, a newer emotune wrote it, or a file is damaged.
     """
     directory = Path(directory)
-    check_files(directory)
-    check_manifest(directory)
+    check_export(directory)
     import_tensorflow()
     import albumentations as A
     import keras
@@ -226,6 +233,8 @@ def load_export(directory: Path) -> Predictor:
         name = PREPROCESSING_FILE
         pipeline = A.from_dict(json.loads((directory / PREPROCESSING_FILE).read_text(encoding="utf-8")))
         name = MODEL_FILE
+        if not zipfile.is_zipfile(directory / MODEL_FILE):  # Keras says of a damaged one that it is not there
+            raise ValueError("Not a whole .keras file")
         if labels.own_layers:
             import_layers(labels.own_layers, directory)
         model = keras.saving.load_model(directory / MODEL_FILE, compile=False)
@@ -242,17 +251,22 @@ def load_export(directory: Path) -> Predictor:
     return Predictor(pixel_part(model), labels, pipeline)
 
 
-def check_files(directory: Path) -> None:
-    """Refuses a folder that cannot be an export, without opening a file.
+def check_export(directory: Path) -> Manifest | None:
+    """Returns an export's manifest, with which its files agree; None where 0.1 wrote it. Loads no model.
 
     Raises:
-        ExportError: It is missing, or lacks a file.
+        ExportError: The folder is missing, is no export, lacks a file, a newer emotune wrote it, or a file is damaged.
     """
+    _check_files(directory)
+    return check_manifest(directory, _NEEDED)
+
+
+def _check_files(directory: Path) -> None:
     remedy = "Name a folder written by `emotune export`."
     if not directory.is_dir():
         what = "a file" if directory.exists() else "which does not exist"
         raise ExportError(f"An export must be a folder. Received: {directory}, {what}. {remedy}")
-    for name in (LABELS_FILE, PREPROCESSING_FILE, MODEL_FILE):
+    for name in _NEEDED:
         if not (directory / name).is_file():
             raise ExportError(f"An export must hold {name}. Received: {directory} without it. {remedy}")
 

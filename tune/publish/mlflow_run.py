@@ -46,6 +46,8 @@ def push_to_mlflow(folder: Path, server: str) -> str:
         from mlflow.exceptions import MlflowException
     except ImportError:
         raise ExportError("mlflow: needs the package mlflow-skinny. Install it: make setup EXTRAS=mlflow") from None
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # seven by default, two minutes and more
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
     study = yaml.safe_load((folder / STUDY_FILE).read_text(encoding="utf-8")) or {}
     name, now = str(study.get("name", "emotune")), int(time.time() * 1000)

@@ -14,8 +14,8 @@ from trainables.places import SCHEMES, Place, is_bucket
 from tune.errors import ExportError
 from tune.export.destination import check_destination
 from tune.export.export import EXPORT_FILES, EXPORT_PARTS
-from tune.export.manifest import MANIFEST_FILE, check_manifest
-from tune.export.predict import check_files
+from tune.export.manifest import MANIFEST_FILE
+from tune.export.predict import check_export
 
 HUB, MLFLOW = "hf://", "mlflow:"
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -36,8 +36,7 @@ def push_folder(folder: Path, to: str, *, public: bool = False) -> str:
         ExportError: the export is damaged, a package is missing, or the service says no.
         PlaceError: the bucket cannot be reached.
     """
-    check_files(folder)
-    manifest = check_manifest(folder)
+    manifest = check_export(folder)
     if manifest is None:
         raise ExportError(
             f"an export must have a manifest to be sent. Received: {folder}, of emotune 0.1. Write it again with this "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.metadata
 import time
 from collections.abc import Awaitable, Callable
@@ -14,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect
 
 from tune.export.predict import UnreadPicture
 from tune.serve.body_limit import FORM, MAX_IMAGE_BYTES
@@ -75,8 +75,8 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def build_application(classifier: BatchingClassifier, upload_s: float) -> FastAPI:
-    """Returns the application that asks a classifier; a request's image must have arrived in `upload_s` seconds."""
+def build_application(classifier: BatchingClassifier) -> FastAPI:
+    """Returns the application that asks a classifier."""
     version = importlib.metadata.version("emotune")
     # FastAPI's own pages would fetch scripts from another host.
     application = FastAPI(title="emotune", version=version, docs_url=None, redoc_url=None)
@@ -102,15 +102,15 @@ def build_application(classifier: BatchingClassifier, upload_s: float) -> FastAP
         """Classifies one image: PNG, JPEG or whatever else `emotune predict` reads, of any size."""
         try:
             with classifier.arriving():
-                async with asyncio.timeout(upload_s):
-                    image = await _image_of(request)
-        except TimeoutError:
-            raise HTTPException(408, f"an image must arrive within {upload_s:g} s. Received: a part of it") from None
+                image = await _image_of(request)
+        except ClientDisconnect:  # or too slow: `BodyLimit` has answered
+            raise HTTPException(408, "an image must arrive. Received: a part of it") from None
         found = await classifier.classify(image)
         if isinstance(found, UnreadPicture):
             raise HTTPException(422, f"an image must be readable. Received: {found.reason}")
         return Classified(label=found.label, probabilities=found.probabilities)
 
+    @application.head("/health", include_in_schema=False)
     @application.get("/health", response_model=Health)
     async def health() -> Health:
         """Answers as soon as images are classified."""

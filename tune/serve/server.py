@@ -67,9 +67,9 @@ def serve_folder(folder: Path, host: str, port: int, upload_s: float, ready: Cal
     check_address(host, port)
     from tune.nodes.join import joined_ray
     from tune.nodes.output_redirect import heard_outside, redirect_output
-    from tune.serve.body_limit import PROXY_MIDDLEWARES
+    from tune.serve.body_limit import proxy_environment
 
-    os.environ.update(PROXY_MIDDLEWARES)
+    os.environ.update(proxy_environment(upload_s))
 
     with tempfile.TemporaryDirectory() as scratch, redirect_output(Path(scratch) / "ray.log"), joined_ray("local"):
         import ray.serve
@@ -77,7 +77,7 @@ def serve_folder(folder: Path, host: str, port: int, upload_s: float, ready: Cal
         ray.serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
         try:
             try:
-                ray.serve.run(_application(folder.resolve(), upload_s), name=_NAME)
+                ray.serve.run(_application(folder.resolve()), name=_NAME)
             except RuntimeError as error:
                 raise ServeError(
                     f"the model must load in a process of its own. Received: {_reason(error)}. Try: emotune doctor"
@@ -90,14 +90,14 @@ def serve_folder(folder: Path, host: str, port: int, upload_s: float, ready: Cal
             ray.serve.shutdown()
 
 
-def _application(folder: Path, upload_s: float) -> Any:
+def _application(folder: Path) -> Any:
     from ray.serve import deployment, ingress
 
     def build() -> Any:
         from tune.serve.application import build_application
         from tune.serve.classifier import BatchingClassifier
 
-        return build_application(BatchingClassifier(folder), upload_s)
+        return build_application(BatchingClassifier(folder))
 
     served: Any = deployment(
         name="classifier",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -61,8 +62,9 @@ def decode(data: bytes, path: str) -> Pixels:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as header:
             (width, height), kind = header.size, header.format
             transparent = header.mode in ("RGBA", "LA", "PA") or "transparency" in header.info
-    except Image.DecompressionBombError:
-        width, height, kind, transparent = 1 << 20, 1 << 20, None, False
+    except Image.DecompressionBombError as error:
+        told = re.search(r"\((\d+) pixels\)", str(error))
+        width, height, kind, transparent = int(told[1]) if told else 1 << 40, 1, None, False
     except Exception as error:
         if not data:
             raise UnreadableImage("an empty file") from None
@@ -71,7 +73,7 @@ def decode(data: bytes, path: str) -> Pixels:
     if width * height > MAX_MEGAPIXELS * 1_000_000:
         raise SourceError(
             f"An image must have at most {MAX_MEGAPIXELS} megapixels. "
-            f"Received: {width * height / 1e6:,.0f} or more in {path}; remove it."
+            f"Received: {width * height / 1e6:,.0f} in {path}; remove it."
         )
     decoded = None
     if kind not in _PILLOW_FIRST:

@@ -85,6 +85,18 @@ def test_a_broken_picture_among_others_is_named_at_the_end_and_costs_no_answer(
     assert run("predict", study / "export", empty, pictures / "broken.png") == 2  # there is no answer at all
     assert "error: 2 of 2 images could not be read" in capsys.readouterr().err
 
+    archive, gone = pictures.parent / "cut.zip", pictures.parent / "gone.png"
+    archive.write_bytes(b"PK no zip")
+    assert run("predict", study / "export", gone, pictures / "0.png", archive, pictures / "below", "--json") == 1
+    shown = capsys.readouterr()
+    answers = [json.loads(line)["path"] for line in shown.out.splitlines()]
+    assert answers == [str(pictures / "0.png"), str(pictures / "below/1.png")]
+    assert f"not read: {gone}: An image must exist." in shown.err and f"not read: {archive}: " in shown.err
+    with pytest.raises(ImageError, match=r"An image must exist\. Received: .*gone\.png"):
+        run("predict", study / "export", gone, archive)
+    assert run("predict", study / "export", pictures) == 1
+    assert f"passed over: {pictures}/notes.txt: no image by name" in capsys.readouterr().err
+
 
 @pytest.mark.slow
 def test_a_folder_a_zip_and_standard_input_get_the_same_answers(
@@ -131,7 +143,9 @@ def test_a_picture_that_was_divided_by_255_is_noticed(
     cv2.imwrite(str(tmp_path / "divided.png"), (dataset.image(0) / 255).round().astype(np.uint8))
     cv2.imwrite(str(tmp_path / "whole.png"), dataset.image(0))
     assert run("predict", study, tmp_path) == 0
-    assert "warning: 1 of 2 images have no pixel above 1 of 255" in capsys.readouterr().err
+    assert (
+        f"warning: 1 of 2 images ({tmp_path / 'divided.png'}) have no pixel above 1 of 255" in capsys.readouterr().err
+    )
 
 
 def test_folders_and_zips_without_pictures_are_named(tmp_path: Path) -> None:
@@ -182,5 +196,8 @@ def test_verify_tells_a_whole_export_from_a_changed_one(
         run("verify", copy)
     assert error.value.exit_code == 2
     (copy / "manifest.json").unlink()
+    with pytest.raises(ExportError, match=r"must hold manifest\.json"):
+        run("verify", copy)
+    (copy / "model_card.md").unlink()  # 0.1 wrote neither
     assert run("verify", copy) == 0
     assert "of a version before manifests" in capsys.readouterr().out

@@ -235,13 +235,19 @@ def test_the_manifest_says_where_the_export_is_from_and_newer_ones_are_refused(
     (copy / "manifest.json").write_text(json.dumps(written | {"manifest_version": 2}))
     with pytest.raises(ExportError, match=r"must have version 1 or lower\. Received: .* with 2, of a newer emotune"):
         load_export(copy)
-    (copy / "manifest.json").write_text(json.dumps(written | {"files": {"../secret": "0"}}))
+    (copy / "manifest.json").write_text(json.dumps(written | {"files": written["files"] | {"../secret": "0"}}))
     with pytest.raises(ExportError, match=r"must name files of the export\. Received: \.\./secret"):
         load_export(copy)
     (copy / "manifest.json").write_text("{")
     with pytest.raises(ExportError, match=r"manifest\.json is damaged"):
         load_export(copy)
-    (copy / "manifest.json").unlink()  # an export of 0.1
+    (copy / "manifest.json").write_text(json.dumps(written | {"files": {}}))
+    with pytest.raises(ExportError, match=r"must name labels\.json, preprocessing\.json, model\.keras"):
+        load_export(copy)
+    (copy / "manifest.json").unlink()
+    with pytest.raises(ExportError, match=r"must hold manifest\.json"):
+        load_export(copy)
+    (copy / "model_card.md").unlink()  # an export of 0.1
     assert check_manifest(copy) is None
     assert load_export(copy).classes == dataset.info.classes
 

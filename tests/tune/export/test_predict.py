@@ -116,7 +116,9 @@ def test_linked_folders_are_looked_into_and_hidden_ones_are_not(tmp_path: Path) 
     (tmp_path / "photos/more").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "photos/again").symlink_to(tmp_path / "photos")
     (tmp_path / "photos/gone.png").symlink_to("nowhere.png")
-    pictures = {picture.name: picture for picture in find_pictures([tmp_path / "photos"])}
+    found, passed_over = find_pictures([tmp_path / "photos"])
+    pictures = {picture.name: picture for picture in found}
+    assert not passed_over
     assert list(pictures) == [str(tmp_path / "photos" / name) for name in ("a.png", "gone.png", "more/2024/b.png")]
     gone = pictures[str(tmp_path / "photos/gone.png")]
     assert isinstance(read_picture(gone.name, gone.read), UnreadPicture)
@@ -228,8 +230,18 @@ def test_labels_that_do_not_fit_the_model_are_refused(exports: Callable[[str], P
     shutil.copytree(exports("none"), tmp_path / "export")
     labels = tmp_path / "export" / "labels.json"
     labels.write_text(labels.read_text().replace('"height_px": 48', '"height_px": 64'))
-    (tmp_path / "export" / "manifest.json").unlink()  # as in an export of 0.1
+    for name in ("manifest.json", "model_card.md"):  # as in an export of 0.1
+        (tmp_path / "export" / name).unlink()
     with pytest.raises(ExportError, match=r"must fit labels\.json: .*64, 48, 1.*Received: \(\(48, 48, 1\), \(7,\)\)"):
+        load_export(tmp_path / "export")
+    classes = json.loads(labels.read_text())["classes"]
+    for last in (classes[0], ""):
+        labels.write_text(json.dumps(json.loads(labels.read_text()) | {"classes": [*classes[:-1], last]}))
+        with pytest.raises(ExportError, match=r"labels\.json is damaged: classes.* no two the same"):
+            load_export(tmp_path / "export")
+    (tmp_path / "export" / "model.keras").write_bytes(b"PK")
+    labels.write_text(json.dumps(json.loads(labels.read_text()) | {"classes": classes, "height_px": 48}))
+    with pytest.raises(ExportError, match=r"model\.keras is damaged: Not a whole \.keras file"):
         load_export(tmp_path / "export")
 
 

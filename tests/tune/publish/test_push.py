@@ -162,6 +162,14 @@ def test_an_address_that_names_no_place_is_refused(export: Path, to: str, messag
         tune.push_export(export, to)
 
 
+def test_a_server_that_is_not_there_is_told_soon(export: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ExportError, match=rf"{address} must take the run\. Received: .*"):
+            tune.push_export(export, f"mlflow:{address}")
+
+
 def test_without_a_server_mlflow_is_refused(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(ExportError, match="mlflow: needs a server. Received: none. Write mlflow:http://HOST:PORT"):

@@ -15,7 +15,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -248,8 +248,20 @@ def test_an_image_that_does_not_arrive_in_time_is_refused(server: Server, datase
 
 
 @pytest.mark.slow
+def test_slow_uploads_beyond_those_that_are_worked_on_are_refused_in_time_too(server: Server, dataset: Dataset) -> None:
+    """More than the model's process takes: the rest waits before it."""
+    with ExitStack() as open_ones:
+        slow = [open_ones.enter_context(server.connect("Content-Length: 5000")) for _ in range(150)]
+        for connection in slow:
+            connection.sendall(b"\x89PNG")
+        assert server.predict(png(dataset.image(0))).status_code == 200
+        assert all(b" 408 " in connection.recv(10_000) for connection in slow)
+
+
+@pytest.mark.slow
 def test_health_schema_and_page_are_the_servers_own(server: Server, dataset: Dataset) -> None:
     health = requests.get(f"{server.url}/health", timeout=LIMIT_S).json()
+    assert requests.head(f"{server.url}/health", timeout=LIMIT_S).status_code == 200
     assert (health["status"], health["classes"]) == ("ok", list(dataset.info.classes))
     assert (health["height_px"], health["width_px"], health["channels"]) == dataset.info.shape
     paths = requests.get(f"{server.url}/openapi.json", timeout=LIMIT_S).json()["paths"]
