@@ -174,8 +174,11 @@ def test_evaluate_repeats_the_sealed_test_and_scores_class_folders(
         folder = tmp_path / "labelled" / dataset.info.classes[dataset.labels[row]]
         folder.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / f"{row}.png"), dataset.image(row))
+    (folder / "cut.png").write_bytes((folder / f"{row}.png").read_bytes()[:60])
     assert run("evaluate", study, "--data", tmp_path / "labelled", "--every-format") == 0
-    told = capsys.readouterr().out
+    told, aside = capsys.readouterr()
+    assert f"images       {len(rows)}, 1 more not read" in told
+    assert f"not read: {folder.name}/cut.png: damaged\n" in aside and "WARN" not in aside
     assert f"saved_model  accuracy {recorded['accuracy']:.4f}, +0.0000 beside the Keras model (95 % interval" in told
     assert f"accuracy     {recorded['accuracy']:.4f} (95 % interval" in told and "calibration  expected error" in told
     (tmp_path / "labelled" / dataset.info.classes[0]).rename(tmp_path / "labelled" / "furious")
