@@ -1,6 +1,6 @@
 """A Ray Serve application that answers and does nothing: what any request through Ray Serve takes on this machine.
 
-python -m benchmarks.empty_serving PORT
+`python -m benchmarks.empty_serving PORT`; `benchmarks/serving.py` asks it.
 """
 
 from __future__ import annotations

@@ -179,7 +179,9 @@ class Predictor:
             image = decode(item.read_bytes(), str(item))
         except (OSError, UnreadableImage, DatasetError) as error:
             remedy = "Name a PNG, JPEG, BMP, TIFF or WebP image."
-            raise ImageError(f"An image must be readable. Received: {item}: {error}. {remedy}") from error
+            raise ImageError(
+                f"An image must be readable. Received: {item}: {str(error).rstrip('.')}. {remedy}"
+            ) from error
         return self.fitted(image)
 
     def _preprocessed(self, image: Pixels) -> Pixels:

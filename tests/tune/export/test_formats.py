@@ -241,6 +241,9 @@ def test_the_manifest_says_where_the_export_is_from_and_newer_ones_are_refused(
     (copy / "manifest.json").write_text("{")
     with pytest.raises(ExportError, match=r"manifest\.json is damaged"):
         load_export(copy)
+    (copy / "manifest.json").write_text(json.dumps(written | {"manifest_version": 0}))
+    with pytest.raises(ExportError, match=r"manifest\.json is damaged: Input should be greater than or equal to 1"):
+        load_export(copy)
     (copy / "manifest.json").write_text(json.dumps(written | {"files": {}}))
     with pytest.raises(ExportError, match=r"must name labels\.json, preprocessing\.json, model\.keras"):
         load_export(copy)

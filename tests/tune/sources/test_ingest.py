@@ -350,7 +350,9 @@ def png_that_claims(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("side", [9_000, 12_000, 60_000])
 def test_an_image_of_absurd_size_is_refused_before_it_is_decoded(tmp_path: Path, side: int) -> None:
     source = make_folder(tmp_path / "in", kaggle_files() | {"train/sad/bomb.png": png_that_claims(side, side)})
-    with pytest.raises(SourceError, match=r"at most 64 megapixels. Received: .* in train/sad/bomb.png; remove it"):
+    with pytest.raises(
+        SourceError, match=rf"at most 64 megapixels. Received: {side * side / 1e6:,.0f} in train/sad/bomb"
+    ):
         import_dataset(source, tmp_path / "data")
     assert names_in(tmp_path) == ["in"]
 
