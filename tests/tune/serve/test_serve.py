@@ -295,8 +295,10 @@ def test_a_picture_dropped_on_the_page_is_classified(server: Server, dataset: Da
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(server.url)
+        assert not page.is_visible("#picture")  # there is none yet
         page.evaluate(DROP, list(png(dataset.image(0))))
         page.wait_for_selector("tr.best", timeout=60_000)
+        assert page.is_visible("#picture")
         rows = page.eval_on_selector_all("#shares th", "cells => cells.map(cell => cell.textContent)")
         assert sorted(rows) == sorted(dataset.info.classes)
         assert page.text_content("#said") == server.predict(png(dataset.image(0))).json()["label"] == rows[0]
