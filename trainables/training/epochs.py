@@ -89,13 +89,14 @@ class TrialTraining:
         rows = trial_rows(self._dataset, share, self._config.split_ratio, context.seed, limit)
         self._fit, self._validation, self._selection = rows.fit, rows.validation, rows.selection
         self._refit_epochs: int | None = config.get("refit_epochs")
+        self._schedule_epochs: int = config.get("schedule_epochs") or context.max_epochs
         if self._refit_epochs:  # what is scored has been trained on: nobody may read anything into these scores
             self._fit = np.sort(np.concatenate([self._fit, self._validation, self._selection]))
         try:
             self._feed.reconfigure(self._config.preprocessing, strengths_of(self._config), self._config.code)
             self._mirror = averages_mirror(self._config, self._dataset.info.shape)
-            for epoch in range(self._context.max_epochs):
-                learning_rate_at(self._config, epoch, self._context.max_epochs)
+            for epoch in range(self._schedule_epochs):
+                learning_rate_at(self._config, epoch, self._schedule_epochs)
         except OwnCodeError as error:  # a combination of parameters that gives no pipeline or no schedule
             raise TrialFault("infeasible", str(error)) from None
         self._targets = Targets(self._config, self._dataset.labels[self._fit], len(self._dataset.info.classes))
@@ -141,7 +142,7 @@ class TrialTraining:
 
     def _train_epoch(self) -> dict[str, Any]:
         started = time.perf_counter()
-        rate = learning_rate_at(self._config, self._epoch, self._context.max_epochs, self._plateau)
+        rate = learning_rate_at(self._config, self._epoch, self._schedule_epochs, self._plateau)
         training = self._train(self._fit, rate)
         self._epoch += 1
 

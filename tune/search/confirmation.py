@@ -95,14 +95,16 @@ def final_fit_numbers(spec: StudySpec, state: StudyState, trial: int, epochs: in
         spec: the study.
         state: what its journal adds up to.
         trial: the winner.
-        epochs: that each of them trains.
+        epochs: that each of them trains; the schedule of earlier ones must be today's, too.
     """
     numbers = (trial + seed * SEED_STRIDE for seed in itertools.count(REFIT_SEED))
 
     def fits(number: int) -> bool:
         run = state.confirmations.get(number)
-        if run is None or run.state not in ENDED:
-            return run is None or max(run.epochs, default=0) <= epochs
+        if run is None or run.schedule_epochs != spec.confirm.refit_epochs:
+            return run is None
+        if run.state not in ENDED:
+            return max(run.epochs, default=0) <= epochs
         return run.state == "complete" and max(run.epochs) == epochs
 
     return list(itertools.islice(filter(fits, numbers), spec.confirm.refit))

@@ -77,7 +77,7 @@ class OptunaSearcher(TrialQueue):
             self._note_repeat(asked, values, first, request)
             untried = self._untried(asked.number)
         self._optuna_trials[asked.number] = asked
-        return NewTrial(asked.number, values, request)
+        return NewTrial(asked.number, values, {"request": request} if request else {})
 
     def _note_repeat(self, asked: optuna.trial.Trial, values: Mapping[str, Value], first: int, request: str) -> None:
         """Journals a trial with the configuration of another, and tells Optuna what that one scored."""

@@ -224,14 +224,13 @@ class _Search:
         candidates = [int(number) for number in np.argsort(self._quality)[::-1][: max(wanted.top, 1)]] or [0]
         winner = candidates[0]
         candidates += [0] if 0 not in candidates else []
-        each_s: dict[int, float] = {}
-        for number in candidates:
-            cost = self._drawn(default=number == 0)
-            each_s[number] = cost.start_s + self._spec.asha.max_epochs * cost.epoch_s
-        again = [each_s[number] for _ in range(wanted.seeds) for number in candidates] if wanted.top else []
-        parts = [runs for runs in (again, [each_s[winner]] * wanted.refit) if runs]
-        walls, held = zip(*map(self._trained_together, parts), strict=True)
-        return float(sum(map(len, parts)) * self._spec.asha.max_epochs), sum(walls), sum(held)
+        costs = {number: self._drawn(default=number == 0) for number in candidates}
+        repeated = [costs[number] for _ in range(wanted.seeds) for number in candidates] if wanted.top else []
+        most = self._spec.asha.max_epochs
+        parts = [(repeated, most), ([costs[winner]] * wanted.refit, wanted.refit_epochs or most)]
+        runs = [[cost.start_s + epochs * cost.epoch_s for cost in part] for part, epochs in parts if part]
+        walls, held = zip(*map(self._trained_together, runs), strict=True)
+        return float(sum(len(part) * epochs for part, epochs in parts)), sum(walls), sum(held)
 
     def _trained_together(self, runs: Sequence[float]) -> tuple[float, float]:
         """Returns the wall time of runs of so many seconds, and the seconds that they hold together."""

@@ -43,11 +43,11 @@ DROPPED = "dropped by emotune drop"
 
 
 class NewTrial(NamedTuple):
-    """A trial that nobody has begun: its number, its values, and the request that asked for it, if one did."""
+    """A trial that nobody has begun: its number, its values, and what else the journal notes of it."""
 
     number: int
     values: Mapping[str, Value]
-    request: str = ""
+    noted: Mapping[str, Any]
 
 
 class TrialQueue(NotPickled, Searcher):
@@ -121,11 +121,9 @@ class TrialQueue(NotPickled, Searcher):
                 self._waiting.append((time.monotonic() + _BUCKET_PAUSE_S, number))
                 return None
         elif self.has_more():
-            number, values, request = self.new_trial()
+            number, values, noted = self.new_trial()
             config = self._spec.trial_config(values)  # before it is journalled: what no trial takes is no trial
-            self._journal.append(
-                "trial", trial=number, values=dict(values), **({"request": request} if request else {})
-            )
+            self._journal.append("trial", trial=number, values=dict(values), **noted)
             checkpoints = []
         else:
             return None if self._waiting or self._numbers else str(Searcher.FINISHED)
@@ -139,6 +137,7 @@ class TrialQueue(NotPickled, Searcher):
             "resume_from": checkpoints,
             "micro_batches": micro_batches(state, config),
             "refit_epochs": self.refit_epochs,
+            "schedule_epochs": state.schedule_epochs,
         }
 
     def _checkpoints(self, number: int) -> list[str]:
@@ -280,7 +279,9 @@ class ConfirmationQueue(TrialQueue):
     def new_trial(self) -> NewTrial:
         """Returns the next confirmation."""
         number = self._new.pop(0)
-        return NewTrial(number, self._journal.state.trials[number % SEED_STRIDE].values)
+        stretched = self._spec.confirm.refit_epochs if self.refit_epochs else None
+        noted = {"schedule_epochs": stretched} if stretched else {}
+        return NewTrial(number, self._journal.state.trials[number % SEED_STRIDE].values, noted)
 
 
 def possible_micro_batches(config: TrialConfig) -> int:

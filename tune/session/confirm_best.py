@@ -56,7 +56,10 @@ def confirm_best(session: SessionContext) -> bool:
 
 
 def final_fit_epochs(spec: StudySpec, state: StudyState, winner: int, *, repeated: bool) -> int:
-    """Returns the mean of the best epochs of the winner's repetitions; its own trial's where nothing was repeated."""
+    """Returns `confirm.refit_epochs`, or the mean of the best epochs of the winner's repetitions, its own trial's where
+    nothing was repeated."""
+    if spec.confirm.refit_epochs:
+        return spec.confirm.refit_epochs
     known = [state.confirmations.get(number) for number in confirmation_numbers(spec, [winner])] if repeated else []
     runs = [run for run in known if run is not None and run.state == "complete"] or [state.trials[winner]]
     return max(1, round(fmean(run.best_epoch(spec.objective, spec.mode) or 1 for run in runs)))

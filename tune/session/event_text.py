@@ -33,7 +33,7 @@ def event_text(spec: StudySpec, state: StudyState, event: Mapping[str, Any]) -> 
         case "started":
             return f"{run} started: {short_parameters(state.run(event['trial']).values)}"
         case "epoch":
-            return _epoch_text(spec, run, event)
+            return _epoch_text(spec, run, event, state.run(event["trial"]).schedule_epochs or spec.asha.max_epochs)
         case "rung":
             return f"{run}, {rung_line(RungDecision.from_event(event), spec.mode)}"
         case "end":
@@ -64,9 +64,9 @@ def line_shown_by_table(line: str) -> bool:
     return _SHOWN_LINE.match(line) is not None
 
 
-def _epoch_text(spec: StudySpec, run: str, event: Mapping[str, Any]) -> str:
+def _epoch_text(spec: StudySpec, run: str, event: Mapping[str, Any], epochs: int) -> str:
     metrics = event["metrics"]
-    text = f"{run} epoch {event['epoch']}/{spec.asha.max_epochs}: {spec.objective} {metrics[spec.objective]:.4f}"
+    text = f"{run} epoch {event['epoch']}/{epochs}: {spec.objective} {metrics[spec.objective]:.4f}"
     if "training_loss" in metrics:
         text += f", training loss {metrics['training_loss']:.3f}"
     return f"{text}, {metrics['images_per_s']:.0f} images/s" if "images_per_s" in metrics else text

@@ -80,6 +80,7 @@ def replay_trial(
         "resume_from": [],
         "micro_batches": micro_batches(trial, study.spec.trial_config(trial.values)),
         "refit_epochs": len(known) if is_final_fit(number) else None,
+        "schedule_epochs": trial.schedule_epochs,
     }
     workers = study.spec.confirm.workers if number >= SEED_STRIDE else 1
     if workers > 1 and restore:

@@ -251,5 +251,5 @@ def _disk(
         free = shutil.disk_usage(there).free / 2**20
     if len(sizes) < len(found):
         return None, None, free
-    trainings = plan.forecast.trials.middle + plan.forecast.confirm_epochs.middle / spec.asha.max_epochs
+    trainings = plan.forecast.trials.middle + spec.confirm.most_trainings
     return (min(sizes), max(sizes)), _KEPT * trainings * sum(sizes) / len(sizes), free

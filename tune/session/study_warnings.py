@@ -114,6 +114,8 @@ def _search(spec: StudySpec) -> Iterator[str]:
             f"confirm.refit={spec.confirm.refit} with schedule plateau: it lowers the rate when inner validation stops "
             "gaining, and a final fit trains on those images too. Choose another schedule, or confirm.refit: 0"
         )
+    if spec.confirm.refit_epochs and not spec.confirm.refit:
+        yield f"confirm.refit_epochs={spec.confirm.refit_epochs} changes nothing without confirm.refit: 1 or more"
     if budget.epochs is not None and budget.epochs < asha.grace_epochs:
         yield (
             f"asha.grace_epochs={asha.grace_epochs} is longer than budget.epochs={budget.epochs}: no trial gets to its "

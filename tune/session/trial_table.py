@@ -45,7 +45,7 @@ def trial_table(trials: list[TrialRecord], spec: StudySpec, risen: Container[int
         table.add_row(
             run_label(trial.number).removeprefix("trial "),
             short_parameters({name: value for name, value in trial.values.items() if name not in alike}),
-            f"{max(trial.epochs, default=0)}/{spec.asha.max_epochs}",
+            f"{max(trial.epochs, default=0)}/{trial.schedule_epochs or spec.asha.max_epochs}",
             str(trial.rungs[-1].epoch) if trial.rungs else "-",
             "-" if value is None else f"{'↑ ' * (trial.number in risen)}{value:.4f}",
             *("-" if best is None else metric_text(name, trial.epochs[best][name], alone=True) for name in second),

@@ -211,6 +211,12 @@ class Confirm(Section, frozen=True):
         description="final fits: train the winner on all training images for its best number of epochs, with so many "
         "seeds; their mean is exported. true is 1",
     )
+    refit_epochs: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="epochs of a final fit, over which its schedule falls; null: the winner's best number of epochs",
+    )
     workers: int = Field(1, ge=1, le=64, description="processes that train one of these models together")
 
     @field_validator("refit", mode="before")
@@ -222,6 +228,11 @@ class Confirm(Section, frozen=True):
     def follows(self) -> bool:
         """Whether anything is trained between the search and the export."""
         return self.top > 0 or self.refit > 0
+
+    @property
+    def most_trainings(self) -> int:
+        """Trainings that this takes at most; the default configuration may be among the best."""
+        return ((self.top + 1) * self.seeds if self.top else 0) + self.refit
 
 
 AUTO_MODELS = 5

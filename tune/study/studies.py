@@ -174,8 +174,8 @@ class StudyFiles:
         wanted, found = self.spec.confirm, state.confirmed
         if found is None:
             return wanted.follows
-        allowed = found["winner"] is not None or "final_fits" in found
-        return allowed and len(state.final_fits()) < wanted.refit
+        fits = [n for n in state.final_fits() if state.run(n).schedule_epochs == wanted.refit_epochs]
+        return (found["winner"] is not None or "final_fits" in found) and len(fits) < wanted.refit
 
     def settled(self, state: StudyState) -> bool:
         """Says whether search and confirmation are over, so that the sealed test may be opened."""

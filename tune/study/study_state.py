@@ -207,7 +207,9 @@ class StudyState:
             case "trial":
                 runs = self.trials if number < SEED_STRIDE else self.confirmations
                 chosen = bool(event.get("request"))
-                runs[number] = TrialRecord(number, dict(event["values"]), session=self.sessions, chosen=chosen)
+                record = TrialRecord(number, dict(event["values"]), session=self.sessions, chosen=chosen)
+                record.schedule_epochs = event.get("schedule_epochs")
+                runs[number] = record
                 self.enqueued.pop(event.get("request", ""), None)
             case "repeat":
                 words = f"the configuration of trial {event['of']}"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
-from tune.study.trial_record import ENDED, TrialRecord
+from tune.study.trial_record import ENDED, TrialRecord, is_final_fit
 
 
 def seconds_left(spec: StudySpec, state: StudyState, expected: int, now: float) -> float | None:
@@ -31,7 +29,7 @@ def seconds_left(spec: StudySpec, state: StudyState, expected: int, now: float) 
         return None
     mean_epochs = sum(map(_epochs, trained)) / len(trained)
     to_begin = max(0, expected - len(trained))
-    epochs = to_begin * mean_epochs + _epochs_of_running(state.trials, mean_epochs)
+    epochs = to_begin * mean_epochs + sum(_epochs_left(trial, mean_epochs) for trial in state.trials.values())
     epoch_s = searched_s / state.epochs_trained
     budget = spec.budget.epochs
     if budget is not None:
@@ -46,14 +44,17 @@ def _confirmations_left(spec: StudySpec, state: StudyState, expected: int, now: 
     done = sum(map(_epochs, runs))
     if not done or state.open_since is None:
         return None
-    waiting = max(0, expected - len(state.confirmations))
-    epochs = waiting * spec.asha.max_epochs + _epochs_of_running(state.confirmations, spec.asha.max_epochs)
+    known, most = state.confirmations, spec.asha.max_epochs
+    waiting = max(0, expected - len(known))
+    fits = min(waiting, max(0, spec.confirm.refit - sum(map(is_final_fit, known))))
+    epochs: float = (waiting - fits) * most + fits * (spec.confirm.refit_epochs or most)
+    epochs += sum(_epochs_left(run, run.schedule_epochs or most) for run in known.values())
     return epochs * max(0.0, now - state.open_since) / done
 
 
-def _epochs_of_running(runs: Mapping[int, TrialRecord], each: float) -> float:
-    """Returns the epochs that runs which have begun are still to train; one beyond its share trains one more."""
-    return sum(max(1.0, each - _epochs(run)) for run in runs.values() if run.state not in ENDED)
+def _epochs_left(run: TrialRecord, expected: float) -> float:
+    """Returns the epochs that a run which has begun is still to train; one beyond what was expected trains one more."""
+    return 0.0 if run.state in ENDED else max(1.0, expected - _epochs(run))
 
 
 def _epochs(run: TrialRecord) -> int:

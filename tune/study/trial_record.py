@@ -92,6 +92,7 @@ class TrialRecord:
         session: number of the session that began it.
         dropped: somebody has asked for its end.
         repeats: the trial that has the same configuration, if this one was therefore not trained.
+        schedule_epochs: what its learning rate's schedule spans, where that is not the study's `asha.max_epochs`.
         chosen: somebody has asked for this configuration: `points_to_evaluate`, an earlier study, `emotune enqueue`.
     """
 
@@ -107,6 +108,7 @@ class TrialRecord:
     dropped: bool = False
     repeats: int | None = None
     chosen: bool = False
+    schedule_epochs: int | None = None
 
     @property
     def restarts(self) -> int:

@@ -15,6 +15,7 @@ from trainables.dataset.reader import open_dataset
 from trainables.dataset.writer import DatasetWriter
 from trainables.errors import PlaceError
 from trainables.models.compiled import micro_batches_of
+from trainables.models.optimizers import learning_rate_at
 from trainables.models.weight_average import load_average
 from trainables.training.calibration import Precision, choose_precision, try_speed
 from trainables.training.classifier import Classifier
@@ -374,6 +375,18 @@ def test_the_final_fit_trains_on_every_image_and_keeps_its_last_epoch(faces: Pat
     assert {*trial._validation.tolist(), *trial._selection.tolist()} <= {*trial._fit.tolist()}
     assert (first["should_checkpoint"], last["should_checkpoint"], last["done"]) == (False, True, True)
     assert first["checkpoint_score"] == -math.inf < last["checkpoint_score"]
+
+
+def test_a_final_fit_may_be_longer_than_the_studys_trials_and_its_rate_falls_over_all_of_it(
+    faces: Path, tmp_path: Path
+) -> None:
+    stretched = {**config(faces, schedule="cosine"), "refit_epochs": 3, "schedule_epochs": 3}
+    trial = Classifier(stretched)
+    rates = [trial.train()["learning_rate"] for _ in range(3)]  # of a study whose trials have 4
+    assert rates == [learning_rate_at(trial._config, epoch, 3) for epoch in range(3)]
+    trial.save_checkpoint(str(tmp_path))
+    again = Classifier({**stretched, "refit_epochs": 4, "schedule_epochs": 4, "resume_from": [str(tmp_path)]})
+    assert again.train()["learning_rate"] == learning_rate_at(trial._config, 3, 4)
 
 
 def test_what_goes_wrong_is_named_in_words_that_need_no_tensorflow(faces: Path) -> None:

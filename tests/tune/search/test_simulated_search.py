@@ -87,6 +87,7 @@ def test_confirmations_share_the_room_and_several_workers_follow_one_another() -
     assert confirm_s(1, refit=True) > one
     alone = confirm_s(2, top=0, refit=1)
     assert 0 < alone == confirm_s(2, top=0, refit=2) < confirm_s(2, top=0, refit=3) == pytest.approx(2 * alone)
+    assert confirm_s(2, top=0, refit=1, refit_epochs=40) == pytest.approx(2 * alone)  # in place of 20
 
 
 def test_without_warm_processes_every_trial_waits_for_its_own() -> None:

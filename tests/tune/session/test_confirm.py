@@ -151,6 +151,11 @@ def test_fits_of_other_lengths_and_failed_ones_are_made_again_with_seeds_of_thei
     done = confirmed({"winner": 3}, *seeds)
     numbers = final_fit_numbers(spec(confirm={"refit": 2}), done, 3, 2)
     assert numbers == [3 + (REFIT_SEED + 2) * SEED_STRIDE, 3 + (REFIT_SEED + 3) * SEED_STRIDE]
+    longer = spec(confirm={"refit": 2, "refit_epochs": 2})  # as many epochs, but of a schedule of their own
+    assert final_fit_epochs(longer, done, 3, repeated=False) == 2
+    assert final_fit_numbers(longer, done, 3, 2) == [3 + (REFIT_SEED + n) * SEED_STRIDE for n in (3, 4)]
+    done.run(3 + (REFIT_SEED + 2) * SEED_STRIDE).schedule_epochs = 2
+    assert final_fit_numbers(longer, done, 3, 2) == [3 + (REFIT_SEED + n) * SEED_STRIDE for n in (2, 3)]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +167,7 @@ def test_fits_of_other_lengths_and_failed_ones_are_made_again_with_seeds_of_thei
         ({"winner": 3, "final_fits": []}, {"refit": 0}, False),
         ({"winner": 3, "final_fits": []}, {"refit": 1}, True),  # wanted only now
         ({"winner": 3, "final_fits": [900_000_003]}, {"refit": 1}, False),
+        ({"winner": 3, "final_fits": [900_000_003]}, {"refit": 1, "refit_epochs": 9}, True),  # longer ones, only now
         ({"winner": 3, "final_fits": [900_000_003]}, {"refit": 0}, False),
         ({"winner": None, "skipped": "its money was spent"}, {"refit": 1}, False),
     ],
@@ -169,7 +175,8 @@ def test_fits_of_other_lengths_and_failed_ones_are_made_again_with_seeds_of_thei
 def test_a_study_is_settled_once_all_that_its_file_wants_is_trained(
     findings: dict[str, Any] | None, confirm: dict[str, Any], owed: bool, tmp_path: Path
 ) -> None:
-    done = confirmed(findings) if findings else record(session(phase="search"), *trial(3, 0, 0.5))
+    runs = [(number // SEED_STRIDE, 2, "complete") for number in (findings or {}).get("final_fits", [])]
+    done = confirmed(findings, *runs) if findings else record(session(phase="search"), *trial(3, 0, 0.5))
     assert StudyFiles(tmp_path, spec(confirm=confirm)).owes_confirmation(done) is owed
 
 
