@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.fixtures_study import emotune, lines
 from trainables.errors import DatasetError
@@ -181,6 +182,24 @@ def test_a_best_epoch_that_was_interrupted_before_it_was_saved_is_not_called_gon
     run = study.best_run(study.state())
     assert run is not None and run.number != best  # it goes on with the next session, and trains that epoch again
     assert emotune("export", study.directory, "--to", tmp_path / "out") == 0
+
+
+def test_the_time_between_a_killed_driver_and_the_next_is_nobodys(finished_study: StudyFiles, tmp_path: Path) -> None:
+    later = ("session_end", "confirmed", "ensemble", "calibration", "sealed", "export")
+    study = copy_without(finished_study, tmp_path / "s", [], *later)
+    events = [{**event, "time": event["time"] - 86400} for event in lines(study.journal)]
+    while events[-1]["event"] != "end":  # its last trial trains, and the epochs are spent
+        events.pop()
+    events[0]["node_hour_price"] = 1.0
+    study.journal.write_text("".join(json.dumps(event) + "\n" for event in events[:-1]))
+    killed = study.state()
+    limit = {"budget": {"epochs": killed.epochs_trained}}
+    study.study_file.write_text(yaml.safe_dump(yaml.safe_load(study.study_file.read_text()) | limit))
+    assert emotune("resume", study.directory, "--no-calibrate") == 3
+    state = study.state()
+    assert (state.finished, state.ended_by) == (True, "epochs")
+    assert {trial.state for trial in state.trials.values()} <= {"complete", "pruned", "cut", "failed"}
+    assert state.search_s == pytest.approx(killed.search_s) and state.cost == pytest.approx(killed.cost)
 
 
 def test_a_study_whose_data_was_moved_says_so_and_takes_the_new_place(

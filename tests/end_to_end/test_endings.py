@@ -156,15 +156,16 @@ def test_the_searchs_best_is_fitted_on_all_images_by_several_seeds_whose_mean_is
     assert more.ensemble["runs"] == more.final_fits()
     assert {number: more.run(number).epochs for number in fits} == {n: state.run(n).epochs for n in fits}
     assert more.sealed["+".join(more.ensemble["checkpoints"])]["opening"] == 2
+    shutil.rmtree(study.directory / more.ensemble["checkpoints"][1])
+    with pytest.raises(StudyError, match="all 3 models of the study's ensemble are needed"):
+        emotune("export", study.directory, "--to", tmp_path / "lost")
+
     longer = ("--set", "confirm.refit=1", "--set", "confirm.refit_epochs=3")
     assert emotune("run", study.study_file, "--no-calibrate", *longer) == 0
     (number,) = study.state().final_fits()
     assert number == best.number + 903 * SEED_STRIDE and len(study.state().run(number).epochs) == 3
     assert "epoch 3/3" in capsys.readouterr().out
     assert emotune("replay", study.directory, number) == 0
-    shutil.rmtree(study.directory / more.ensemble["checkpoints"][1])
-    with pytest.raises(StudyError, match="all 3 models of the study's ensemble are needed"):
-        emotune("export", study.directory, "--to", tmp_path / "lost")
 
 
 def test_the_mean_of_the_winners_seeds_is_exported_if_it_gains_and_the_sealed_test_opened_once_for_what_is(

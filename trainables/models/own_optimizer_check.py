@@ -7,7 +7,7 @@ What is asked and answered, and by whom, is in `trainables/own_check_process.py`
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,8 @@ def check(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Tries what a configuration names.
 
     Args:
-        request: `config` of a trial, `what` (`optimizer` or `schedule`), `max_epochs` that a trial may have.
+        request: `config` of a trial, `what` (`optimizer` or `schedule`), and in `lengths` how many
+            epochs a training may have.
         folder: where files may be written.
 
     Returns:
@@ -52,13 +53,14 @@ def check(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if request["what"] == "optimizer":
             found = _check_optimizer(config, folder)
         else:
-            found = _check_schedule(config, int(request["max_epochs"]), folder)
+            found = _check_schedule(config, request["lengths"], folder)
     return found
 
 
-def _check_schedule(config: TrialConfig, max_epochs: int, folder: Path) -> dict[str, Any]:
+def _check_schedule(config: TrialConfig, lengths: Sequence[int], folder: Path) -> dict[str, Any]:
     (folder / READY).touch()
-    shares, again = ([own_rate_share(config, epoch, max_epochs) for epoch in range(max_epochs)] for _ in range(2))
+    asked = [(epoch, length) for length in lengths for epoch in range(length)]
+    shares, again = ([own_rate_share(config, epoch, length) for epoch, length in asked] for _ in range(2))
     (folder / BUILT).touch()
     if shares != again:
         raise OwnCodeError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ def build_application(feeds: Sequence[StudyFeed], host: str) -> web.Application:
         feeds: the studies, in the order in which they can be chosen.
         host: what the server listens at, as the user named it.
     """
+    looking = ThreadPoolExecutor(max(1, len(feeds)), "look")
+    looks: dict[int, asyncio.Future[None]] = {}
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -61,8 +64,10 @@ def build_application(feeds: Sequence[StudyFeed], host: str) -> web.Application:
 
     async def studies(request: web.Request) -> web.Response:
         chosen = _feed(feeds, request.query.get("chosen", "0"))
-        looks = [asyncio.create_task(asyncio.to_thread(feed.refresh)) for feed in feeds]
-        await asyncio.wait(looks, timeout=_LOOK_S)  # a bucket that does not answer keeps nobody from the others
+        for place, feed in enumerate(feeds):  # a bucket that does not answer keeps nobody from the others
+            if place not in looks or looks[place].done():
+                looks[place] = asyncio.get_running_loop().run_in_executor(looking, feed.refresh)
+        await asyncio.wait(looks.values(), timeout=_LOOK_S)
         changes = await asyncio.to_thread(chosen.changes, request.query.get("since", ""))
         summaries = await asyncio.to_thread(lambda: [feed.summary() for feed in feeds])
         return _json({"studies": summaries, "changes": changes})

@@ -13,7 +13,7 @@ from tune.sources.named_classes import parse_class_names
 from tune.sources.opening import fingerprint_labels
 from tune.sources.split_names import parse_decisions
 
-_IMPORT_VERSION: Final = 2
+_IMPORT_VERSION: Final = 3
 _OPTIONS_OF_VERSION_1: Final = ("store_size_px", "channels", "test_share", "max_bad")
 _OPTIONS_SINCE: Final = ("test", "classes", "labels", "soft_labels")
 """Options that earlier versions of this import did not have."""
@@ -68,18 +68,22 @@ def _digest(settings: str) -> str:
     return hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
 
 
-def import_fingerprint(source_fingerprint: str, source: Path, options: ImportOptions) -> str:
+def import_fingerprint(
+    source_fingerprint: str, source: Path, options: ImportOptions, version: int = _IMPORT_VERSION
+) -> str:
     """All that an import depends on; options that are not given are left out if earlier versions did not have them."""
     known = {field.name: getattr(options, field.name) for field in fields(options)}
     later = {name: known.pop(name) for name in _OPTIONS_SINCE if known[name] != getattr(_DEFAULTS, name)}
     known = {name: value for name, value in known.items() if name not in _OPTIONS_SINCE} | later
     told = ", ".join(f"{name}={value!r}" for name, value in known.items())
     labels = fingerprint_labels(source, options.labels)
-    settings = f"{FORMAT_VERSION} {_IMPORT_VERSION} {source_fingerprint} ImportOptions({told})"
+    settings = f"{FORMAT_VERSION} {version} {source_fingerprint} ImportOptions({told})"
     return _digest(f"{settings} {labels}" if labels else settings)
 
 
-def import_fingerprint_of_version_1(source_fingerprint: str, options: ImportOptions) -> str:
-    """What emotune 0.1 would have called this import, which knew fewer formats and folder names."""
+def earlier_import_fingerprints(source_fingerprint: str, source: Path, options: ImportOptions) -> tuple[str, str]:
+    """What earlier versions would have called this import: emotune 0.1, which knew fewer formats and folder names, and
+    one that read some labels and splits otherwise (CHANGELOG.md)."""
     known = ", ".join(f"{name}={getattr(options, name)!r}" for name in _OPTIONS_OF_VERSION_1)
-    return _digest(f"{FORMAT_VERSION} 1 {source_fingerprint} ImportOptions({known})")
+    first = _digest(f"{FORMAT_VERSION} 1 {source_fingerprint} ImportOptions({known})")
+    return first, import_fingerprint(source_fingerprint, source, options, version=2)

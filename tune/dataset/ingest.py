@@ -28,7 +28,7 @@ from trainables.dataset.reader import (
 from trainables.dataset.target import check_target, existing_dataset
 from trainables.dataset.writer import DatasetWriter
 from tune.dataset.drawn_split import draw_test_images
-from tune.dataset.import_options import ImportOptions, import_fingerprint, import_fingerprint_of_version_1
+from tune.dataset.import_options import ImportOptions, earlier_import_fingerprints, import_fingerprint
 from tune.dataset.soft_labels import SOFT_LABELS_NOTE, class_shares
 from tune.errors import SourceError
 from tune.sources.decoding import UnreadableImage, resize, silence_decoders
@@ -82,9 +82,10 @@ def import_dataset(
     if existing is not None:
         return Imported(existing, unchanged=True)
     opened = open_as_asked(source, options)
-    existing = existing_dataset(target, import_fingerprint_of_version_1(source_fingerprint, options))
-    if existing is not None and _already_imported(existing, opened):
-        return Imported(existing, unchanged=True)
+    for earlier in earlier_import_fingerprints(source_fingerprint, source, options):
+        existing = existing_dataset(target, earlier)
+        if existing is not None and _already_imported(existing, opened):
+            return Imported(existing, unchanged=True)
     check_target(target, replace=replace)
     with (
         silence_decoders(),

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from trainables.dataset.info import FileName, LeftOut, SkippedImage
-from trainables.dataset.reader import SPLITS
+from trainables.dataset.reader import SPLITS, TEST, TRAIN
 from tune.dataset.import_options import ImportOptions
 from tune.dataset.ingest import open_as_asked
 
@@ -56,6 +56,9 @@ def plan_import(source: Path, options: ImportOptions) -> SourcePlan:
                 examples.append(SkippedImage(path=item.path, reason=item.problem))
         else:
             counts["drawn" if item.split is None else SPLITS[item.split], item.class_name] += 1
+    if any(counts[SPLITS[TEST], name] for name in opened.classes):  # then nothing is drawn, and those train
+        for name in opened.classes:
+            counts[SPLITS[TRAIN], name] += counts.pop(("drawn", name), 0)
     passed_over: dict[str, dict[str, int]] = {}
     for (folder, suffix), files in sorted(opened.passed_over.items()):
         passed_over.setdefault(folder or "./", {})[suffix] = files

@@ -190,7 +190,8 @@ def best_study_file(study: StudyFiles, best: TrialRecord) -> str:
     spec = study.spec
     plain = spec.model_dump(mode="json", exclude_unset=True)
     plain["name"] = f"{spec.name[:74]}-best"
-    plain.pop("notify", None)  # its address is often a secret, and pages are passed on
+    for address in ("notify", "optuna_storage"):  # often a secret, and pages are passed on
+        plain.pop(address, None)
     plain["space"] = spec.space.model_dump(mode="json", exclude_defaults=True)
     values = spec.coerce_values(best.values)
     bases = spec.space.optuna_params(values)

@@ -168,8 +168,8 @@ class TrialQueue(NotPickled, Searcher):
         record = self._journal.state.run(number)
         if error:
             fault = self._faults.pop(number, TrialFault("process_died", "its process died"))
-            # An interrupted one goes on with the next session, whatever became of its process.
-            if self.stopping not in ("interrupted", "no_process"):
+            # It goes on with the next session, whatever became of its process.
+            if self.stopping not in ("interrupted", "disk_full", "no_process"):
                 self._after_fault(record, fault)
             return
         if result and "epoch" in result:  # Ray withholds the stopping report from on_trial_result (2.60)

@@ -49,6 +49,7 @@ def confirm_best(session: SessionContext) -> bool:
         numbers = final_fit_numbers(spec, state, winner, epochs)
         seeds = f", with {len(numbers)} seeds" if len(numbers) > 1 else ""
         session.live.line(f"fitting trial {winner} on all training images for {epochs} epochs{seeds}")
+        session.live.expect(len({*state.confirmations, *numbers}))
         if not _train(session, numbers, epochs):
             return False
     session.journal.append("confirmed", findings=findings if skipped else {**findings, "final_fits": numbers})
@@ -70,7 +71,7 @@ def _repeated(session: SessionContext) -> dict[str, Any] | None:
     spec, state = session.study.spec, session.journal.state
     trials = confirmation_candidates(spec, state)
     runs = confirmation_numbers(spec, trials)
-    session.live.expect(len(runs) + spec.confirm.refit)
+    session.live.expect(len({*state.confirmations, *runs}) + spec.confirm.refit)
     session.live.line(
         f"confirming: {len(trials)} configurations (trials {', '.join(map(str, trials))}) with {spec.confirm.seeds} "
         "fresh seeds each"

@@ -27,11 +27,12 @@ def check_own_optimizers(spec: StudySpec, say: Callable[[str], None]) -> None:
     """
     names = [("schedule", name) for name in own_schedules(spec.space, spec.fixed)]
     names += [("optimizer", name) for name in own_optimizers(spec.space, spec.fixed)]
-    epochs = max(spec.asha.max_epochs, spec.confirm.refit_epochs or 0)
+    longer = spec.confirm.refit_epochs if spec.confirm.refit else None
+    lengths = [spec.asha.max_epochs, *([longer] if longer else [])]
     for what, name in names:
         say(f"trying {name}")
         config = spec.trial_config({**spec.space.defaults(), what: name}).model_dump()
-        request = {"config": config, "what": what, "max_epochs": epochs}
+        request = {"config": config, "what": what, "lengths": lengths}
         found = run_check(own_optimizer_check.__name__, request, name, LIMIT_S)
         if what == "optimizer":
             say(f"{name} is in order: {found['kind']}")

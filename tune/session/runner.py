@@ -21,12 +21,11 @@ from tune.session.notify import Notifier
 from tune.session.plan import Plan, make_plan, may_search, spent_budget, trials_left
 from tune.session.study_data import trial_context
 from tune.session.study_text import precision_line
-from tune.study.budget import ended_words, exit_code
+from tune.study.budget import exit_code
 from tune.study.journal import Journal
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles, opened_journal
 from tune.study.study_state import StudyState
-from tune.study.trial_record import ENDED
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def _run(
     from tune.nodes.capacity import fits_now
     from tune.nodes.preflight import check_nodes
     from tune.nodes.trial_process import trial_process
-    from tune.session.session import search
+    from tune.session.session import close_killed_search, search
     from tune.session.session_context import SessionContext
 
     spec, state = study.spec, journal.state
@@ -142,25 +141,16 @@ def _run(
         live.line(announce(plan))
         ended_by = search(SessionContext(study, dataset, journal, live, context, plan.at_once, epoch_s))
     elif not state.finished:  # a driver died between the last trial and this
-        _end_open_trials(journal, spec, ended_by)
-        open_s = state.search_s - state.closed_s
-        journal.append("session_end", search_s=round(open_s, 3), finished=True, ended_by=ended_by)
+        close_killed_search(SessionContext(study, dataset, journal, live, context, plan.at_once), ended_by)
     if ended_by == "interrupted":
         return Outcome(ended_by, None)
     if study.owes_confirmation(state) and study.best_run(state) is not None:
         confirming = LiveStudy(terminal, spec, state, 0, confirming=True)
-        if not confirm_best(SessionContext(study, dataset, journal, confirming, context, plan.at_once, epoch_s)):
+        at_once = make_plan(spec, find_capacity(), spec.confirm.most_trainings, state=state).at_once
+        if not confirm_best(SessionContext(study, dataset, journal, confirming, context, at_once, epoch_s)):
             return Outcome("interrupted", None)
     live.line("exporting the best model")
     return Outcome(ended_by, export_study(study, dataset, journal, live.line))
-
-
-def _end_open_trials(journal: Journal, spec: StudySpec, ended_by: str) -> None:
-    """Ends the trials that a driver has left open and no session will take up: by their score if they have one."""
-    for record in [trial for trial in journal.state.trials.values() if trial.state not in ENDED]:
-        scored = record.best_value(spec.objective, spec.mode) is not None
-        words = f"the study ended: {ended_words(ended_by)}" + ("" if scored else "; it has no score")
-        journal.append("end", trial=record.number, state="cut" if scored else "failed", reason=words)
 
 
 def _calibrated(

@@ -18,8 +18,9 @@ from tune.session.transfer import first_configurations
 from tune.session.trial_events import shown_trials
 from tune.session.trial_table import short_parameters
 from tune.session.tuner import run_tuner
-from tune.study.budget import BUDGETS, exhausted_budget
+from tune.study.budget import BUDGETS, ended_words, exhausted_budget
 from tune.study.provenance import provenance
+from tune.study.trial_record import ENDED
 
 
 def search(session: SessionContext) -> str:
@@ -59,6 +60,25 @@ def search(session: SessionContext) -> str:
     return _close_session(session, started, queue.stopping or "finished")
 
 
+def close_killed_search(session: SessionContext, ended_by: str) -> None:
+    """Closes a search whose driver was killed when it had nothing more to begin.
+
+    Trials that it left open end, by their score if they have one. That is a session of its own: the time since the
+    driver's end is nobody's.
+
+    Args:
+        session: what the session works with.
+        ended_by: what ended the search.
+    """
+    _open_session(session, "search")
+    spec, journal = session.study.spec, session.journal
+    for record in [trial for trial in journal.state.trials.values() if trial.state not in ENDED]:
+        scored = record.best_value(spec.objective, spec.mode) is not None
+        words = f"the study ended: {ended_words(ended_by)}" + ("" if scored else "; it has no score")
+        journal.append("end", trial=record.number, state="cut" if scored else "failed", reason=words)
+    journal.append("session_end", search_s=0.0, finished=True, ended_by=ended_by)
+
+
 def confirm(session: SessionContext, numbers: Sequence[int], refit_epochs: int | None = None) -> str:
     """Trains configurations of the search again, each to its end.
 
@@ -83,6 +103,10 @@ def confirm(session: SessionContext, numbers: Sequence[int], refit_epochs: int |
     else:
         rungs = Rungs([], session.study.spec.asha.reduction_factor, session.study.spec.mode)
         _work_through(session, queue, lambda: run_tuner(session, queue, rungs, lambda: ""))
+    if queue.stopping == "failures":  # nobody takes up what still trained
+        known = session.journal.state.confirmations
+        for run in [known[number] for number in numbers if number in known and known[number].state not in ENDED]:
+            queue.end(run, "failed", ended_words("failures"))
     return _close_session(session, started, queue.stopping or "finished")
 
 

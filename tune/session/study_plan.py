@@ -148,7 +148,7 @@ def make_study_plan(
             plan = make_plan(spec, machine.capacity, left, found, state, machine.hour_price)
     before_s = machine.ray_s + faces_s + (_run_measures_s(calibration) if calibration else 0.0)
     export_s = _RAY_ENDS * machine.ray_s + (_export_s(spec, calibration) if calibration else 0.0)
-    sizes, disk_mib, free_mib = _disk(study, dataset, plan)
+    sizes, disk_mib, free_mib = _disk(study, spec, dataset, plan)
     speeds = [calibration.default, *calibration.drawn] if calibration else []
     memory = [speed.memory_mib for speed in speeds]
     gpu_memory = [speed.gpu_memory_mib for speed in speeds if speed.gpu_memory_mib is not None]
@@ -238,10 +238,10 @@ def _faces_s(spec: StudySpec, dataset: Dataset) -> float:
 
 
 def _disk(
-    study: StudyFiles, dataset: Dataset, plan: Plan
+    study: StudyFiles, spec: StudySpec, dataset: Dataset, plan: Plan
 ) -> tuple[tuple[float, float] | None, float | None, float | None]:
     """Returns the smallest and largest checkpoint, what all of them take at most, and what is free, in MiB."""
-    spec, info = study.spec, dataset.info
+    info = dataset.info
     configurations = [spec.space.defaults(), *drawn_configurations(spec, _SIZED)]
     found = [checkpoint_mib(spec.trial_config(v), info.channels, len(info.classes)) for v in configurations]
     sizes = [size for size in found if size is not None]
@@ -251,5 +251,6 @@ def _disk(
         free = shutil.disk_usage(there).free / 2**20
     if len(sizes) < len(found):
         return None, None, free
-    trainings = plan.forecast.trials.middle + spec.confirm.most_trainings
+    later = spec.confirm.most_trainings if plan.forecast.confirm_epochs.high else 0
+    trainings = plan.forecast.trials.middle + later
     return (min(sizes), max(sizes)), _KEPT * trainings * sum(sizes) / len(sizes), free

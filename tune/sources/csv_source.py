@@ -20,7 +20,7 @@ from tune.sources.ferplus import NO_MAJORITY, Vote, holds_votes, vote_of
 from tune.sources.file_store import PassedOver
 from tune.sources.folder_layout import Item, Shares
 from tune.sources.label_names import name_labels
-from tune.sources.split_names import CLASS, LEAVE_OUT, SplitDecisions, SplitUses
+from tune.sources.split_names import SplitDecisions, SplitUses
 
 USAGES: Final = ("Training", "PublicTest", "PrivateTest")
 _SAMPLED_ROWS: Final = 64
@@ -110,7 +110,7 @@ class CsvSource:
         self.classes = tuple(sorted(set(self._names.classes.values())))
         uses = _usage_splits(usages, decisions, name)
         self._known = {usage for usage in usages if usage_kind(usage, decisions) is not None}
-        self._splits, self._reason = uses.numbers, uses.reason
+        self._uses = uses
         self._pixels = _pixel_format(sample, name)
         self._side = math.isqrt(self._pixels.count)
         self._left_out: Counter[tuple[str, str]] = Counter()
@@ -148,11 +148,10 @@ class CsvSource:
                 yield _Row(row.where, self._names.of(row.label) or "", None, problem)
             elif row.label == NO_MAJORITY:
                 self._left_out["", NO_MAJORITY] += 1
-            elif row.usage and self._splits.get(row.usage) is None:
-                reason = self._reason if row.usage in self._splits else "left out by --split"
-                self._left_out[f"Usage {row.usage}", reason] += 1
+            elif row.usage and self._uses.numbers.get(row.usage) is None:
+                self._left_out[f"Usage {row.usage}", self._uses.reason_of(row.usage)] += 1
             else:
-                split = self._splits.get(row.usage) if row.usage else None
+                split = self._uses.numbers.get(row.usage) if row.usage else None
                 shares = tuple((name, share) for label, share in row.shares if (name := self._names.of(label)))
                 yield _Row(row.where, self._names.classes[row.label], split, shares=shares, text=row.text)
 
@@ -250,10 +249,7 @@ def _usage_splits(usages: Mapping[str, int], decisions: SplitDecisions, name: st
     known = [usage for usage in usages if usage]
     decisions.check_used([(usage, "") for usage in dict.fromkeys((*known, *USAGES))], name)
     kinds = {usage: kind for usage in known if (kind := usage_kind(usage, decisions)) is not None}
-    if CLASS in kinds.values():
-        raise SourceError(f"A Usage must be a split. Received: --split with {CLASS} for {name}; name a split.")
-    used = {usage: kind for usage, kind in kinds.items() if kind != LEAVE_OUT}
-    return decisions.uses(used, name, folders=False)
+    return decisions.uses(kinds, name, folders=False)
 
 
 def _pixel_format(sample: Sequence[_RawRow], name: str) -> _PixelFormat:

@@ -115,9 +115,11 @@ class CsvTable:
                 with io.TextIOWrapper(buffered, encoding=encoding, errors=errors, newline="") as text:
                     first = text.readline(_MAX_HEADER_CHARACTERS)
                     separator = max(",;\t", key=first.count)
-                    yield csv.reader(chain([first] if first else [], text), delimiter=separator)
+                    yield csv.reader(chain([first] if first else [], text), delimiter=separator, strict=True)
         except _BROKEN as error:
             remedy = "; save it as UTF-8" if isinstance(error, UnicodeError) else ""
+            if isinstance(error, csv.Error) and "NUL" not in str(error):
+                remedy = "; look for a quotation mark that is not closed, or has text behind it"
             raise SourceError(f"A CSV must be readable text. Received: {self.name}: {error}{remedy}.") from error
 
 
@@ -161,7 +163,7 @@ def numbers_in(text: str) -> list[float]:
 def usage_kind(usage: str, decisions: SplitDecisions) -> str | None:
     """What the user decided about a Usage, or which split it says; None if it says none."""
     named = split_named(usage)
-    return decisions.of(usage) or (named.kind if named and named.plain else None) or decisions.rest
+    return decisions.kind_of(usage, named.kind if named and named.plain else None)
 
 
 def _columns_of_data(first: Sequence[str]) -> tuple[str, ...] | None:

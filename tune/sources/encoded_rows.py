@@ -18,7 +18,7 @@ from tune.sources.decoding import decode
 from tune.sources.file_store import FileStore, PassedOver
 from tune.sources.folder_layout import Item
 from tune.sources.label_names import LabelNames, name_labels
-from tune.sources.split_names import SplitDecisions
+from tune.sources.split_names import SPLIT_KINDS, SplitDecisions
 
 IMAGE_NAMES: Final = ("image", "img", "jpg", "png", "image_bytes", "picture", "face")
 _NO_LABEL: Final = ("", "-1", "None")  # Hugging Face's and TFDS' for a test split without labels
@@ -82,10 +82,11 @@ class EncodedRows:
         self._names = _class_names(tables, labels, given, self.name)
         self.classes = tuple(sorted({name for names in self._names.values() for name in names.classes.values()}))
         self._split_of = {table.path: split_by_path(table.path) for table in tables}
-        kinds = {split: decisions.of(split) or split for split in self._split_of.values() if split}
-        decisions.check_used([(kind, "") for kind in (*kinds, "train", "test", "validation")], self.name)
-        uses = decisions.uses(kinds, self.name, folders=False)
-        self._splits, self._reason = uses.numbers, uses.reason
+        labelled = {path for path, count in labels.items() if any(map(_says_class, count))}
+        splits = {split for path, split in self._split_of.items() if split and path in labelled}
+        kinds = {split: decisions.kind_of(split, split) or split for split in sorted(splits)}
+        decisions.check_used([(kind, "") for kind in SPLIT_KINDS], self.name)
+        self._uses = uses = decisions.uses(kinds, self.name, folders=False)
         told = (uses.note, *(names.note for names in self._names.values()))
         self.notes = tuple(dict.fromkeys(note for note in told if note))
         self._left_out: Counter[tuple[str, str]] = Counter()
@@ -106,18 +107,18 @@ class EncodedRows:
             SourceError: a file is damaged.
         """
         self._left_out.clear()
-        has_test = TEST in self._splits.values()
+        has_test = TEST in self._uses.numbers.values()
         for table in self._tables:
             named = self._split_of[table.path]
-            number = self._splits.get(named) if named else None
+            number = self._uses.numbers.get(named) if named else None
             split = number if has_test or number == TEST else None
             names = self._names[table.path]
             for row, (data, label) in enumerate(table.rows()):
                 where = f"{row_source(self._store, table.path)}, row {row}"
-                if label.strip() in _NO_LABEL:
+                if not _says_class(label):
                     self._left_out[table.path, "without a label"] += 1
                 elif named and number is None:
-                    self._left_out[table.path, self._reason] += 1
+                    self._left_out[table.path, self._uses.reason_of(named)] += 1
                 elif (class_name := names.of(label)) is None:
                     yield Item(where, "", None, names.problems[label])
                 elif data is None:
@@ -143,8 +144,7 @@ def _class_names(
             f"{silent} in {where} without names; write it again with the names, or import the others alone."
         )
     labelled = {
-        path: Counter({label: n for label, n in count.items() if label.strip() not in _NO_LABEL})
-        for path, count in labels.items()
+        path: Counter({label: n for label, n in count.items() if _says_class(label)}) for path, count in labels.items()
     }
     if not known:
         together = sum(labelled.values(), Counter[str]())
@@ -152,8 +152,13 @@ def _class_names(
     return {path: _by_number(labelled[path], names or known[0]) for path, names in said.items()}
 
 
+def _says_class(label: str) -> bool:
+    return label.strip() not in _NO_LABEL
+
+
 def _by_number(labels: Iterable[str], names: Sequence[str]) -> LabelNames:
-    known = {str(index): name for index, name in enumerate(names)} | {name: name for name in names}
+    # A class may be called 7: where there are names, a number in the file is a place among them.
+    known = {name: name for name in names} | {str(index): name for index, name in enumerate(names)}
     wrong = {
         label: f"the label must be 0 to {len(names) - 1}, and is {label}" for label in labels if label not in known
     }

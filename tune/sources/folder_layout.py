@@ -131,7 +131,7 @@ class _Assignment:
         below = [file for file in tree.files if file.nested and file.parts[depth] in splits]
         for split, number in uses.numbers.items():
             if number is None:
-                tree.leave_out([file for file in below if file.parts[depth] == split], uses.reason, split)
+                tree.leave_out([file for file in below if file.parts[depth] == split], uses.reason_of(split), split)
         has_test = TEST in uses.numbers.values()
         classes = {joined_name(file.parts[1 - depth]) for file in below if file.sure}
         items = []

@@ -49,13 +49,23 @@ class Listed:
 
 @dataclass(frozen=True)
 class LabelList:
-    """The labels of images, the files that they were read from, and why images that are not listed are left out."""
+    """The labels of images.
+
+    Attributes:
+        name: what to call the list.
+        listed: what it says of each image.
+        read: the files that it was read from.
+        unlisted: why images that are not listed are left out.
+        notes: how it was understood.
+        may_decide: what `--split` may name beside train, test and validation: values, and folders with their paths.
+    """
 
     name: str
     listed: tuple[Listed, ...]
     read: frozenset[str]
     unlisted: str
     notes: tuple[str, ...] = ()
+    may_decide: frozenset[tuple[str, str]] = frozenset()
 
 
 def is_label_file(path: str) -> bool:
@@ -181,9 +191,11 @@ def image_paths(store: FileStore) -> FindImage:
     """Returns a function that finds the image which a list means.
 
     A list may have paths from another folder or machine: the image that shares the most of the path's end is meant, in
-    a folder of its split if there are several.
+    a folder of its split if there are several. Where some folders are of its split, none of another split is.
     """
     by_name: dict[str, list[str]] = {}
+    split_in = {folder: split_by_path(f"{folder}-") for folder in {folder_of(path) for path in store.listing.images}}
+    there = {*split_in.values()} - {None}
     for path in sorted(store.listing.images):
         name = _folded(path.rpartition("/")[2])
         for key in {name, name.rpartition(".")[0] or name}:
@@ -193,14 +205,17 @@ def image_paths(store: FileStore) -> FindImage:
         parts = [part for part in listed.strip().replace("\\", "/").split("/") if part not in ("", ".")]
         if not parts:
             return None, "it names no image"
-        candidates = by_name.get(_folded(parts[-1]), [])
+        said = [named.kind for part in reversed(parts[:-1]) if (named := split_named(part)) and named.plain]
+        wanted = said[0] if said else split
+        others = there - {wanted} if wanted in there else set()
+        candidates = [p for p in by_name.get(_folded(parts[-1]), []) if split_in[folder_of(p)] not in others]
         if not candidates:
             return None, "there is no such image"
         shared = [(sum(1 for _ in _shared_end(parts[:-1], path.split("/")[:-1])), path) for path in candidates]
         most = max(count for count, _ in shared)
         best = [path for count, path in shared if count == most]
         if len(best) > 1 and split is not None:
-            best = [path for path in best if split_by_path(f"{folder_of(path)}-") == split] or best
+            best = [path for path in best if split_in[folder_of(path)] == split] or best
         return (best[0], "") if len(best) == 1 else (None, f"{len(best)} images are called so, such as {best[0]}")
 
     return find

@@ -27,7 +27,7 @@ from tune.sources.folder_layout import Item, Layout, assign_classes_and_splits
 from tune.sources.label_lists import FindImage, LabelList, Listed, affectnet_label, image_paths, known_layout
 from tune.sources.label_names import name_labels
 from tune.sources.source import ImageFiles
-from tune.sources.split_names import SplitDecisions, split_named
+from tune.sources.split_names import SPLIT_KINDS, SplitDecisions, split_named
 
 NO_LABELS: Final = "none"
 _SHOWN: Final = 3
@@ -50,13 +50,13 @@ def open_images(
         SourceError: neither gives classes, or folders and a list contradict one another.
     """
     if labels is not None:
-        return _listed(store, _of_tables(store, [(labels, None)], given), decisions)
+        return _listed(store, _of_tables(store, [(labels, None)], given, decisions), decisions)
     if not folders and (known := known_layout(store)) is not None:
         return _listed(store, known, decisions)
     tables = [] if folders else path_tables(store)
     list_, unusable = None, None
     try:
-        list_ = _of_tables(store, tables, given) if tables else None
+        list_ = _of_tables(store, tables, given, decisions) if tables else None
     except SourceError as error:
         unusable = error
     if list_ is not None and 2 * sum(not entry.missing for entry in list_.listed) < len(store.listing.sure_images):
@@ -109,14 +109,25 @@ def path_tables(store: FileStore) -> list[tuple[CsvTable, str | None]]:
     return found
 
 
-def _of_tables(store: FileStore, tables: Sequence[tuple[CsvTable, str | None]], given: frozenset[str]) -> LabelList:
+def _of_tables(
+    store: FileStore,
+    tables: Sequence[tuple[CsvTable, str | None]],
+    given: frozenset[str],
+    decisions: SplitDecisions,
+) -> LabelList:
     """Reads tables of paths and labels, or of FER+ votes."""
     find, listed, notes = image_paths(store), list[Listed](), list[str]()
+    may_decide = {named for path in store.listing.images for named in _folders_around(path)}
     for table, path in tables:
         notes += [table.note] if table.note else []
         if holds_votes(table):
-            listed += [_voted(vote, find) for vote in read_votes(table)]
+            votes = read_votes(table)
+            named = [vote for vote in votes if vote.image or vote.problem]  # FER+ has rows for removed images
+            listed += [_voted(vote, find, decisions) for vote in named]
+            may_decide |= {(vote.usage, "") for vote in named}
             notes.append("labels are the majority of FER+'s votes")
+            if unnamed := len(votes) - len(named):
+                notes.append(f"{unnamed:,} rows of {table.name} name no image")
             continue
         where, label, used = (table.column(names) for names in (PATH_COLUMNS, LABEL_COLUMNS, USAGE_COLUMNS))
         if where is None or label is None:
@@ -140,12 +151,13 @@ def _of_tables(store: FileStore, tables: Sequence[tuple[CsvTable, str | None]], 
                 continue
             name, said = row[where].strip(), row[label].strip()
             said_split = row[used].strip() if used is not None else ""
-            if said_split and usage_kind(said_split, SplitDecisions()) is None:
+            may_decide.add((said_split, ""))
+            if said_split and usage_kind(said_split, decisions) is None:
                 reason = f"its split is {said_split!r}, which is none of train, test and validation"
                 listed.append(Listed(name, "", None, reason, True))
                 continue
             image, why = find(name, usage_kind(said_split, SplitDecisions()) or split)
-            kind = _split_of(said_split, split, image)
+            kind = _split_of(said_split, split, image, decisions)
             if affectnet:
                 listed.append(affectnet_label(image, name, said, kind, table.name))
             elif (class_name := names.of(said)) is None:
@@ -157,27 +169,43 @@ def _of_tables(store: FileStore, tables: Sequence[tuple[CsvTable, str | None]], 
     notes.append(f"classes from {name}")
     names_read = {table.name for table, _ in tables}
     read = frozenset(path for path in store.listing.others if row_source(store, path) in names_read)
-    return LabelList(name, tuple(listed), read, f"not in {name}", tuple(dict.fromkeys(notes)))
+    told = tuple(dict.fromkeys(notes))
+    return LabelList(name, tuple(listed), read, f"not in {name}", told, frozenset(may_decide - {("", "")}))
 
 
-def _voted(vote: Vote, find: FindImage) -> Listed:
+def _voted(vote: Vote, find: FindImage, decisions: SplitDecisions) -> Listed:
     image, why = find(vote.image, None) if vote.image else (None, "")
+    if image is None:
+        problem = vote.problem or f"named in FER+, but {why}"
+        return Listed(vote.image or "a row without a name", "", None, problem, True)
+    if vote.problem:
+        return Listed(image, "", None, vote.problem, True)
     kind = split_named(vote.usage)
-    if vote.problem or (vote.image and image is None):
-        return Listed(vote.image or "a row without a name", "", None, vote.problem or f"named in FER+, but {why}", True)
-    if vote.emotion is None or image is None:
-        return Listed(image or "a row without a name", "", None, NO_MAJORITY)
-    return Listed(image, vote.emotion, kind.kind if kind else None, shares=vote.shares)
+    split = decisions.kind_of(vote.usage, kind.kind if kind else None)
+    if vote.emotion is None:
+        return Listed(image, "", split, NO_MAJORITY)
+    return Listed(image, vote.emotion, split, shares=vote.shares)
 
 
-def _split_of(usage: str, by_name: str | None, image: str | None) -> str | None:
-    return usage_kind(usage, SplitDecisions()) or by_name or (split_by_path(folder_of(image) + "-") if image else None)
+def _split_of(usage: str, by_name: str | None, image: str | None, decisions: SplitDecisions) -> str | None:
+    """Returns what an image's Usage says; without one what was decided about its folders, or its list's name says."""
+    if usage:
+        return usage_kind(usage, decisions)
+    around = _folders_around(image) if image else []
+    decided = next((found for name, prefix in around if (found := decisions.of(name, prefix=prefix))), None)
+    return decided or decisions.kind_of("", by_name or (split_by_path(f"{folder_of(image)}-") if image else None))
+
+
+def _folders_around(path: str) -> list[tuple[str, str]]:
+    """The folders that an image lies in, the innermost first, each with the path before it."""
+    *folders, _ = path.split("/")
+    return [(name, "/".join([*folders[:depth], ""])) for depth, name in reversed([*enumerate(folders)])]
 
 
 def _listed(store: FileStore, list_: LabelList, decisions: SplitDecisions) -> ImageFiles:
     """Makes a source of a list; what it does not name is left out and told."""
     kinds = {entry.split: decisions.of(entry.split) or entry.split for entry in list_.listed if entry.split}
-    decisions.check_used([(kind, "") for kind in ("train", "test", "validation")], store.where)
+    decisions.check_used([*((kind, "") for kind in SPLIT_KINDS), *list_.may_decide], store.where)
     uses = decisions.uses(kinds, store.where, folders=False)
     has_test = TEST in uses.numbers.values()
     items, dropped, seen = list[Item](), defaultdict[tuple[str, str], list[str]](list), set[str]()
@@ -193,7 +221,7 @@ def _listed(store: FileStore, list_: LabelList, decisions: SplitDecisions) -> Im
         elif not entry.label:
             dropped[folder_of(entry.image), entry.problem].append(entry.image)
         elif entry.split and number is None:
-            dropped[folder_of(entry.image), uses.reason].append(entry.image)
+            dropped[folder_of(entry.image), uses.reason_of(entry.split)].append(entry.image)
         else:
             split = number if has_test or number == TEST else None
             items.append(Item(entry.image, entry.label, split, shares=entry.shares))

@@ -135,7 +135,9 @@ def _open(
     pixels = _holds_pixels(store, tables)
     tabular = bool(parquet or records or pixels)
     # Pictures beside the data, such as a figure, are no class folders, and no list names them.
-    beside = tabular and not (folders or labels or listing.has_class_folders or path_tables(store))
+    voted = pixels and labels is not None and holds_votes(labels)
+    of_images = folders or (labels and not voted) or listing.has_class_folders or path_tables(store)
+    beside = tabular and not of_images
     if (listing.sure_images and not beside) or not (parquet or tables or records):
         return open_images(store, decisions, given, labels, folders)
     if (parquet or records) and not pixels:

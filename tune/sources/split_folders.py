@@ -151,6 +151,9 @@ class _Search:
             elif not splits and len(tree.tops()) > 1:
                 raise self._undecided([top], "is called like a split")
         if self.decisions.rest is not None and splits:
+            splits |= {
+                top: self.decisions.rest for top, kind in splits.items() if kind == "test" and top not in decided
+            }
             shared = {name for top in splits for name in inner.get(top, ())}
             splits |= {top: self.decisions.rest for top in open_tops if top not in splits and inner[top] & shared}
         if splits and (classes := sorted(top for top, decision in decided.items() if decision == CLASS)):

@@ -89,11 +89,16 @@ def glued_splits(names: Iterable[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class SplitUses:
-    """What becomes of splits: `TRAIN`, `TEST` or None (left out for `reason`) by folder; `note` tells the unasked."""
+    """What becomes of splits: `TRAIN`, `TEST` or None (left out) by folder; `note` tells the unasked."""
 
     numbers: dict[str, int | None]
     note: str | None
-    reason: str
+    by_user: frozenset[str] = frozenset()
+
+    def reason_of(self, split: str) -> str:
+        """Why a split is left out: the user said so, or it is a validation split."""
+        asked = "validation images; pass --validation train or --validation test to use them"
+        return "left out by --split" if split in self.by_user else asked
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class SplitDecisions:
     Attributes:
         folders: decisions by name or pattern.
         validation: the use of validation images; None if that is not decided.
-        rest: what folders with the same classes are, if their names do not say it; None: they are asked about.
+        rest: what the others are when the test folders are named, but for validation folders; None: by their names.
     """
 
     folders: tuple[tuple[str, str], ...] = ()
@@ -117,6 +122,12 @@ class SplitDecisions:
         exact = [decision for pattern, decision in wanted if pattern in names]
         matching = [decision for pattern, decision in wanted if any(fnmatchcase(text, pattern) for text in names)]
         return next(iter(exact or (matching if patterns else [])), None)
+
+    def kind_of(self, name: str, said: str | None, *, prefix: str = "") -> str | None:
+        """Returns the decision about a folder (or a Usage), or what its name says; with `rest`, none but those that the
+        user named is the test split."""
+        meant = self.rest if said in (None, "test") and self.rest else said
+        return self.of(name, prefix=prefix) or meant
 
     def check_used(self, known: Iterable[tuple[str, str]], source: str) -> None:
         """Refuses a decision about a folder that is not there.
@@ -144,8 +155,10 @@ class SplitDecisions:
             folders: whether they are folders, or values in a table.
 
         Raises:
-            SourceError: there is a decision about validation images, and there are none.
+            SourceError: there is a decision about validation images, and there are none; a value is to be a class.
         """
+        if CLASS in kinds.values() and not folders:
+            raise SourceError(f"A Usage must be a split. Received: --split with {CLASS} for {source}; name a split.")
         waiting = [folder for folder, kind in kinds.items() if kind == VALIDATION]
         if self.validation is not None and not waiting:
             raise SourceError(
@@ -165,7 +178,7 @@ class SplitDecisions:
         return SplitUses(
             {folder: becomes[use if kind == VALIDATION else kind] for folder, kind in kinds.items()},
             note,
-            "validation images; pass --validation train or --validation test to use them",
+            frozenset(folder for folder, kind in kinds.items() if kind == LEAVE_OUT),
         )
 
 

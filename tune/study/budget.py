@@ -83,7 +83,8 @@ def consumed_budget(spec: StudySpec, used: Mapping[str, float]) -> str:
 def target_is_met(spec: StudySpec, state: StudyState) -> bool:
     """Says whether a trial's best epoch has reached the target."""
     sign, target = (1 if spec.mode == "max" else -1), spec.budget.target
-    values = (trial.best_value(spec.objective, spec.mode) for trial in state.trials.values())
+    trials = (trial for trial in state.trials.values() if trial.state != "failed")  # which nobody can export
+    values = (trial.best_value(spec.objective, spec.mode) for trial in trials)
     return target is not None and any(value is not None and sign * value >= sign * target for value in values)
 
 
@@ -92,7 +93,8 @@ def stagnant_trials(spec: StudySpec, state: StudyState) -> int:
     sign = 1 if spec.mode == "max" else -1
     best, since = None, 0
     for number in state.ended:
-        value = state.trials[number].best_value(spec.objective, spec.mode)
+        trial = state.trials[number]
+        value = None if trial.state == "failed" else trial.best_value(spec.objective, spec.mode)
         since += 1
         if value is not None and (best is None or sign * value > best):
             best, since = sign * value, 0

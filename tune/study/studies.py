@@ -174,7 +174,7 @@ class StudyFiles:
         wanted, found = self.spec.confirm, state.confirmed
         if found is None:
             return wanted.follows
-        fits = [n for n in state.final_fits() if state.run(n).schedule_epochs == wanted.refit_epochs]
+        fits = state.final_fits_with(wanted.refit_epochs)
         return (found["winner"] is not None or "final_fits" in found) and len(fits) < wanted.refit
 
     def settled(self, state: StudyState) -> bool:

@@ -18,8 +18,8 @@ from tune.study.trial_record import (
     rank,
 )
 
-OUTSIDE_SESSIONS = frozenset({"ensemble", "calibration", "sealed", "export"})
-"""Events of an export, which may come long after a session that was killed: they use none of its budgets."""
+OUTSIDE_SESSIONS = frozenset({"confirmed", "ensemble", "calibration", "sealed", "export"})
+"""Events that may come long after a session that was killed: they use none of its budgets."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class StudyState:
         ended: numbers of the search's trials in the order in which they ended.
         running: numbers of the trials and confirmations that a process is training.
         epochs_trained: every epoch that was reported, also those that a crash made necessary again.
-        epochs_repeated: the latter: no checkpoint held them when a process or a machine was lost.
+        epochs_before_session: those of them that earlier sessions trained.
+        epochs_repeated: those again: no checkpoint held them when a process or a machine was lost.
         gpu_s: seconds for which trials held their GPUs, times their share.
         cost: what the machines cost, in the study's currency.
         last_search: number of the last session that searched.
@@ -83,6 +84,7 @@ class StudyState:
     ended_by: str = ""
     pid: int = 0
     epochs_trained: int = 0
+    epochs_before_session: int = 0
     epochs_repeated: int = 0
     _highest: dict[int, int] = field(default_factory=dict)
     gpu_s: float = 0.0
@@ -121,6 +123,11 @@ class StudyState:
         winner = self.confirmed["winner"]  # before emotune named them, all of the winner's were meant
         of_winner = (n for n in self.confirmations if is_final_fit(n) and n % SEED_STRIDE == winner)
         return list(self.confirmed.get("final_fits", of_winner))
+
+    def final_fits_with(self, schedule_epochs: int | None) -> list[int]:
+        """Returns those of them whose schedule spans so many epochs, or that too many failures kept from beginning."""
+        others = {n for n, run in self.confirmations.items() if run.schedule_epochs != schedule_epochs}
+        return [number for number in self.final_fits() if number not in others]
 
     def winners_runs(self, objective: str, mode: str) -> list[TrialRecord]:
         """Returns what was trained to its end after the search, of its winner: final fits, then its repetitions.
@@ -246,6 +253,7 @@ class StudyState:
         self.precision = event.get("precision", self.precision)
         self.provenance[self.sessions] = dict(event.get("provenance", {}))
         self.running.clear()
+        self.epochs_before_session = self.epochs_trained
         if self.searching:
             self.last_search = self.sessions
             self.finished, self.confirmed, self.ensemble, self.export = False, None, None, ""

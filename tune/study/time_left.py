@@ -24,13 +24,13 @@ def seconds_left(spec: StudySpec, state: StudyState, expected: int, now: float) 
     if not state.searching:
         return _confirmations_left(spec, state, expected, now)
     trained = [trial for trial in state.trials.values() if trial.state != "repeat"]
-    searched_s = state.closed_s + max(0.0, now - state.open_since)
-    if not any(trial.state in ENDED for trial in trained) or not state.epochs_trained:
+    searched_s, searched = state.closed_s + max(0.0, now - state.open_since), sum(map(_epochs, trained))
+    if not any(trial.state in ENDED for trial in trained) or not searched:
         return None
-    mean_epochs = sum(map(_epochs, trained)) / len(trained)
+    mean_epochs = searched / len(trained)
     to_begin = max(0, expected - len(trained))
     epochs = to_begin * mean_epochs + sum(_epochs_left(trial, mean_epochs) for trial in state.trials.values())
-    epoch_s = searched_s / state.epochs_trained
+    epoch_s = searched_s / searched
     budget = spec.budget.epochs
     if budget is not None:
         epochs = min(epochs, max(0, budget - state.epochs_trained))
@@ -40,8 +40,7 @@ def seconds_left(spec: StudySpec, state: StudyState, expected: int, now: float) 
 
 def _confirmations_left(spec: StudySpec, state: StudyState, expected: int, now: float) -> float | None:
     """Confirmations are stopped by no rung."""
-    runs = [run for run in state.confirmations.values() if run.session == state.sessions]
-    done = sum(map(_epochs, runs))
+    done = state.epochs_trained - state.epochs_before_session
     if not done or state.open_since is None:
         return None
     known, most = state.confirmations, spec.asha.max_epochs

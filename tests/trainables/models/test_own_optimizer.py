@@ -22,7 +22,7 @@ class Own(keras.optimizers.SGD):
 
 def tried(text: str, what: str, folder: Path) -> dict[str, object]:
     """Returns what the process of a check answers, asked in this process."""
-    request = {"config": own_training(text).model_dump(), "what": what, "max_epochs": 4}
+    request = {"config": own_training(text).model_dump(), "what": what, "lengths": [4, 6]}
     return check(request, folder)
 
 
@@ -43,7 +43,7 @@ def test_what_is_in_order_is_told(tmp_path: Path) -> None:
     from tests.support.own_training import OWN_TRAINING
 
     assert tried(OWN_TRAINING, "optimizer", tmp_path) == {"kind": "SignDescent"}
-    assert tried(OWN_TRAINING, "schedule", tmp_path) == {"least": 0.0625, "most": 1.0}
+    assert tried(OWN_TRAINING, "schedule", tmp_path) == {"least": 1 / 36, "most": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -102,3 +102,9 @@ def test_a_schedule_that_is_not_in_order_is_told_in_one_line(body: str, message:
     with pytest.raises(OwnCodeError, match=message) as raised:
         tried(f"def schedule(epoch, max_epochs):\n    {body}\n", "schedule", tmp_path)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("length", [4, 6])
+def test_a_schedule_is_tried_for_trials_and_for_final_fits_of_another_length(length: int, tmp_path: Path) -> None:
+    with pytest.raises(OwnCodeError, match="my_training.py:schedule .*ZeroDivisionError"):
+        tried(f"def schedule(epoch, max_epochs):\n    return 1 / (max_epochs - {length})\n", "schedule", tmp_path)

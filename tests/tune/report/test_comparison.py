@@ -16,6 +16,7 @@ from tests.support.recorded_study import EVIL, SPACE, record_study
 from tune.errors import StudyError
 from tune.report.comparison import Gap, gaps, incomparable, read_compared, share_gap
 from tune.report.comparison_page import Comparison, answer, write_comparison
+from tune.report.report import best_study_file
 from tune.study.journal import Journal
 from tune.study.studies import StudyFiles
 
@@ -78,9 +79,11 @@ def test_the_answer_follows_the_confirmed_scores_and_says_who_is_ahead_of_whom(t
 
 def test_where_a_study_reports_to_is_in_no_page_that_is_passed_on(tmp_path: Path) -> None:
     secret = "https://hooks.example.org/secret"
-    studies = [record_study(tmp_path / "a", 4), record_study(tmp_path / "b", 4, notify={"url": secret})]
-    page = write_comparison(studies, tmp_path / "page").page
-    assert "secret" not in page.read_text() and "notify" not in page.read_text()
+    where = {"notify": {"url": secret}, "optuna_storage": "postgresql://team@secret.example.org/optuna"}
+    studies = [record_study(tmp_path / "a", 4), record_study(tmp_path / "b", 4, **where)]
+    compared = write_comparison(studies, tmp_path / "page").page.read_text()
+    for page in (compared, best_study_file(studies[1], studies[1].ranked(studies[1].state())[0])):
+        assert "secret" not in page and "notify" not in page
 
 
 def test_scores_of_other_folds_or_images_are_not_compared(two: list[StudyFiles], tmp_path: Path) -> None:

@@ -272,9 +272,12 @@ def test_configurations_that_give_no_model_end_the_study_only_where_none_does(dr
     assert driver.searcher._failures_in_a_row == 0
 
 
-def test_a_trial_that_breaks_off_while_the_study_is_being_interrupted_has_not_failed(driver: Driver) -> None:
+@pytest.mark.parametrize("stopping", ["interrupted", "disk_full"])
+def test_a_trial_that_breaks_off_while_the_session_is_being_stopped_has_not_failed(
+    driver: Driver, stopping: str
+) -> None:
     driver.begin("x")
-    driver.searcher.stopping = "interrupted"
+    driver.searcher.stopping = stopping
     driver.searcher.on_trial_complete("x", error=True)
     assert driver.states() == [TrialState.RUNNING]
     assert not driver.journal.state.trials[0].faults

@@ -180,6 +180,12 @@ def test_a_study_is_settled_once_all_that_its_file_wants_is_trained(
     assert StudyFiles(tmp_path, spec(confirm=confirm)).owes_confirmation(done) is owed
 
 
+def test_final_fits_that_too_many_failures_kept_from_beginning_are_not_owed(tmp_path: Path) -> None:
+    first, second = (3 + seed * SEED_STRIDE for seed in (REFIT_SEED, REFIT_SEED + 1))
+    done = confirmed({"winner": 3, "final_fits": [first, second]}, (REFIT_SEED, 1, "failed"))
+    assert not StudyFiles(tmp_path, spec(confirm={"refit": 2})).owes_confirmation(done)
+
+
 def test_a_budget_that_a_confirmation_has_used_up_does_not_end_it() -> None:
     search, again = session(phase="search"), session(phase="confirm", number=2)
     assert not record(search, *trial(3, 0, 0.5)).confirming

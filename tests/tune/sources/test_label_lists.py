@@ -298,3 +298,61 @@ def test_changed_labels_are_another_source(tmp_path: Path) -> None:
         assert import_dataset(source, tmp_path / "data").unchanged
     labels.write_text(labels.read_text().replace("00003.png 1", "00003.png 2"))
     assert imported(source).info.source_fingerprint != before
+
+
+def test_an_image_that_is_missing_in_its_split_is_not_taken_from_another(tmp_path: Path) -> None:
+    files = faces(*(f"{split}/{i}.png" for split in ("train", "test") for i in range(5) if (split, i) != ("train", 4)))
+    rows = [f"{i}.png,{'ab'[i % 2]}" for i in range(5)]
+    source = make_folder(tmp_path / "in", files | {"train.csv": "\n".join(["image,label", *rows]).encode()})
+    dataset = imported(source, labels="train.csv", max_bad=0.5, test_share=0)
+    assert sorted(class_of(dataset)) == [f"train/{i}.png" for i in range(4)]
+    assert told(dataset.info)["4.png"] == "named in in/train.csv, but there is no such image"
+    named = [f"{split}/{i}.png,{'ab'[i % 2]}" for split in ("train", "test") for i in range(5)]
+    (source / "train.csv").rename(source / "all.csv").write_text("\n".join(["path,label", *named]))
+    dataset = imported(source, labels="all.csv", max_bad=0.5)
+    assert len(dataset) == 9 and "train/4.png" in told(dataset.info)
+
+
+def test_a_list_may_share_the_images_of_one_folder_out_anew(tmp_path: Path) -> None:
+    files = faces(*(f"train/{i}.png" for i in range(8)))
+    rows = [f"train/{i}.png,{'ab'[i % 2]},{'test' if i < 4 else 'train'}" for i in range(8)]
+    source = make_folder(tmp_path / "in", files | {"list.csv": "\n".join(["path,label,split", *rows]).encode()})
+    dataset = imported(source, labels="list.csv")
+    assert dataset.info.counts == {"train": {"a": 2, "b": 2}, "test": {"a": 2, "b": 2}}
+
+
+def test_rows_of_fer_plus_for_images_that_were_removed_are_counted(tmp_path: Path) -> None:
+    fer_plus_csv(tmp_path)
+    with (tmp_path / "votes.csv").open("a") as file:
+        file.write("Training,,0,0,0,0,0,0,0,0,0,10\nPublicTest,,0,0,0,0,0,0,0,0,0,10\n")
+    images = make_folder(tmp_path / "in", faces(*(f"all/fer{i:07d}.png" for i in range(5))))
+    info = imported(images, labels=str(tmp_path / "votes.csv")).info
+    assert sum(sum(counts.values()) for counts in info.counts.values()) == 3
+    assert "2 rows of votes.csv name no image" in info.notes
+
+
+def test_a_figure_beside_a_table_of_pixels_does_not_hide_it_from_votes(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    fer_plus_csv(tmp_path / "in")
+    (tmp_path / "in/votes.csv").rename(tmp_path / "votes.csv")
+    (tmp_path / "in/figure.png").write_bytes(encode(pixels(99)))
+    assert len(imported(tmp_path / "in", labels=str(tmp_path / "votes.csv"))) == 3
+
+
+def test_decisions_about_splits_hold_for_the_folders_and_the_values_of_a_list(tmp_path: Path) -> None:
+    files = faces(*(f"fold{fold}/{i}.png" for fold in (1, 2, 3) for i in range(4)))
+    rows = [f"{name},{'ab'[i % 2]}" for i, name in enumerate(files)]
+    source = make_folder(tmp_path / "in", files | {"list.csv": "\n".join(["path,label", *rows]).encode()})
+    dataset = imported(source, labels="list.csv", splits=("fold2=test",))
+    assert dataset.splits.tolist() == [int(path.startswith("fold2")) for path in dataset.paths]
+    by_rest = imported(source, labels="list.csv", test=("fold3",))
+    assert by_rest.splits.tolist() == [int(path.startswith("fold3")) for path in by_rest.paths]
+    with pytest.raises(SourceError, match="--split must name a folder of the source. Received: 'fold4'"):
+        imported(source, labels="list.csv", splits=("fold4=test",))
+    used = [f"{row},{('Training', 'PublicTest', 'PrivateTest')[i % 3]}" for i, row in enumerate(rows)]
+    (source / "list.csv").write_text("\n".join(["path,label,usage", *used]))
+    info = imported(source, labels="list.csv", splits=("PublicTest=leave-out",)).info
+    assert [sum(counts.values()) for counts in info.counts.values()] == [4, 4]
+    assert set(told(info).values()) == {"left out by --split"}
+    with pytest.raises(SourceError, match="A Usage must be a split. Received: --split with class"):
+        imported(source, labels="list.csv", splits=("PublicTest=class",))

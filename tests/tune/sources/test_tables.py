@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tests.tune.sources.test_readers import field, make_tar, write_record
 from trainables.dataset.reader import Dataset
 from tune.dataset.import_options import ImportOptions
 from tune.dataset.ingest import import_dataset
+from tune.dataset.source_plan import plan_import
 from tune.errors import SourceError
 
 FER = ("angry", "disgusted", "fearful", "happy", "sad", "surprised", "neutral")
@@ -196,6 +198,68 @@ def test_parquet_without_class_names_and_with_rows_that_lack_something(tmp_path:
         SourceError, match=r"a column of encoded images \(image\) and one of labels .*0000.parquet with x"
     ):
         imported(tmp_path / "in")
+
+
+def write_named_parquet(path: Path, labels: list[int], names: tuple[str, ...], first_image: int = 0) -> None:
+    """Writes a table as Hugging Face's library does, with the classes' names in its metadata."""
+    images = [{"bytes": encode(pixels(first_image + i)), "path": None} for i in range(len(labels))]
+    features = {"label": {"names": list(names), "_type": "ClassLabel"}}
+    rows = pa.table({"image": images, "label": labels})
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(rows.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}), path)
+
+
+def test_a_number_among_named_labels_is_a_place_also_where_classes_are_called_by_numbers(tmp_path: Path) -> None:
+    names = tuple("1234567")
+    write_named_parquet(tmp_path / "in/train.parquet", [*range(7)], names)
+    dataset = imported(tmp_path / "in", test_share=0)
+    assert labels(dataset) == list(names)
+
+
+def test_a_test_table_without_labels_is_none_and_validation_takes_its_place(tmp_path: Path) -> None:
+    for place, (split, said) in enumerate({"train": [0, 1, 0, 1], "validation": [0, 1], "test": [-1, -1, -1]}.items()):
+        write_named_parquet(tmp_path / f"in/{split}-00000-of-00001.parquet", said, ("a", "b"), first_image=10 * place)
+    info = imported(tmp_path / "in").info
+    assert info.counts == {"train": {"a": 2, "b": 2}, "test": {"a": 1, "b": 1}}
+    assert [(entry.images, entry.reason) for entry in info.left_out] == [(3, "without a label")]
+    assert any("validation is the test split" in note for note in info.notes)
+
+
+def test_what_the_user_leaves_out_of_a_parquet_file_is_told_as_that(tmp_path: Path) -> None:
+    for place, split in enumerate(("train", "test")):
+        write_named_parquet(tmp_path / f"in/{split}.parquet", [0, 1, 0, 1], ("a", "b"), first_image=10 * place)
+    info = imported(tmp_path / "in", splits=("test=leave-out",), test_share=0).info
+    assert [(entry.images, entry.reason) for entry in info.left_out] == [(4, "left out by --split")]
+    with pytest.raises(SourceError, match="A Usage must be a split. Received: --split with class"):
+        imported(tmp_path / "in", splits=("*=class",))
+
+
+@pytest.mark.parametrize("text", ['{table}3,"1 2 3,Training\n', '{table}3,1 2 3,"Training\n'])
+def test_a_quotation_mark_that_is_not_closed_is_refused_in_any_column(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SourceError, match="quotation mark"):
+        imported(table(tmp_path, text.format(table=csv_text(ROWS)) + csv_text(ROWS).partition("\n")[2]))
+
+
+def test_the_test_split_that_is_named_is_the_only_one(tmp_path: Path) -> None:
+    dataset = imported(table(tmp_path, csv_text(ROWS)), test=("PrivateTest",))
+    assert [sum(counts.values()) for counts in dataset.info.counts.values()] == [21, 7]
+    files = {
+        f"{top}/{c}/{i}.png": encode(pixels(i + 9 * ("ab".index(c)) + 50 * place))
+        for place, top in enumerate(("Training", "PublicTest", "PrivateTest", "val"))
+        for c in "ab"
+        for i in range(3)
+    }
+    info = imported(make_folder(tmp_path / "in", files), test=("PrivateTest",)).info
+    assert [sum(counts.values()) for counts in info.counts.values()] == [12, 6]
+    assert [entry.path for entry in info.left_out] == ["val/"]
+
+
+def test_a_dry_run_counts_images_without_a_split_as_the_import_does(tmp_path: Path) -> None:
+    rows = [f"{i}.png,{'ab'[i % 2]},{('test', '', 'train')[i // 4]}" for i in range(12)]
+    files = {f"{i}.png": encode(pixels(i)) for i in range(12)}
+    source = make_folder(tmp_path / "in", files | {"list.csv": "\n".join(["path,label,split", *rows]).encode()})
+    plan = plan_import(source, ImportOptions(labels="list.csv"))
+    assert plan.counts == imported(source, labels="list.csv").info.counts
 
 
 def test_the_folders_of_tfds_are_read(tmp_path: Path) -> None:

@@ -127,6 +127,12 @@ def test_stagnation_counts_ended_trials_in_the_order_in_which_they_ended() -> No
     assert stagnant_trials(spec(), done) == 2
 
 
+def test_what_a_failed_trial_scored_is_no_best_and_meets_no_target() -> None:
+    done = record(session(), *trial(0, 0, 0.5), *trial(1, 1, 0.9, state="failed"), *trial(2, 2, 0.6), *trial(3, 3, 0.1))
+    assert stagnant_trials(spec(), done) == 1  # trial 2 is the best that can be exported
+    assert exhausted_budget(spec(budget={"target": 0.7}), done, now=9.0, searched_s=1) == ""
+
+
 @pytest.mark.parametrize(
     ("ended_by", "code"),
     [("finished", 0), ("target", 4), ("interrupted", 130), *[(name, 3) for name in BUDGETS if name != "target"]],
