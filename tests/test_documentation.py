@@ -109,4 +109,4 @@ def test_the_training_functions_in_the_page_are_in_order(tmp_path: Path) -> None
     spec = load_spec(tmp_path / "study.yaml")
     config = spec.trial_config({**spec.space.defaults(), "optimizer": "my_training.py:make_optimizer"}).model_dump()
     for what, found in (("optimizer", {"kind": "SGD"}), ("schedule", {"least": 0.0625, "most": 1.0})):
-        assert check({"config": config, "what": what, "max_epochs": 4}, tmp_path) == found
+        assert check({"config": config, "what": what, "lengths": [4]}, tmp_path) == found

@@ -36,6 +36,7 @@ from trainables.models.compiled import (
 )
 from trainables.models.optimizers import PlateauState, learning_rate_at, restore_optimizer, warmup_share
 from trainables.models.weight_average import WeightAverage, read_average
+from trainables.training.best_epoch import BestEpoch
 from trainables.training.fault_kinds import TrialFault, classify_unreadable, unbuildable
 from trainables.training.metrics import evaluate, with_score
 from trainables.training.process import prepare_process, process_memory_mib
@@ -82,7 +83,7 @@ class TrialTraining:
         self._epoch = 0
         self._images_seen = 0
         self._saved_at = time.monotonic()
-        self._best: dict[str, Any] = {"epoch": 0, "value": None}
+        self._best = BestEpoch()
         self._plateau = PlateauState()
         context = self._context
         share, limit = context.selection_share, context.max_images_per_fold
@@ -154,6 +155,7 @@ class TrialTraining:
         result = {
             "epoch": self._epoch,
             **training,
+            "validation_images": validation["images"],
             **{f"validation_{name}": validation[name] for name in _VALIDATED if name in validation},
             **{f"selection_{name}": value for name, value in selection.items() if name != "images"},
             "learning_rate": rate,
@@ -221,25 +223,22 @@ class TrialTraining:
         return with_score(scores, self._context.objective_weights)
 
     def _epoch_decisions(self, result: Mapping[str, Any]) -> dict[str, Any]:
-        """Says whether inner validation is best so far, whether to save, and whether the trial is at its end."""
+        """Says whether this epoch counts so far, whether to save, and whether the trial is at its end."""
         context = self._context
-        value = result[validation_metric_of(context.objective)]
-        numbers = (result["training_loss"], result[context.objective], value)
+        metric = validation_metric_of(context.objective)
+        numbers = (result["training_loss"], result[context.objective], result[metric])
         diverged = not all(map(math.isfinite, numbers))
-        sign = 1.0 if context.mode == "max" else -1.0
-        best = self._best["value"]
         wanted = self._refit_epochs or context.max_epochs
-        is_best = not diverged and (best is None or sign * value > sign * best)
-        if self._refit_epochs:
-            is_best = not diverged and self._epoch == wanted
-        if is_best:
-            self._best = {"epoch": self._epoch, "value": value}
+        if not diverged:
+            images = result["validation_images"]
+            self._best = self._best.after(self._epoch, metric, result[metric], context.mode, images)
+        is_best = not diverged and self._epoch == (wanted if self._refit_epochs else self._best.epoch)
         patience = self._config.early_stop_patience
-        stalled = bool(patience) and not self._refit_epochs and self._epoch - self._best["epoch"] >= patience
+        stalled = bool(patience) and not self._refit_epochs and self._epoch - self._best.improved >= patience
         return {
             "should_checkpoint": is_best or (self._is_due() and not diverged),
-            # Ray keeps the checkpoint with the highest of these and the latest; equal scores must not replace the best.
-            "checkpoint_score": sign * value if is_best else -math.inf,
+            # Ray keeps the checkpoint with the highest of these and the latest: the epoch that counts, and the last.
+            "checkpoint_score": float(self._epoch) if is_best else -math.inf,
             "diverged": diverged,
             "stalled": stalled,
             "done": diverged or stalled or self._epoch >= wanted,
@@ -263,7 +262,7 @@ class TrialTraining:
             "trial": self._trial,
             "config": self._config.model_dump(),
             "epoch": self._epoch,
-            "best": self._best,
+            "best": asdict(self._best),
             "plateau": asdict(self._plateau),
             "averaged_steps": self._average.steps if self._average else 0,
             "feed_position": {"epoch": self._epoch, "images_seen": self._images_seen},
@@ -287,7 +286,7 @@ class TrialTraining:
         if self._average:
             self._average.restore(average, state["averaged_steps"])
         self._epoch = state["epoch"]
-        self._best = state["best"]
+        self._best = BestEpoch(**{"improved": state["best"]["epoch"], **state["best"]})
         self._plateau = PlateauState(**state["plateau"])
         self._images_seen = state["feed_position"]["images_seen"]
 

@@ -249,8 +249,7 @@ class TrialQueue(NotPickled, Searcher):
         if result.get("epoch", 0) >= (self.refit_epochs or self._spec.asha.max_epochs):
             return "complete", "trained all its epochs"
         if result.get("stalled"):
-            best = record.best_epoch(self._spec.objective, self._spec.mode)
-            return "complete", f"its inner validation found no better epoch than {best}"
+            return "complete", "its inner validation found no better epoch for early_stop_patience epochs"
         return None, ""
 
     def save(self, checkpoint_path: str) -> None:

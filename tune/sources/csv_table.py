@@ -87,16 +87,27 @@ class CsvTable:
         with self._text() as lines:
             if self._first_row == 2:
                 next(lines, None)
-            before = lines.line_num
-            for number, row in enumerate(lines, start=self._first_row):
+            number, before = self._first_row, lines.line_num
+            while True:
+                try:
+                    row = next(lines, None)
+                except csv.Error:
+                    if lines.line_num - before > 1:
+                        raise self._open_quote(before, lines.line_num) from None
+                    raise
+                if row is None:
+                    return
                 if lines.line_num - before > 1 and len(row) != len(self.header):
-                    raise SourceError(
-                        f"A quotation mark in a CSV must be closed. Received: {self.name}, where one in line "
-                        f"{before + 1:,} swallows {lines.line_num - before - 1:,} lines; close it or take it out."
-                    )
-                before = lines.line_num
+                    raise self._open_quote(before, lines.line_num)
                 if row:
                     yield number, row
+                number, before = number + 1, lines.line_num
+
+    def _open_quote(self, before: int, last: int) -> SourceError:
+        return SourceError(
+            f"A quotation mark in a CSV must be closed. Received: {self.name}, where one in line {before + 1:,} "
+            f"swallows {last - before - 1:,} lines; close it or take it out."
+        )
 
     def columns_text(self) -> str:
         """The first names of its columns, for errors."""

@@ -11,6 +11,7 @@ from search_spaces import Value
 from trainables.checkpoint_files import MODEL_FILE, STATE_FILE
 from trainables.config import validation_metric_of
 from trainables.places import Place
+from trainables.training.best_epoch import BestEpoch
 from trainables.training.fault_kinds import FaultKind
 
 TrialState = Literal["waiting", "running", "complete", "pruned", "cut", "failed", "repeat"]
@@ -121,14 +122,12 @@ class TrialRecord:
         return bool(self.faults) and self.faults[-1].kind == "infeasible"
 
     def best_epoch(self, objective: str, mode: str) -> int | None:
-        """Returns the epoch that inner validation found best (the first of equals), or None."""
-        sign, chooser = 1 if mode == "max" else -1, validation_metric_of(objective)
-        finite = {
-            epoch: sign * metrics[chooser]
-            for epoch, metrics in self.epochs.items()
-            if math.isfinite(metrics[objective]) and math.isfinite(metrics[chooser])
-        }
-        return max(sorted(finite), key=finite.__getitem__) if finite else None
+        """Returns the epoch that inner validation chooses (`BestEpoch`), or None."""
+        chooser, best = validation_metric_of(objective), BestEpoch()
+        for epoch, metrics in sorted(self.epochs.items()):
+            if math.isfinite(metrics[objective]) and math.isfinite(metrics[chooser]):
+                best = best.after(epoch, chooser, metrics[chooser], mode, metrics.get("validation_images"))
+        return best.epoch or None
 
     def best_value(self, objective: str, mode: str) -> float | None:
         """Returns the best epoch's objective, or None."""

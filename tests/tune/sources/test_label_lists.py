@@ -301,16 +301,16 @@ def test_changed_labels_are_another_source(tmp_path: Path) -> None:
 
 
 def test_an_image_that_is_missing_in_its_split_is_not_taken_from_another(tmp_path: Path) -> None:
-    files = faces(*(f"{split}/{i}.png" for split in ("train", "test") for i in range(5) if (split, i) != ("train", 4)))
-    rows = [f"{i}.png,{'ab'[i % 2]}" for i in range(5)]
+    files = faces(*(f"train/{i}.png" for i in range(7)), *(f"test/{i}.png" for i in (5, 6, 7)))
+    rows = [f"{i}.png,{'ab'[i % 2]}" for i in range(8)]
     source = make_folder(tmp_path / "in", files | {"train.csv": "\n".join(["image,label", *rows]).encode()})
-    dataset = imported(source, labels="train.csv", max_bad=0.5, test_share=0)
-    assert sorted(class_of(dataset)) == [f"train/{i}.png" for i in range(4)]
-    assert told(dataset.info)["4.png"] == "named in in/train.csv, but there is no such image"
-    named = [f"{split}/{i}.png,{'ab'[i % 2]}" for split in ("train", "test") for i in range(5)]
+    dataset = imported(source, max_bad=0.5, test_share=0)
+    assert sorted(class_of(dataset)) == [f"train/{i}.png" for i in range(7)]
+    assert told(dataset.info)["7.png"] == "named in in/train.csv, but there is no such image"
+    named = [f"train/{i}.png,{'ab'[i % 2]}" for i in range(8)] + [f"test/{i}.png,{'ab'[i % 2]}" for i in (5, 6, 7)]
     (source / "train.csv").rename(source / "all.csv").write_text("\n".join(["path,label", *named]))
     dataset = imported(source, labels="all.csv", max_bad=0.5)
-    assert len(dataset) == 9 and "train/4.png" in told(dataset.info)
+    assert len(dataset) == 10 and "train/7.png" in told(dataset.info)
 
 
 def test_a_list_may_share_the_images_of_one_folder_out_anew(tmp_path: Path) -> None:
@@ -323,20 +323,22 @@ def test_a_list_may_share_the_images_of_one_folder_out_anew(tmp_path: Path) -> N
 
 def test_rows_of_fer_plus_for_images_that_were_removed_are_counted(tmp_path: Path) -> None:
     fer_plus_csv(tmp_path)
-    with (tmp_path / "votes.csv").open("a") as file:
-        file.write("Training,,0,0,0,0,0,0,0,0,0,10\nPublicTest,,0,0,0,0,0,0,0,0,0,10\n")
+    votes = (tmp_path / "votes.csv").read_text().replace("4,4,2,0", "1,4,0,9")
+    nameless = "Training,,0,0,0,0,0,0,0,0,0,10\nPublicTest,,0,0,0,0,0,0,0,0,0,10\n"
+    (tmp_path / "votes.csv").write_text(votes + nameless)
     images = make_folder(tmp_path / "in", faces(*(f"all/fer{i:07d}.png" for i in range(5))))
     info = imported(images, labels=str(tmp_path / "votes.csv")).info
-    assert sum(sum(counts.values()) for counts in info.counts.values()) == 3
+    assert sum(sum(counts.values()) for counts in info.counts.values()) == 4
     assert "2 rows of votes.csv name no image" in info.notes
 
 
 def test_a_figure_beside_a_table_of_pixels_does_not_hide_it_from_votes(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     fer_plus_csv(tmp_path / "in")
-    (tmp_path / "in/votes.csv").rename(tmp_path / "votes.csv")
+    votes = (tmp_path / "in/votes.csv").read_text()
+    (tmp_path / "in/votes.csv").rename(tmp_path / "votes.csv").write_text(votes.replace("4,4,2,0", "1,4,0,9"))
     (tmp_path / "in/figure.png").write_bytes(encode(pixels(99)))
-    assert len(imported(tmp_path / "in", labels=str(tmp_path / "votes.csv"))) == 3
+    assert len(imported(tmp_path / "in", labels=str(tmp_path / "votes.csv"))) == 4
 
 
 def test_decisions_about_splits_hold_for_the_folders_and_the_values_of_a_list(tmp_path: Path) -> None:
