@@ -55,7 +55,7 @@ def own_rate_share(config: TrialConfig, epoch: int, max_epochs: int) -> float:
     Args:
         config: a trial's.
         epoch: the epoch about to be trained; the first is 0.
-        max_epochs: that the study allows a trial.
+        max_epochs: that the study allows a trial, or a final fit.
 
     Raises:
         OwnCodeError: the function cannot be imported, fails, or returns no number from 0 to 1000.

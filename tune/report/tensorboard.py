@@ -129,6 +129,8 @@ class TrialLogs:
         metrics: Mapping[str, float],
         confusion: npt.ArrayLike | None = None,
         classes: Sequence[str] = (),
+        *,
+        counts: bool | None = None,
     ) -> None:
         """Writes one epoch: a scalar per metric, each class's recall, the best epoch so far; its matrix if it is new.
 
@@ -139,6 +141,7 @@ class TrialLogs:
             metrics: flat names such as `selection_accuracy`; values that are no numbers are left out.
             confusion: counts on the selection fold, (n, n), row: true class, column: predicted.
             classes: n names; needed with `confusion`.
+            counts: whether it is the epoch that counts so far; None: whether its chooser is better than any before.
         """
         state = self._open[trial]
         if epoch <= state.last_epoch:
@@ -147,7 +150,7 @@ class TrialLogs:
         state.last_epoch = epoch
         numbers = {name: float(value) for name, value in metrics.items() if _is_number(value)}
         best = state.best_at[max(state.best_at)] if state.best_at else {}
-        improved = self._improves(numbers, best)
+        improved = self._improves(numbers, best) if counts is None else counts
         if improved:
             best = {f"best/{name}": numbers[name] for name in self._metrics if name in numbers} | {"best/epoch": epoch}
         state.best_at[epoch] = best
@@ -155,12 +158,12 @@ class TrialLogs:
         values = [scalar(tag_of(name), value) for name, value in numbers.items() if name != "epoch"]
         values += [scalar(tag, value) for tag, value in best.items()]
         if confusion is not None:
-            counts = np.asarray(confusion)
-            for name, row, hits in zip(classes, counts, np.diag(counts), strict=True):
+            matrix = np.asarray(confusion)
+            for name, row, hits in zip(classes, matrix, np.diag(matrix), strict=True):
                 if row.sum():
                     values.append(scalar(f"selection_recall/{name}", float(hits / row.sum())))
             if improved:
-                values.append(_confusion_image(counts, classes))
+                values.append(_confusion_image(matrix, classes))
         state.file.write(values, epoch)
 
     def end(self, trial: int, status: Status) -> None:

@@ -5,7 +5,7 @@ Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys 2020, in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -83,17 +83,17 @@ class AshaScheduler(NotPickled, FIFOScheduler):
         on_decision: Callable[[RungDecision], None],
         stopping: Callable[[], str],
         on_fault: Callable[[Trial], None] = lambda trial: None,
-        is_dropped: Callable[[int], bool] = lambda number: False,
+        ends: Callable[[int, Mapping[str, Any]], bool] = lambda number, result: False,
     ) -> None:
         """Takes the rungs, who is to hear of each new decision and of each fault (Ray tells the scheduler first), who
-        says that the whole study is stopping, and who says that a trial was dropped."""
+        says that the whole study is stopping, and who says of an epoch's result that its trial ends with it."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._stopping = stopping
         self._rungs = rungs
         self._objective = objective
         self._on_decision = on_decision
         self._on_fault = on_fault
-        self._is_dropped = is_dropped
+        self._ends = ends
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
         """Passes on that a trial broke off."""
@@ -110,5 +110,5 @@ class AshaScheduler(NotPickled, FIFOScheduler):
         decision = self._rungs.decide(number, result["epoch"], result[self._objective])
         if decision is not None and not known:
             self._on_decision(decision)
-        stop = (decision is not None and decision.stopped) or bool(self._stopping()) or self._is_dropped(number)
+        stop = (decision is not None and decision.stopped) or bool(self._stopping()) or self._ends(number, result)
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)

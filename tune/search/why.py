@@ -77,7 +77,7 @@ def why_trial(spec: StudySpec, state: StudyState, number: int) -> list[str]:
     best = trial.best_epoch(spec.objective, spec.mode)
     if best is not None:
         value = trial.epochs[best][spec.objective]
-        lines.append(f"its score is {spec.objective} {value:.4f}, of epoch {best}, the best by its inner validation")
+        lines.append(f"its score is {spec.objective} {value:.4f}, of epoch {best}, which its inner validation chose")
         if trial.always_one_class(spec.objective, spec.mode):
             lines.append(ONE_CLASS)
     place = [t.number for t in state.ranked(spec.objective, spec.mode)]

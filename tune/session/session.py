@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import ray
 
@@ -18,7 +19,7 @@ from tune.session.transfer import first_configurations
 from tune.session.trial_events import shown_trials
 from tune.session.trial_table import short_parameters
 from tune.session.tuner import run_tuner
-from tune.study.budget import BUDGETS, ended_words, exhausted_budget
+from tune.study.budget import BUDGETS, ended_words, exhausted_budget, result_meets_target
 from tune.study.provenance import provenance
 from tune.study.trial_record import ENDED
 
@@ -54,7 +55,10 @@ def search(session: SessionContext) -> str:
             return ""
         return exhausted_budget(spec, state, time.time(), before_s + time.monotonic() - started)
 
-    _work_through(session, queue, lambda: run_tuner(session, queue, rungs, spent))
+    def meets_target(number: int, result: Mapping[str, Any]) -> bool:
+        return result_meets_target(spec, state.run(number), result)
+
+    _work_through(session, queue, lambda: run_tuner(session, queue, rungs, spent, meets_target))
     if queue.stopping in BUDGETS:
         queue.end_unfinished_trials(f"the study ended: {BUDGETS[queue.stopping]}")
     return _close_session(session, started, queue.stopping or "finished")

@@ -35,7 +35,9 @@ class TrialEvents:
                 self._logs.start(event["trial"], self._state.run(event["trial"]).values)
             case "epoch":
                 number, epoch, metrics = event["trial"], event["epoch"], event["metrics"]
-                self._logs.epoch(number, epoch, metrics, np.array(metrics["selection_confusion"]), self._classes)
+                confusion = np.array(metrics["selection_confusion"])
+                chosen = self._state.run(number).best_epoch(self._spec.objective, self._spec.mode)
+                self._logs.epoch(number, epoch, metrics, confusion, self._classes, counts=chosen == epoch)
             case "fault" if not self._is_told(event):
                 return
             case "end":

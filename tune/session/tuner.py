@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.tune import (
@@ -38,8 +38,21 @@ _UNLIMITED = 10**9
 """Ray trials of a session: a trial that starts again is a new one for Ray; the queue knows when to end."""
 
 
-def run_tuner(session: SessionContext, queue: TrialQueue, rungs: Rungs, spent: Callable[[], str]) -> None:
+def run_tuner(
+    session: SessionContext,
+    queue: TrialQueue,
+    rungs: Rungs,
+    spent: Callable[[], str],
+    ends: Callable[[int, Mapping[str, Any]], bool] = lambda number, result: False,
+) -> None:
     """Lets Ray Tune work through the queue.
+
+    Args:
+        session: what the session works with.
+        queue: hands out the trials.
+        rungs: decide which are stopped early.
+        spent: names the budget that is used up, "" while none is.
+        ends: says of a trial's epoch, whose result it is given, that the trial trains no further one.
 
     Raises:
         DiskFull: the driver itself can no longer write.
@@ -73,7 +86,7 @@ def run_tuner(session: SessionContext, queue: TrialQueue, rungs: Rungs, spent: C
                 callback.on_rung,
                 lambda: queue.stopping,
                 callback.on_fault,
-                lambda number: state.run(number).dropped,
+                lambda number, result: state.run(number).dropped or ends(number, result),
             ),
             metric=spec.objective,
             mode=spec.mode,

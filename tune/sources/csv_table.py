@@ -56,10 +56,10 @@ class CsvTable:
         """
         self.name, self._opened = name, opened
         self.note: str | None = None
-        with self._text("replace") as lines:
+        with self._text("replace") as (lines, _):
             first: list[str] = next(lines, [])
         if any("\ufffd" in column or "\0" in column for column in first):
-            with self._text() as lines:
+            with self._text() as (lines, _):
                 first = next(lines, [])
         known = _columns_of_data(first)
         self._first_row = 2 if known is None else 1
@@ -84,30 +84,20 @@ class CsvTable:
         Raises:
             SourceError: it is not readable text.
         """
-        with self._text() as lines:
+        with self._text() as (lines, text):
             if self._first_row == 2:
                 next(lines, None)
-            number, before = self._first_row, lines.line_num
-            while True:
-                try:
-                    row = next(lines, None)
-                except csv.Error:
-                    if lines.line_num - before > 1:
-                        raise self._open_quote(before, lines.line_num) from None
-                    raise
-                if row is None:
-                    return
-                if lines.line_num - before > 1 and len(row) != len(self.header):
-                    raise self._open_quote(before, lines.line_num)
+            before, text.row = lines.line_num, []
+            for number, row in enumerate(lines, start=self._first_row):
+                swallowed = lines.line_num - before - 1
+                if (swallowed and len(row) != len(self.header)) or (text.at_end and text.is_open()):
+                    raise SourceError(
+                        f"A quotation mark in a CSV must be closed. Received: {self.name}, where one in line "
+                        f"{before + 1:,} swallows {swallowed:,} lines; close it or take it out."
+                    )
+                before, text.row = lines.line_num, []
                 if row:
                     yield number, row
-                number, before = number + 1, lines.line_num
-
-    def _open_quote(self, before: int, last: int) -> SourceError:
-        return SourceError(
-            f"A quotation mark in a CSV must be closed. Received: {self.name}, where one in line {before + 1:,} "
-            f"swallows {last - before - 1:,} lines; close it or take it out."
-        )
 
     def columns_text(self) -> str:
         """The first names of its columns, for errors."""
@@ -116,7 +106,7 @@ class CsvTable:
         return ", ".join(names) or "no columns"
 
     @contextmanager
-    def _text(self, errors: str = "strict") -> Iterator[Any]:
+    def _text(self, errors: str = "strict") -> Iterator[tuple[Any, _Lines]]:
         # Python's limit of 131,072 characters is less than a row of 224 x 224 pixels.
         csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD_CHARACTERS))
         try:
@@ -126,12 +116,38 @@ class CsvTable:
                 with io.TextIOWrapper(buffered, encoding=encoding, errors=errors, newline="") as text:
                     first = text.readline(_MAX_HEADER_CHARACTERS)
                     separator = max(",;\t", key=first.count)
-                    yield csv.reader(chain([first] if first else [], text), delimiter=separator, strict=True)
+                    lines = _Lines(chain([first] if first else [], text), separator)
+                    yield csv.reader(lines, delimiter=separator), lines
         except _BROKEN as error:
             remedy = "; save it as UTF-8" if isinstance(error, UnicodeError) else ""
-            if isinstance(error, csv.Error) and "NUL" not in str(error):
-                remedy = "; look for a quotation mark that is not closed, or has text behind it"
             raise SourceError(f"A CSV must be readable text. Received: {self.name}: {error}{remedy}.") from error
+
+
+class _Lines:
+    """Lines of a table; `row` are those since it was last emptied, `at_end` says that there are no more."""
+
+    def __init__(self, lines: Iterable[str], separator: str) -> None:
+        self._lines, self._separator = iter(lines), separator
+        self.row, self.at_end = list[str](), False
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines, None)
+        if line is None:
+            self.at_end = True
+            raise StopIteration
+        self.row.append(line)
+        return line
+
+    def is_open(self) -> bool:
+        """Whether the row's last field begins with a quotation mark that nothing closes."""
+        try:
+            list(csv.reader(self.row, delimiter=self._separator, strict=True))
+        except csv.Error as error:
+            return "unexpected end of data" in str(error)
+        return False
 
 
 def open_table(store: FileStore, path: str) -> CsvTable:
@@ -174,7 +190,7 @@ def numbers_in(text: str) -> list[float]:
 def usage_kind(usage: str, decisions: SplitDecisions) -> str | None:
     """What the user decided about a Usage, or which split it says; None if it says none."""
     named = split_named(usage)
-    return decisions.kind_of(usage, named.kind if named and named.plain else None)
+    return decisions.kind_of([(usage, "")], named.kind if named and named.plain else None)
 
 
 def _columns_of_data(first: Sequence[str]) -> tuple[str, ...] | None:

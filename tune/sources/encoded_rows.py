@@ -84,7 +84,7 @@ class EncodedRows:
         self._split_of = {table.path: split_by_path(table.path) for table in tables}
         labelled = {path for path, count in labels.items() if any(map(_says_class, count))}
         splits = {split for path, split in self._split_of.items() if split and path in labelled}
-        kinds = {split: decisions.kind_of(split, split) or split for split in sorted(splits)}
+        kinds = {split: decisions.kind_of([], split) or split for split in sorted(splits)}
         decisions.check_used([(kind, "") for kind in SPLIT_KINDS], self.name)
         self._uses = uses = decisions.uses(kinds, self.name, folders=False)
         told = (uses.note, *(names.note for names in self._names.values()))
@@ -149,16 +149,19 @@ def _class_names(
     if not known:
         together = sum(labelled.values(), Counter[str]())
         return dict.fromkeys(said, name_labels(together, tables[0].label, given, where))
-    return {path: _by_number(labelled[path], names or known[0]) for path, names in said.items()}
+    return {path: _by_number(labelled[path], names, known[0]) for path, names in said.items()}
 
 
 def _says_class(label: str) -> bool:
     return label.strip() not in _NO_LABEL
 
 
-def _by_number(labels: Iterable[str], names: Sequence[str]) -> LabelNames:
-    # A class may be called 7: where there are names, a number in the file is a place among them.
-    known = {name: name for name in names} | {str(index): name for index, name in enumerate(names)}
+def _by_number(labels: Iterable[str], own: Sequence[str], others: Sequence[str]) -> LabelNames:
+    """A class may be called 7: where a file names its classes, a number is a place among them; in one that does not, a
+    name, if all its labels are names of the other files."""
+    names = own or others
+    by_name, by_place = {name: name for name in names}, {str(index): name for index, name in enumerate(names)}
+    known = by_place | by_name if not own and by_name.keys() >= {*labels} else by_name | by_place
     wrong = {
         label: f"the label must be 0 to {len(names) - 1}, and is {label}" for label in labels if label not in known
     }

@@ -17,7 +17,7 @@ from tune.sources.csv_table import split_by_path
 from tune.sources.file_store import FileStore, folder_of
 from tune.sources.folder_layout import Shares
 from tune.sources.label_names import AFFECTNET, AFFECTNET_OTHER, CK_PLUS, RAF_DB
-from tune.sources.split_names import joined_name, split_named
+from tune.sources.split_names import VALIDATION, joined_name, split_named
 
 _MAX_LIST_BYTES: Final = 64 << 20
 _RAF_DB_LIST: Final = re.compile(r"(?:.*/)?list_par?tition_label\.txt")
@@ -57,6 +57,7 @@ class LabelList:
         read: the files that it was read from.
         unlisted: why images that are not listed are left out.
         notes: how it was understood.
+        decided: whether the user's decisions are in what it says of splits already.
         may_decide: what `--split` may name beside train, test and validation: values, and folders with their paths.
     """
 
@@ -66,6 +67,7 @@ class LabelList:
     unlisted: str
     notes: tuple[str, ...] = ()
     may_decide: frozenset[tuple[str, str]] = frozenset()
+    decided: bool = False
 
 
 def is_label_file(path: str) -> bool:
@@ -183,15 +185,24 @@ def _by_stem(store: FileStore) -> Mapping[str, str]:
     return dict(reversed([(path.rpartition("/")[2].rpartition(".")[0], path) for path in sorted(store.listing.images)]))
 
 
-FindImage = Callable[[str, str | None], tuple[str | None, str]]
-"""Takes a path of a list and the split that the list says; returns the image's path, or None and why there is none."""
+FindImage = Callable[[str, str | None, str | None], tuple[str | None, str]]
+"""Takes a path of a list, the split that its row says, and the one that the list's own name does; returns the image's
+path, or None and why there is none."""
+
+_ELSEWHERE: Final[Mapping[str, frozenset[str]]] = {
+    "train": frozenset({"test"}),  # train_val.csv names images of both
+    VALIDATION: frozenset({"train", "test"}),
+    "test": frozenset({"train", VALIDATION}),
+}
+"""In folders of which splits an image of a split does not lie."""
 
 
 def image_paths(store: FileStore) -> FindImage:
     """Returns a function that finds the image which a list means.
 
     A list may have paths from another folder or machine: the image that shares the most of the path's end is meant, in
-    a folder of its split if there are several. Where some folders are of its split, none of another split is.
+    a folder of its split if there are several. Where its path or the list's name says a split that has folders, it is
+    not in those of another.
     """
     by_name: dict[str, list[str]] = {}
     split_in = {folder: split_by_path(f"{folder}-") for folder in {folder_of(path) for path in store.listing.images}}
@@ -201,13 +212,13 @@ def image_paths(store: FileStore) -> FindImage:
         for key in {name, name.rpartition(".")[0] or name}:
             by_name.setdefault(key, []).append(path)
 
-    def find(listed: str, split: str | None) -> tuple[str | None, str]:
+    def find(listed: str, split: str | None, by_name_of_list: str | None) -> tuple[str | None, str]:
         parts = [part for part in listed.strip().replace("\\", "/").split("/") if part not in ("", ".")]
         if not parts:
             return None, "it names no image"
         said = [named.kind for part in reversed(parts[:-1]) if (named := split_named(part)) and named.plain]
-        wanted = said[0] if said else split
-        others = there - {wanted} if wanted in there else set()
+        wanted = said[0] if said else by_name_of_list
+        others = _ELSEWHERE[wanted] if wanted and wanted in there else frozenset()
         candidates = [p for p in by_name.get(_folded(parts[-1]), []) if split_in[folder_of(p)] not in others]
         if not candidates:
             return None, "there is no such image"

@@ -156,7 +156,7 @@ def _of_tables(
                 reason = f"its split is {said_split!r}, which is none of train, test and validation"
                 listed.append(Listed(name, "", None, reason, True))
                 continue
-            image, why = find(name, usage_kind(said_split, SplitDecisions()) or split)
+            image, why = find(name, usage_kind(said_split, SplitDecisions()) or split, split)
             kind = _split_of(said_split, split, image, decisions)
             if affectnet:
                 listed.append(affectnet_label(image, name, said, kind, table.name))
@@ -170,30 +170,30 @@ def _of_tables(
     names_read = {table.name for table, _ in tables}
     read = frozenset(path for path in store.listing.others if row_source(store, path) in names_read)
     told = tuple(dict.fromkeys(notes))
-    return LabelList(name, tuple(listed), read, f"not in {name}", told, frozenset(may_decide - {("", "")}))
+    known = frozenset(may_decide - {("", "")})
+    return LabelList(name, tuple(listed), read, f"not in {name}", told, known, decided=True)
 
 
 def _voted(vote: Vote, find: FindImage, decisions: SplitDecisions) -> Listed:
-    image, why = find(vote.image, None) if vote.image else (None, "")
+    image, why = find(vote.image, None, None) if vote.image else (None, "")
     if image is None:
         problem = vote.problem or f"named in FER+, but {why}"
         return Listed(vote.image or "a row without a name", "", None, problem, True)
     if vote.problem:
         return Listed(image, "", None, vote.problem, True)
     kind = split_named(vote.usage)
-    split = decisions.kind_of(vote.usage, kind.kind if kind else None)
+    split = decisions.kind_of([(vote.usage, ""), *_folders_around(image)], kind.kind if kind else None)
     if vote.emotion is None:
         return Listed(image, "", split, NO_MAJORITY)
     return Listed(image, vote.emotion, split, shares=vote.shares)
 
 
 def _split_of(usage: str, by_name: str | None, image: str | None, decisions: SplitDecisions) -> str | None:
-    """Returns what an image's Usage says; without one what was decided about its folders, or its list's name says."""
-    if usage:
-        return usage_kind(usage, decisions)
+    """Returns what was decided about an image's Usage or folders; else what its Usage, its list's name or they say."""
+    names = [(usage, "")] if usage else []
     around = _folders_around(image) if image else []
-    decided = next((found for name, prefix in around if (found := decisions.of(name, prefix=prefix))), None)
-    return decided or decisions.kind_of("", by_name or (split_by_path(f"{folder_of(image)}-") if image else None))
+    said = usage_kind(usage, SplitDecisions()) or by_name
+    return decisions.kind_of([*names, *around], said or (split_by_path(f"{folder_of(image)}-") if image else None))
 
 
 def _folders_around(path: str) -> list[tuple[str, str]]:
@@ -204,7 +204,8 @@ def _folders_around(path: str) -> list[tuple[str, str]]:
 
 def _listed(store: FileStore, list_: LabelList, decisions: SplitDecisions) -> ImageFiles:
     """Makes a source of a list; what it does not name is left out and told."""
-    kinds = {entry.split: decisions.of(entry.split) or entry.split for entry in list_.listed if entry.split}
+    splits = {entry.split for entry in list_.listed if entry.split}
+    kinds = {split: split if list_.decided else decisions.of(split) or split for split in sorted(splits)}
     decisions.check_used([*((kind, "") for kind in SPLIT_KINDS), *list_.may_decide], store.where)
     uses = decisions.uses(kinds, store.where, folders=False)
     has_test = TEST in uses.numbers.values()

@@ -23,7 +23,7 @@ from tune.sources.file_kinds import RECORD_SUFFIXES
 from tune.sources.file_store import FileStore
 from tune.sources.folder_layout import no_images
 from tune.sources.folder_source import list_folder
-from tune.sources.label_lists import is_label_file
+from tune.sources.label_lists import image_paths, is_label_file
 from tune.sources.listed_images import NO_LABELS, open_images, path_tables
 from tune.sources.named_classes import ClassNames, NamedClasses
 from tune.sources.nested import ARCHIVE_SUFFIXES, open_store
@@ -135,9 +135,8 @@ def _open(
     pixels = _holds_pixels(store, tables)
     tabular = bool(parquet or records or pixels)
     # Pictures beside the data, such as a figure, are no class folders, and no list names them.
-    voted = pixels and labels is not None and holds_votes(labels)
-    of_images = folders or (labels and not voted) or listing.has_class_folders or path_tables(store)
-    beside = tabular and not of_images
+    listed = labels is not None and not (pixels and _are_votes_on_rows(store, labels))
+    beside = tabular and not (folders or listed or listing.has_class_folders or path_tables(store))
     if (listing.sure_images and not beside) or not (parquet or tables or records):
         return open_images(store, decisions, given, labels, folders)
     if (parquet or records) and not pixels:
@@ -203,6 +202,14 @@ def _votes(labels: CsvTable | None) -> list[Vote] | None:
             f"{labels.name} with {labels.columns_text()}."
         )
     return None if labels is None else read_votes(labels)
+
+
+def _are_votes_on_rows(store: FileStore, labels: CsvTable) -> bool:
+    """Whether a list is of FER+'s votes, and they name no image of the store."""
+    if not holds_votes(labels):
+        return False
+    find = image_paths(store)
+    return not any(vote.image and find(vote.image, None, None)[0] for vote in read_votes(labels))
 
 
 def _holds_pixels(store: FileStore, paths: Sequence[str]) -> bool:

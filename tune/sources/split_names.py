@@ -123,11 +123,18 @@ class SplitDecisions:
         matching = [decision for pattern, decision in wanted if any(fnmatchcase(text, pattern) for text in names)]
         return next(iter(exact or (matching if patterns else [])), None)
 
-    def kind_of(self, name: str, said: str | None, *, prefix: str = "") -> str | None:
-        """Returns the decision about a folder (or a Usage), or what its name says; with `rest`, none but those that the
-        user named is the test split."""
-        meant = self.rest if said in (None, "test") and self.rest else said
-        return self.of(name, prefix=prefix) or meant
+    def kind_of(self, names: Iterable[tuple[str, str]], said: str | None) -> str | None:
+        """Returns what was decided about a Usage or a folder, or what it says.
+
+        Args:
+            names: the Usage, and the folders with what precedes each; the first that was decided about counts.
+            said: train, test or validation, which may have been decided about too. With `rest`, nothing but what the
+                user named is the test split.
+        """
+        for name, prefix in (*names, *([(said, "")] if said else [])):
+            if decision := self.of(name, prefix=prefix):
+                return decision
+        return self.rest if said in (None, "test") and self.rest else said
 
     def check_used(self, known: Iterable[tuple[str, str]], source: str) -> None:
         """Refuses a decision about a folder that is not there.

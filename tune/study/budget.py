@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
+from tune.study.trial_record import TrialRecord
 
 BUDGETS = {
     "time": "its time was over",
@@ -81,11 +84,29 @@ def consumed_budget(spec: StudySpec, used: Mapping[str, float]) -> str:
 
 
 def target_is_met(spec: StudySpec, state: StudyState) -> bool:
-    """Says whether a trial's best epoch has reached the target."""
-    sign, target = (1 if spec.mode == "max" else -1), spec.budget.target
+    """Says whether a trial has reached the target, in the epoch that counts."""
     trials = (trial for trial in state.trials.values() if trial.state != "failed")  # which nobody can export
-    values = (trial.best_value(spec.objective, spec.mode) for trial in trials)
-    return target is not None and any(value is not None and sign * value >= sign * target for value in values)
+    return any(_reaches_target(spec, trial) for trial in trials)
+
+
+def result_meets_target(spec: StudySpec, trial: TrialRecord, result: Mapping[str, Any]) -> bool:
+    """Says whether a trial reaches the target with the epoch that it reports, which is not journalled yet.
+
+    A further epoch might count in place of this one, and be worse.
+    """
+    if spec.budget.target is None:
+        return False
+    before = {epoch: metrics for epoch, metrics in trial.epochs.items() if epoch < result["epoch"]}
+    return _reaches_target(spec, replace(trial, epochs={**before, result["epoch"]: dict(result)}))
+
+
+def _reaches_target(spec: StudySpec, trial: TrialRecord) -> bool:
+    sign, target, value = (
+        (1 if spec.mode == "max" else -1),
+        spec.budget.target,
+        trial.best_value(spec.objective, spec.mode),
+    )
+    return target is not None and value is not None and sign * value >= sign * target
 
 
 def stagnant_trials(spec: StudySpec, state: StudyState) -> int:

@@ -82,6 +82,15 @@ def test_epoch_writes_metrics_recalls_and_the_matrix_of_a_best_epoch(logs: Trial
     assert drawn is not None and drawn.shape[:2] == (images[0][1].height, images[0][1].width)
 
 
+def test_the_epoch_that_counts_is_the_studys_choice(logs: TrialLogs, tmp_path: Path) -> None:
+    logs.start(0, PARAMETERS)
+    for epoch, (accuracy, counts) in enumerate([(0.5, True), (0.499, True), (0.6, False)], start=1):
+        logs.epoch(0, epoch, scores(accuracy), counts=counts)
+    folder = tmp_path / "trial-0000"
+    assert values(folder, "best/epoch") == [(1, 1), (2, 2), (3, 2)]
+    assert values(folder, "best/selection_accuracy")[-1] == (3, 0.499)
+
+
 def test_a_trial_that_never_ended_shows_its_best_epoch(logs: TrialLogs, tmp_path: Path) -> None:
     logs.start(0, PARAMETERS)
     for epoch, accuracy in enumerate([0.3, 0.6, 0.5], start=1):

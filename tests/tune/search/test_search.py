@@ -542,8 +542,8 @@ def test_a_dropped_trial_ends_whether_it_runs_waits_or_breaks_off(driver: Driver
     assert not waiting_requests(place) and [state.trials[n].dropped for n in range(3)] == [True] * 3
     assert (state.trials[1].state, state.trials[1].reason) == ("pruned", "dropped by emotune drop")
 
-    is_dropped = lambda number: state.run(number).dropped  # noqa: E731
-    asha = AshaScheduler(Rungs([], 3, "max"), "selection_accuracy", print, str, is_dropped=is_dropped)
+    ends = lambda number, result: state.run(number).dropped  # noqa: E731
+    asha = AshaScheduler(Rungs([], 3, "max"), "selection_accuracy", print, str, ends=ends)
     controller: Any = None
     trial: Any = SimpleNamespace(config={"trial": 0})
     assert asha.on_trial_result(controller, trial, {"epoch": 2, "selection_accuracy": 0.4}) == TrialScheduler.STOP

@@ -358,3 +358,49 @@ def test_decisions_about_splits_hold_for_the_folders_and_the_values_of_a_list(tm
     assert set(told(info).values()) == {"left out by --split"}
     with pytest.raises(SourceError, match="A Usage must be a split. Received: --split with class"):
         imported(source, labels="list.csv", splits=("PublicTest=class",))
+    public = imported(source, labels="list.csv", test=("PublicTest",))
+    assert public.splits.tolist() == [
+        int(rows.index(f"{p},{'ab'[i % 2]}") % 3 == 1) for i, p in enumerate(public.paths)
+    ]
+    both = imported(source, labels="list.csv", test=("test",))
+    assert [sum(counts.values()) for counts in both.info.counts.values()] == [4, 8]
+    by_folder = imported(source, labels="list.csv", test=("fold3",))
+    assert by_folder.splits.tolist() == [int(path.startswith("fold3")) for path in by_folder.paths]
+
+
+def test_a_decision_about_a_split_is_not_made_twice(tmp_path: Path) -> None:
+    files = faces(*(f"{i}.png" for i in range(12)))
+    rows = [f"{i}.png,{'ab'[i % 2]},{('train', 'validation', 'test')[i // 4]}" for i in range(12)]
+    source = make_folder(tmp_path / "in", files | {"list.csv": "\n".join(["path,label,split", *rows]).encode()})
+    dataset = imported(source, labels="list.csv", splits=("validation=test", "test=leave-out"))
+    assert dataset.info.counts == {"train": {"a": 2, "b": 2}, "test": {"a": 2, "b": 2}}
+    assert sorted(dataset.paths) == sorted(f"{i}.png" for i in range(8))
+
+
+def test_the_folders_of_fer_plus_images_may_be_the_test_split(tmp_path: Path) -> None:
+    fer_plus_csv(tmp_path)
+    votes = (tmp_path / "votes.csv").read_text().replace("4,4,2,0", "1,4,0,9")
+    (tmp_path / "votes.csv").write_text(votes)
+    names = [f"{'FER2013Test' if i in (1, 4) else 'FER2013Train'}/fer{i:07d}.png" for i in range(5)]
+    dataset = imported(
+        make_folder(tmp_path / "in", faces(*names)), labels=str(tmp_path / "votes.csv"), test=("FER2013Test",)
+    )
+    assert dataset.splits.tolist() == [int(path.startswith("FER2013Test")) for path in dataset.paths]
+
+
+def test_a_list_may_name_images_by_their_bare_names_and_share_them_out_anew(tmp_path: Path) -> None:
+    files = faces(*(f"{'train' if i < 6 else 'test'}/im{i}.png" for i in range(8)))
+    rows = [f"im{i}.png,{'ab'[i % 2]},{'test' if i < 4 else 'train'}" for i in range(8)]
+    source = make_folder(tmp_path / "in", files | {"list.csv": "\n".join(["path,label,split", *rows]).encode()})
+    assert imported(source, labels="list.csv").info.counts == {"train": {"a": 2, "b": 2}, "test": {"a": 2, "b": 2}}
+
+
+def test_votes_for_image_files_beside_a_table_of_pixels_are_for_the_files(tmp_path: Path) -> None:
+    (tmp_path / "in/images").mkdir(parents=True)
+    fer_plus_csv(tmp_path / "in")
+    votes = (tmp_path / "in/votes.csv").read_text()
+    (tmp_path / "in/votes.csv").rename(tmp_path / "votes.csv").write_text(votes.replace("4,4,2,0", "1,4,0,9"))
+    for name, data in faces(*(f"images/fer{i:07d}.png" for i in range(5))).items():
+        (tmp_path / "in" / name).write_bytes(data)
+    dataset = imported(tmp_path / "in", labels=str(tmp_path / "votes.csv"))
+    assert all(path.startswith("images/") for path in dataset.paths) and len(dataset) == 4

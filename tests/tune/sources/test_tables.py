@@ -240,6 +240,20 @@ def test_a_quotation_mark_that_is_not_closed_is_refused_in_any_column(tmp_path: 
         imported(table(tmp_path, text.format(table=csv_text(ROWS)) + csv_text(ROWS).partition("\n")[2]))
 
 
+def test_blanks_behind_a_quoted_field_are_read(tmp_path: Path) -> None:
+    lines = [line.split(",") for line in csv_text(ROWS).splitlines()]
+    text = "\n".join(",".join(f'"{field}" ' for field in line) for line in lines)
+    assert len(imported(table(tmp_path, text))) == len(ROWS)
+
+
+def test_a_file_that_names_no_classes_may_call_them_as_the_others_do(tmp_path: Path) -> None:
+    write_named_parquet(tmp_path / "in/train.parquet", [*range(7)], tuple("1234567"))
+    images = [{"bytes": encode(pixels(20 + i)), "path": None} for i in range(7)]
+    pq.write_table(pa.table({"image": images, "label": list("1234567")}), tmp_path / "in/test.parquet")
+    dataset = imported(tmp_path / "in")
+    assert labels(dataset) == [*"1234567"] * 2
+
+
 def test_the_test_split_that_is_named_is_the_only_one(tmp_path: Path) -> None:
     dataset = imported(table(tmp_path, csv_text(ROWS)), test=("PrivateTest",))
     assert [sum(counts.values()) for counts in dataset.info.counts.values()] == [21, 7]

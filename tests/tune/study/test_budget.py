@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tune.session.plan import may_search, spent_budget
-from tune.study.budget import BUDGETS, exhausted_budget, exit_code, stagnant_trials
+from tune.study.budget import BUDGETS, exhausted_budget, exit_code, result_meets_target, stagnant_trials
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
@@ -125,6 +125,16 @@ def test_epochs_that_a_crash_made_necessary_again_are_counted_again() -> None:
 def test_stagnation_counts_ended_trials_in_the_order_in_which_they_ended() -> None:
     done = record(session(), *trial(1, 0, 0.5), *trial(0, 1, 0.9), *trial(2, 2, 0.1, state="failed"), *trial(3, 3, 0.2))
     assert stagnant_trials(spec(), done) == 2
+
+
+def test_the_epoch_that_reaches_the_target_is_its_trials_last() -> None:
+    done = record(session(), *trial(0, 0, 0.5, 0.55)[:-1])
+    study = spec(budget={"target": 0.6})
+    for value, met in ((0.59, False), (0.6, True)):
+        result = {"epoch": 3, "selection_accuracy": value, "validation_accuracy": 0.9, "done": False}
+        assert result_meets_target(study, done.trials[0], result) is met
+    assert sorted(done.trials[0].epochs) == [1, 2]
+    assert not result_meets_target(spec(), done.trials[0], {**result, "selection_accuracy": 1.0})
 
 
 def test_what_a_failed_trial_scored_is_no_best_and_meets_no_target() -> None:
