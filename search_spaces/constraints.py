@@ -1,7 +1,7 @@
 """Conditions on several parameters at once, as text: `batch_size * image_size_px <= 8192`. Read as a tree, never run.
 
 Names are parameters, also with a dot (`model.depth`). Numbers, texts, True and False; + - * / // %; comparisons, also
-with `in (a, b)`; and, or, not; min, max, abs. Nothing else is taken.
+with `in (a, b)`; and, or, not; min, max, abs. Nothing else is taken. Numbers are compared to twelve digits.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _value(node: ast.expr, values: Mapping[str, Any]) -> Any:
         case ast.UnaryOp(operand=operand):
             return -_value(operand, values)
         case ast.Compare(left, ops, comparators):
-            sides = [_value(side, values) for side in (left, *comparators)]
+            sides = [_rounded(_value(side, values)) for side in (left, *comparators)]
             return all(
                 _COMPARISONS[type(op)](one, other) for one, op, other in zip(sides, ops, sides[1:], strict=False)
             )
@@ -153,6 +153,13 @@ def _value(node: ast.expr, values: Mapping[str, Any]) -> Any:
         case ast.Call(func=ast.Name(id=called), args=arguments):
             return _FUNCTIONS[called](*(_value(argument, values) for argument in arguments))
     raise TypeError(ast.unparse(node))
+
+
+def _rounded(value: Any) -> Any:
+    """Returns a number without what counting in steps leaves in its last digits: 0.30000000000000004 is 0.3."""
+    if isinstance(value, tuple):
+        return tuple(map(_rounded, value))
+    return float(f"{value:.12g}") if isinstance(value, float) else value
 
 
 def _truth(value: object) -> bool:

@@ -159,13 +159,17 @@ def place_token(storage: str, name: str) -> str:
     return ""
 
 
-def remove_token(storage: str, name: str) -> None:
-    """Removes what `place_token` wrote."""
-    if "://" in storage:
-        files, root = _opened(storage)
-        files.delete_file(f"{root}/{name}")
-    else:
-        (Path(storage) / name).unlink(missing_ok=True)
+def remove_token(storage: str, name: str) -> str:
+    """Removes what `place_token` wrote; returns why it cannot."""
+    try:
+        if "://" in storage:
+            files, root = _opened(storage)
+            files.delete_file(f"{root}/{name}")
+        else:
+            (Path(storage) / name).unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        return f"files cannot be deleted: {getattr(error, 'strerror', None) or error}"
+    return ""
 
 
 def probe_storage(storage: str, name: str) -> tuple[float | None, str, bool]:
@@ -180,16 +184,10 @@ def probe_storage(storage: str, name: str) -> tuple[float | None, str, bool]:
             free = shutil.disk_usage(storage).free / 2**20
             shared = (Path(storage) / name).read_text(encoding="utf-8") == name
     except FileNotFoundError:  # also where no node can write: then not sharing is not what is wrong
-        refused = place_token(storage, own)
-        if not refused:
-            remove_token(storage, own)
-        return free, refused, False
+        return free, place_token(storage, own) or remove_token(storage, own), False
     except (OSError, ValueError) as error:
         return free, getattr(error, "strerror", None) or str(error), True
-    refused = place_token(storage, own)
-    if not refused:
-        remove_token(storage, own)
-    return free, refused, shared
+    return free, place_token(storage, own) or remove_token(storage, own), shared
 
 
 def _opened(storage: str) -> tuple[Any, str]:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -126,6 +126,7 @@ def _module_of(file: str, source: SourceFile) -> ModuleType:
     name = "own_code_" + re.sub(r"\W", "_", file.removesuffix(".py"))
     known = sys.modules.get(name)
     if known is not None and known.__dict__.get("__digest__") == source.digest:
+        _register_again(known)
         return known
     module = ModuleType(name)
     module.__dict__["__digest__"] = source.digest
@@ -138,6 +139,16 @@ def _module_of(file: str, source: SourceFile) -> ModuleType:
         del sys.modules[name]
         raise import_error(file, error) from error
     return module
+
+
+def _register_again(module: ModuleType) -> None:
+    """Makes Keras find a module's registered classes and functions by their names: another file may have some alike."""
+    keras: Any = sys.modules.get("keras")
+    for one in vars(module).values() if keras else ():
+        if isinstance(one, type | FunctionType) and one.__module__ == module.__name__:
+            name = keras.saving.get_registered_name(one)
+            if name in keras.saving.get_custom_objects():
+                keras.saving.get_custom_objects()[name] = one
 
 
 def line_of(file: str, error: Exception) -> int | None:

@@ -249,6 +249,8 @@ class Place:
             yield
         except (OSError, pa.ArrowException) as error:
             if not self.remote:
+                if isinstance(error, OSError) and error.errno and error.filename is None:  # pyarrow names no file
+                    error.filename = self.name
                 raise
             raise PlaceError(
                 f"{self.name} must be reachable and allow reading and writing. Received: {first_line(error)}. "

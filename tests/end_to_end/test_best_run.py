@@ -194,7 +194,7 @@ def test_the_time_between_a_killed_driver_and_the_next_is_nobodys(finished_study
     study.journal.write_text("".join(json.dumps(event) + "\n" for event in events[:-1]))
     killed = study.state()
     limit = {"budget": {"epochs": killed.epochs_trained}}
-    study.study_file.write_text(yaml.safe_dump(yaml.safe_load(study.study_file.read_text()) | limit))
+    study.study_file.write_text(yaml.safe_dump(yaml.safe_load(study.study_file.read_text()) | limit, sort_keys=False))
     assert emotune("resume", study.directory, "--no-calibrate") == 3
     state = study.state()
     assert (state.finished, state.ended_by) == (True, "epochs")

@@ -8,7 +8,14 @@ import pytest
 
 from search_spaces.constraints import parse_constraint
 
-VALUES: dict[str, Any] = {"batch_size": 64, "px": 48, "optimizer": "sgd", "model.depth": 3, "fast": True}
+VALUES: dict[str, Any] = {
+    "batch_size": 64,
+    "px": 48,
+    "optimizer": "sgd",
+    "model.depth": 3,
+    "fast": True,
+    "drawn": 0.1 + 2 * 0.1,
+}
 
 
 @pytest.mark.parametrize(
@@ -23,6 +30,9 @@ VALUES: dict[str, Any] = {"batch_size": 64, "px": 48, "optimizer": "sgd", "model
         ("max(batch_size, px) - min(batch_size, px) == abs(px - batch_size)", True),
         ("batch_size % 32 == 0 and batch_size // 3 == 21 and batch_size / 5 > -1", True),
         ("fast", True),
+        ("drawn <= 0.3 and drawn == 0.3 and not drawn > 0.3", True),  # 0.30000000000000004, as steps count
+        ("drawn in (0.1, 0.3) and 2 * drawn <= 0.6", True),
+        ("drawn < 0.299999", False),
     ],
 )
 def test_a_condition_says_whether_it_holds(text: str, holds: bool) -> None:

@@ -114,6 +114,23 @@ def test_a_file_is_a_module_once_in_a_process() -> None:
     assert [load_function("once.py:build", code)() for _ in range(2)] == [1, 2]
 
 
+def test_of_two_files_whose_layers_have_one_name_each_gets_its_own_back() -> None:
+    import keras
+
+    text = (
+        "import keras\n"
+        "@keras.saving.register_keras_serializable()\n"
+        "class AlikeLayer(keras.layers.Layer):\n"
+        "    def call(self, x): return x + {}\n"
+        "def build(): return AlikeLayer\n"
+    )
+    one, other = ({f"alike_{n}.py": SourceFile(text=text.format(n))} for n in (1, 2))
+    for file, code in (("alike_1", one), ("alike_2", other), ("alike_1", one)):
+        made = load_function(f"{file}.py:build", code)()
+        assert keras.saving.get_registered_object("Custom>AlikeLayer") is made
+        assert type(keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(made()))) is made
+
+
 def test_a_file_may_be_called_as_a_module_of_python_is() -> None:
     load_function("json.py:build", {"json.py": SourceFile(text="def build(): ...\n")})
     import json

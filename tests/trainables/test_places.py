@@ -175,6 +175,12 @@ def test_a_fetch_that_was_killed_goes_on_and_one_that_was_damaged_begins_again(
         open_data(place.name)
     assert not fetched.exists()
 
+    place.write(IMAGES_FILE, whole)
+    for damage in (b"", whole[:100], None):  # a power cut; a purge of old files
+        fetched = open_data(place.name).directory
+        (fetched / IMAGES_FILE).write_bytes(damage) if damage is not None else (fetched / IMAGES_FILE).unlink()
+    assert (open_data(place.name).directory / IMAGES_FILE).read_bytes() == whole
+
 
 def test_another_data_set_in_a_bucket_gives_way_only_when_asked(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -288,6 +294,26 @@ def test_a_driver_that_ends_after_it_was_taken_over_writes_nothing_more(
     assert (place.read("journal.jsonl"), place.read(".lease.json")) == (line("b"), lease)
 
 
+@pytest.mark.parametrize("left", [None, {"token": "x", "host": "other", "machine": "m", "pid": 1, "began": 0}])
+def test_a_driver_that_slept_while_another_took_over_and_ended_writes_nothing_more(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: dict[str, Any] | None
+) -> None:
+    monkeypatch.setattr("tune.study.bucket_mirror.LEASE_EXPIRES_S", 0.0)  # what the other has left is old
+    monkeypatch.setattr("tune.study.bucket_mirror._COPY_EVERY_S", 3600.0)
+    (tmp_path / "journal.jsonl").write_bytes(line("a"))
+    mirror = Mirror(tmp_path, place)
+    mirror.open()
+    mirror._closing = True
+    mirror._changed.set()
+    mirror._thread.join(timeout=30)
+    place.delete(".lease.json") if left is None else place.write(".lease.json", json.dumps(left).encode())
+    place.write("journal.jsonl", line("b"))
+    (tmp_path / "journal.jsonl").write_bytes(line("a") * 2)
+    with pytest.raises(StudyError, match="was taken over by (another driver, which has ended,|process 1 on other)"):
+        mirror.close()
+    assert place.read("journal.jsonl") == line("b")
+
+
 def test_a_study_that_was_removed_from_the_bucket_begins_anew_and_its_copy_is_kept(
     place: Place, tmp_path: Path
 ) -> None:
@@ -377,6 +403,9 @@ def test_another_machine_goes_on_with_a_study_in_a_bucket(
     for file in runs.files():
         copy.write(file.path, runs.read(file.path) or b"")
     assert [place.last_part for place in list_studies(copy.name)] == ["tiny"]
+    text = (copy.read("tiny/study.yaml") or b"").decode()
+    assert runs.name in text  # it was moved, and where it was there is nothing any more
+    copy.write("tiny/study.yaml", text.replace(runs.name, "s3://no-such-bucket/runs").encode())
     before = find_study("tiny", copy.name).state()
     assert working_folder(copy.child("tiny")).is_relative_to(cache)
     assert emotune("resume", copy.at("tiny"), "--trials", 7) == 0

@@ -127,6 +127,8 @@ def _fetched_folder(place: Place, say: Callable[[str], None]) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with single_process_lock(folder.with_name(f".{info.fingerprint}.lock")):
+            if folder.exists() and not _opens(folder):  # a purge of old files, or a power cut, has left half of it
+                shutil.rmtree(folder)
             for attempt in range(_TRIES):
                 if not folder.exists():
                     say(f"fetching {place.name} into {folder}")
@@ -140,6 +142,14 @@ def _fetched_folder(place: Place, say: Callable[[str], None]) -> Path:
             "Make room, or name another cache in $EMOTUNE_CACHE"
         ) from error
     return folder
+
+
+def _opens(folder: Path) -> bool:
+    try:
+        open_dataset(folder)
+    except DatasetError:
+        return False
+    return True
 
 
 def _fetch(place: Place, info: DatasetInfo, folder: Path, *, last: bool) -> None:

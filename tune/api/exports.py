@@ -165,6 +165,7 @@ def predict(export: str | PathLike[str], images: Sequence[str | PathLike[str]]) 
 
     from tune.export.pictures import check_images
 
-    paths = [Path(expand_home(image)) for image in images]
+    several = [images] if isinstance(images, str | PathLike) else images
+    paths = [Path(expand_home(image)) for image in several]
     check_images(paths)
     return load_export(export).predict(paths)

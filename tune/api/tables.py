@@ -32,7 +32,7 @@ def trials_dataframe(spec: StudySpec, trials: Sequence[TrialRecord]) -> pd.DataF
                 "epochs": max(trial.epochs, default=0),
                 "restarts": trial.restarts,
                 **trial.values,
-                **{name: value for name, value in metrics.items() if isinstance(value, float)},
+                **{n: value for n, value in metrics.items() if isinstance(value, float) and n not in trial.values},
                 "reason": trial.reason,
             }
         )

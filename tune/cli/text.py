@@ -64,7 +64,8 @@ def enqueued_line(study: Study, values: Mapping[str, Value]) -> str:
     if begun >= trials:
         when = f"when the study has more trials: emotune resume {name} --trials {begun + 1}"
     else:
-        when = "next" if study.running else f"first when the study goes on: emotune resume {name}"
+        searching = study.running and study.state.searching and study.state.open_since is not None
+        when = "next" if searching else f"first when the search goes on: emotune resume {name}"
     return f"enqueued in {study.name}, to be tried {when}\n  {short_parameters(values)}"
 
 

@@ -119,6 +119,11 @@ def pixel_classifier(parts: Sequence[Part], *, temperature: float = 1.0) -> kera
 
     first = parts[0].model
     if parts == [Part(first)]:
+        own = {"temperature", "softmax", "softmax_at_temperature"} & {layer.name for layer in first.layers}
+        if own:  # a user's own layers may be called as ours are: the model becomes a layer
+            image = keras.Input(first.input_shape[1:], dtype=first.input.dtype, name="image")
+            first.name = "member"
+            first = keras.Model(image, first(image))
         if temperature != 1:
             return keras.Model(first.input, cooled(first.output), name=PIXEL_CLASSIFIER)
         softmax = keras.layers.Softmax(dtype="float32", name="softmax")

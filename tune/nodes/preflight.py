@@ -27,7 +27,7 @@ def check_nodes(study: StudyFiles, dataset: Dataset, capacity: ClusterCapacity) 
         ClusterError: a node would break the study: the first of what is wrong.
     """
     spec, info = study.spec, dataset.info
-    storage = spec.storage if is_bucket(spec.storage) else str(study.directory.resolve())
+    storage = study.bucket.name if study.bucket else str(study.directory.resolve())
     data = "" if is_bucket(spec.data) else str(dataset.directory.resolve())
     needs = Needs(
         storage=storage,

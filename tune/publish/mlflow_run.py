@@ -64,9 +64,14 @@ def push_to_mlflow(folder: Path, server: str) -> str:
         client.log_artifacts(run.run_id, str(folder), ARTIFACTS)
         with redirect_stdout(io.StringIO()):  # it prints the run's page
             client.set_terminated(run.run_id, "FINISHED")
-    except (MlflowException, OSError) as error:
+    except Exception as error:  # the server's, the network's, or those of the client of its artifacts' storage
         if run is not None:
             _give_up(client, run.run_id, MlflowException)
+        if isinstance(error, ImportError):
+            raise ExportError(
+                f"{server} keeps files where a package is needed that is not here: {first_line(error)}. Install it, as "
+                "boto3 for s3://, or let the server take the files (mlflow server --serve-artifacts)"
+            ) from None
         raise ExportError(
             f"{server} must take the run. Received: {first_line(error)}. Check address and network"
         ) from None

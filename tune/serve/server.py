@@ -65,6 +65,13 @@ def serve_folder(folder: Path, host: str, port: int, upload_s: float, ready: Cal
         KeyboardInterrupt: After a signal, when the last answer is out.
     """
     check_address(host, port)
+    import ray
+
+    if ray.is_initialized():
+        raise ServeError(
+            "an export must be served by a process of its own. Received: one that has joined Ray, whose Serve it would "
+            "take over. Call ray.shutdown() first, or use: emotune serve EXPORT"
+        )
     from tune.nodes.join import joined_ray
     from tune.nodes.output_redirect import heard_outside, redirect_output
     from tune.serve.body_limit import proxy_environment

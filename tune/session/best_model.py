@@ -78,6 +78,7 @@ def export_to(study: StudyFiles, destination: str, trial: int | None = None, for
     from tune.export.formats import check_formats
 
     if formats:
+        formats = [formats] if isinstance(formats, str) else formats
         formats = list(dict.fromkeys(["keras", *formats]))
     check_formats(formats or study.spec.export.formats)
     check_destination(Place(destination), EXPORT_FILES, EXPORT_PARTS)

@@ -53,6 +53,7 @@ class StudyCallback(NotPickled, Callback):
         self._on_nodes = on_nodes
         self._start = ProcessStart(self._spec, session.live.line)
         self._stopping_since: float | None = None
+        self._announced = ""
         self._counted = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -119,8 +120,8 @@ class StudyCallback(NotPickled, Callback):
         """Ray's loop has turned once more."""
         now = time.monotonic()
         self._queue.take_requests()
-        if self._queue.stopping and self._stopping_since is None:
-            self._stopping_since = now
+        if self._queue.stopping != self._announced:  # also a Ctrl-C after a budget was spent
+            self._announced, self._stopping_since = self._queue.stopping, now
             if self._queue.stopping == "interrupted":
                 self._live.line("stopping: running trials finish their epoch and save it; Ctrl-C again stops at once")
             elif self._queue.stopping in BUDGETS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 _WATCH_EVERY_S = 1.0
+_STOOD_STILL_S = 10.0
+"""Between two looks, which come many times a second: so long the driver itself was blocked, and heard no report."""
 _PLACE_ERROR = f"{PlaceError.__module__}.{PlaceError.__qualname__}"
 
 
@@ -88,7 +91,7 @@ class Watchdog:
         self._state = state
         self._expected_epoch_s = expected_epoch_s
         self._last_report: dict[str, float] = {}
-        self._last_check = 0.0
+        self._last_check, self._last_look = 0.0, math.inf
         self._hung: dict[str, TrialFault] = {}
 
     def note_report(self, trial: Trial) -> None:
@@ -103,6 +106,9 @@ class Watchdog:
     def check(self, trials: Iterable[Trial]) -> None:
         """Ends what hangs; Ray then reports that the process died."""
         now = time.monotonic()
+        still_s, self._last_look = now - self._last_look, now
+        if still_s > _STOOD_STILL_S:  # nobody listened meanwhile: storage blocked the driver, or it was stopped
+            self._last_report = {trial: at + still_s for trial, at in self._last_report.items()}
         if now - self._last_check < _WATCH_EVERY_S:
             return
         self._last_check = now

@@ -101,7 +101,7 @@ class Mirror:
         until = time.monotonic() + _LAST_TRIES_S
         while not self._taken_over_by:
             try:
-                self._taken_over_by = self._holder()
+                self._taken_over_by = self._successor()
                 if not self._taken_over_by:
                     self._copy()
                 if not self._taken_over_by:
@@ -137,7 +137,7 @@ class Mirror:
         The time is the wall clock's: no other goes on while a laptop sleeps.
         """
         if abs(time.time() - self._signed) > _LEASE_EVERY_S:
-            self._taken_over_by = self._holder()
+            self._taken_over_by = self._successor()
             if not self._taken_over_by:
                 self._write_lease()
 
@@ -176,6 +176,14 @@ class Mirror:
         }
         self._place.write(LEASE_FILE, json.dumps(lease).encode())
         self._signed = time.time()
+
+    def _successor(self) -> str:
+        """Returns who has signed since this driver did, or that somebody has, and has ended; empty while nobody has."""
+        written = self._place.read(LEASE_FILE)
+        with suppress(ValueError, LookupError, TypeError):
+            lease = json.loads(written or b"{}")
+            return "" if lease["token"] == self._token else f"process {lease['pid']} on {lease['host']}"
+        return "another driver, which has ended,"
 
     def _holder(self, *, elsewhere: bool = False) -> str:
         """Returns who else has the study, on another machine if `elsewhere`; empty when nobody has."""

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tests import ROOT
 from tests.support.fixtures_study import TINY, lines, write_study_file
 from tests.support.kernel import started_kernel
 from trainables.dataset.reader import open_dataset
+from tune.api.tables import trials_dataframe
 from tune.errors import DatasetError, ExportError, ImageError, StudyError, StudyFileError
 from tune.export.arrays import images_in
 from tune.nodes.output_redirect import heard_outside, redirect_output
@@ -290,6 +292,10 @@ def test_a_study_tells_of_its_trials_its_best_and_its_curves(runs: Runs) -> None
     best = study.best
     assert best is not None and study.best_score == frame.loc[best.number, "score"]
     assert frame.loc[best.number, "selection_accuracy"] == study.best_score
+    last = study.trials[0].epochs[max(study.trials[0].epochs)]
+    slowed = [replace(study.trials[0], epochs={1: {**last, "learning_rate": 1e-9}})]  # as a schedule does
+    rates = trials_dataframe(study.spec, slowed)["learning_rate"]
+    assert rates[0] == study.trials[0].values["learning_rate"]
     curves = study.curves()
     assert curves.loc[1, 0] == study.trials[0].epochs[1]["selection_accuracy"]
     assert (curves.index.name, list(curves.columns)) == ("epoch", [0, 1])

@@ -121,6 +121,20 @@ def test_a_single_model_divides_its_logits(mean: list[Path], dataset: Dataset) -
     assert abs(pixel_classifier([Part(model)]).predict_on_batch(images) - pixels.predict_on_batch(images)).max() > 0.01
 
 
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_a_model_whose_own_layers_are_called_as_ours_is_exported(temperature: float) -> None:
+    import keras
+
+    image = keras.Input((4, 4, 1), dtype="uint8")
+    weights = keras.layers.Softmax(name="softmax")(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image)))
+    logits = keras.layers.Dense(3, name="temperature")(weights)
+    model = keras.Model(image, logits)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1), dtype=np.uint8)
+    expected = softmax(np.asarray(model.predict_on_batch(pixels)) / temperature, axis=1)
+    exported = pixel_classifier([Part(model)], temperature=temperature)
+    np.testing.assert_allclose(exported.predict_on_batch(pixels), expected, atol=1e-6)
+
+
 @pytest.mark.slow
 def test_every_format_has_the_temperature_and_every_label_stays(
     mean: list[Path], dataset: Dataset, tmp_path: Path

@@ -194,10 +194,19 @@ def test_a_bucket_is_written_read_and_left_empty(storage: str) -> None:
 
     assert machine.place_token(storage, "token") == ""
     assert machine.probe_storage(storage, "token") == (None, "", True)
-    machine.remove_token(storage, "token")
+    assert machine.remove_token(storage, "token") == ""
     assert machine.probe_storage(storage, "token") == (None, "", False)
     files, root = FileSystem.from_uri(storage)
     assert [info for info in files.get_file_info(FileSelector(root, allow_not_found=True)) if info.is_file] == []
+
+
+def test_a_storage_that_does_not_let_files_be_deleted_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    _, refused, _ = machine.probe_storage(str(tmp_path), "token")
+    assert refused == "files cannot be deleted: Permission denied"
 
 
 def test_a_bucket_that_does_not_exist_is_refused_not_called_unshared(storage: str) -> None:
