@@ -150,12 +150,14 @@ def _opened(name: str | PathLike[str]) -> Iterator[Path]:
         yield folder
 
 
-def predict(export: str | PathLike[str], images: Sequence[str | PathLike[str]]) -> list[Prediction]:
+def predict(
+    export: str | PathLike[str], images: Sequence[str | PathLike[str]] | str | PathLike[str]
+) -> list[Prediction]:
     """Classifies image files; says what is wrong with their names before it loads the model.
 
     Args:
         export: a folder, or a bucket's address.
-        images: files: gray, colour or 16 bits, of any size.
+        images: files, or one: gray, colour or 16 bits, of any size.
 
     Raises:
         ImageError: one is missing, a folder, empty, too large or not an image.

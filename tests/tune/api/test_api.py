@@ -333,6 +333,7 @@ def test_an_export_takes_arrays_as_it_takes_files(runs: Runs, faces: Path, tmp_p
     one, of_path = model.predict(gray[0]), model.predict(str(paths[0]))
     assert len(one) == len(of_path) == 1
     assert [p.label for p in tune.predict(tmp_path / "model", paths)] == [p.label for p in by_file]
+    assert [p.label for p in tune.predict(tmp_path / "model", paths[0])] == [by_file[0].label]
 
 
 @pytest.mark.slow

@@ -36,6 +36,7 @@ from tune.errors import ExportError, ServeError
 from tune.export.export import export_checkpoint
 from tune.export.predict import load_export
 from tune.serve.classifier import MAX_BATCH, BatchingClassifier
+from tune.serve.server import serve_folder
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -351,3 +352,9 @@ def test_sigterm_lets_a_request_end_and_leaves_nothing_running(server: Server, d
         assert b" 200 " in answer and json.loads(answer.partition(b"\r\n\r\n")[2] or connection.recv(10_000))["label"]
     assert server.process.wait(timeout=60) == 130
     assert not psutil.wait_procs(started, timeout=30)[1]
+
+
+def test_a_process_that_has_joined_ray_does_not_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    with pytest.raises(ServeError, match=r"by a process of its own. Received: one that has joined Ray.*ray\.shutdown"):
+        serve_folder(tmp_path, "127.0.0.1", free_port(), 30, print)
