@@ -101,11 +101,8 @@ def result_meets_target(spec: StudySpec, trial: TrialRecord, result: Mapping[str
 
 
 def _reaches_target(spec: StudySpec, trial: TrialRecord) -> bool:
-    sign, target, value = (
-        (1 if spec.mode == "max" else -1),
-        spec.budget.target,
-        trial.best_value(spec.objective, spec.mode),
-    )
+    sign, target = (1 if spec.mode == "max" else -1), spec.budget.target
+    value = trial.best_value(spec.objective, spec.mode)
     return target is not None and value is not None and sign * value >= sign * target
 
 
