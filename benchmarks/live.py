@@ -6,8 +6,8 @@
 confirmation and export included. Stock Ray Tune (`benchmarks.stock_ray`) then searches for as long, once with the trial
 as emotune leaves it (`our trial`: averaged weights, mirror, oneDNN's kernels) and once without (`plain trial`: the last
 weights, the kernels that TensorFlow takes by itself), so that what the search and what the training contribute can be
-told apart. The sealed test is opened once for each, at the end. What is in the
-output file is not run again.
+told apart. `hand-set net` is one run of `benchmarks.hand_set` for as long. The sealed test is opened once for each, at
+the end. What is in the output file is not run again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "RAY_ACC
 
 RESULTS = Path(__file__).parent / "results/live.jsonl"
 PLAIN = {"weight_average": 0.0, "mirror": False}
-SIDES = ("emotune", "stock Ray Tune, our trial", "stock Ray Tune, plain trial")
+SIDES = ("emotune", "stock Ray Tune, our trial", "stock Ray Tune, plain trial", "hand-set net")
 
 
 def run_emotune(file: Path, data: Path, seed: int, folder: Path) -> dict[str, Any]:
@@ -97,6 +97,14 @@ def run_stock(spec: StudySpec, data: Path, seed: int, folder: Path, wall_s: floa
     return found.model_dump() | {"wall_s": round(found.wall_s)}
 
 
+def run_hand_set(data: Path, seed: int, wall_s: float) -> dict[str, Any]:
+    """Trains one configuration that nobody searched for, for as long."""
+    command = [sys.executable, "-m", "benchmarks.hand_set", str(data.resolve()), str(wall_s), "--seed", str(seed)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def keep_or_remove(folder: Path | None, name: str) -> AbstractContextManager[str]:
     """Returns a folder for a side's files: one that stays, or a temporary one."""
     if folder is None:
@@ -111,12 +119,14 @@ def table(results: list[dict[str, Any]]) -> str:
     for side in SIDES:
         runs = [run for run in results if run["side"] == side]
         if runs:
-            cells = [mean(run[name] for run in runs) for name in ("trials", "epochs", "selection", "sealed")]
+            cells = [mean(run[name] for run in runs) for name in ("trials", "epochs", "sealed")]
+            scored = [run["selection"] for run in runs if run["selection"] is not None]
+            selection = f"{mean(scored):.4f}" if scored else ""
             each = ", ".join(f"{run['sealed']:.4f}" for run in runs)
             minutes = mean(run["wall_s"] for run in runs) / 60
             lines.append(
-                f"| {side} | {len(runs)} | {minutes:.1f} | {cells[0]:.0f} | {cells[1]:.0f} | {cells[2]:.4f} | "
-                f"{cells[3]:.4f} | {each} |"
+                f"| {side} | {len(runs)} | {minutes:.1f} | {cells[0]:.0f} | {cells[1]:.0f} | {selection} | "
+                f"{cells[2]:.4f} | {each} |"
             )
     return "\n".join(lines)
 
@@ -141,10 +151,12 @@ def main() -> None:
             if side not in given.sides or any(run["side"] == side for run in mine):
                 continue
             with keep_or_remove(given.keep, f"{side.replace(' ', '-')}-{seed}") as name:
+                ours = next((run["wall_s"] for run in mine if run["side"] == "emotune"), spec.time)
                 if side == "emotune":
                     found = run_emotune(given.study, given.data, seed, Path(name))
+                elif side == "hand-set net":
+                    found = run_hand_set(given.data, seed, ours)
                 else:
-                    ours = next((run["wall_s"] for run in mine if run["side"] == "emotune"), spec.time)
                     found = run_stock(spec, given.data, seed, Path(name), ours, plain="plain" in side)
             about = {
                 "side": side,

@@ -32,23 +32,23 @@ def run_in_parts(module: str, parts: int) -> None:
         raise SystemExit("a process ended with an error")
 
 
-def open_training(
-    training: Training,
+def trial_setup(
     data: Path | str,
     parameters: Mapping[str, Any],
     *,
     trial: int = 0,
     micro_batches: int = 1,
+    refit_epochs: int | None = None,
     **context: Any,
-) -> Training:
-    """Opens a data set for a fresh training and begins a trial on it.
+) -> dict[str, Any]:
+    """Returns what a study gives a trial's process.
 
     Args:
-        training: A `TrialTraining`, or a class of the benchmark's own that is one.
         data: The data set's folder.
         parameters: Of the trial, as in `TrialConfig`; what is missing has its default.
         trial: Its number, a part of its seeds.
         micro_batches: Into how many each batch is cut.
+        refit_epochs: As many, on all images but the sealed test's; None leaves a fold to select on.
         context: What differs from one core, seed 0, one epoch, no rungs, and a tenth of the pool to select on.
     """
     from trainables.config import TrialConfig, TrialContext
@@ -63,7 +63,25 @@ def open_training(
         "selection_share": 0.1,
         **context,
     }
-    training._open(TrialContext.model_validate(given))
-    config = TrialConfig.model_validate(dict(parameters))
-    training._start({"trial": trial, "parameters": config.model_dump(), "micro_batches": micro_batches})
+    return {
+        "study": TrialContext.model_validate(given).model_dump(),
+        "trial": trial,
+        "parameters": TrialConfig.model_validate(dict(parameters)).model_dump(),
+        "micro_batches": micro_batches,
+        "refit_epochs": refit_epochs,
+    }
+
+
+def open_training(training: Training, data: Path | str, parameters: Mapping[str, Any], **setup: Any) -> Training:
+    """Opens a data set for a fresh training and begins a trial on it.
+
+    Args:
+        training: A `TrialTraining`, or a class of the benchmark's own that is one.
+        data: As the other arguments, see `trial_setup`.
+    """
+    from trainables.config import TrialContext
+
+    config = trial_setup(data, parameters, **setup)
+    training._open(TrialContext.model_validate(config["study"]))
+    training._start(config)
     return training

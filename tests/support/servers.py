@@ -37,6 +37,13 @@ def google_bucket() -> Iterator[str]:
         yield f"gs://anonymous@studies/{{}}?endpoint_override=127.0.0.1:{port}&scheme=http&retry_limit_seconds=5"
 
 
+def free_port() -> int:
+    """Returns a port of the loopback that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextmanager
 def _server(module: str) -> Iterator[int]:
     """Runs a module that prints its port and serves; gives the port."""
@@ -74,9 +81,7 @@ def postgresql() -> Iterator[str]:
         capture_output=True,
         cwd=folder,
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["-p", str(port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(

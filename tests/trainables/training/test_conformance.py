@@ -1,11 +1,14 @@
 """What holds for every model and every source of preprocessing: a training that is stopped goes on to the last digit, a
-trial again from its seeds is the same, and batches in parts learn as whole ones.
+trial again from its seeds is the same, and batches in parts learn as whole ones, also when two processes share them.
 
-Files and exports: test_parity.py, test_builtin.py, test_applications.py. Several workers: test_data_parallel.py.
+Files and exports: test_parity.py, test_builtin.py, test_applications.py. Workers of a study: test_data_parallel.py.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
@@ -13,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.trial_training import open_training
+from benchmarks.trial_training import open_training, trial_setup
 from tests.support.own_models import own_parameters
 from tests.support.own_pipelines import SOURCES
+from tests.support.servers import free_port
 from trainables.dataset.face_boxes import find_faces
 from trainables.models.builtin import MODELS
 from trainables.training.epochs import TrialTraining
@@ -71,3 +75,23 @@ def test_a_training_goes_on_where_it_stopped_is_the_same_again_and_learns_in_mic
         return
     assert scores(begun()._train_epoch()) == scores(first)
     assert begun(micro_batches=2)._train_epoch()["training_loss"] == pytest.approx(first["training_loss"], rel=0.1)
+
+
+@pytest.mark.parametrize("model", [*MODELS, "applications:MobileNetV2"])
+def test_two_processes_train_what_one_does(model: str, faces: Path) -> None:
+    parameters = {**parameters_of(model, "crop"), "dropout": 0.0, "batch_size": 15}  # each would draw masks of its own
+    setup = {"max_images_per_fold": 60}
+    addresses = [f"127.0.0.1:{port}" for port in (free_port(), free_port())]
+    command = [sys.executable, "-m", "tests.support.replica", json.dumps(addresses)]
+    given = json.dumps(trial_setup(faces, parameters, **setup))
+    workers = [
+        subprocess.Popen([*command, str(rank), given], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    alone = open_training(TrialTraining(), faces, parameters, **setup)._train_epoch()
+    outputs = [worker.communicate(timeout=240) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], outputs[0][1][-3000:]
+    first, second = (json.loads(out.splitlines()[-1]) for out, _ in outputs)
+    assert scores(first) == scores(second)
+    losses = ("training_loss", "validation_loss", "selection_loss")
+    assert [first[name] for name in losses] == pytest.approx([alone[name] for name in losses], rel=1e-3)

@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,13 @@ import pytest
 from tests import ROOT
 from tests.end_to_end.test_interrupt import assert_whole
 from tests.support.fixtures_study import lines, write_study_file
+from tests.support.servers import free_port
 from tests.tune.cli.test_cli import emotune, refused
 
 pytestmark = pytest.mark.slow
 
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 ONE_AT_A_TIME = {"max_concurrent": 1}
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 HEAD_PORTS: list[int] = []

@@ -20,6 +20,7 @@ import tune
 from tests import ROOT
 from tests.support.checkpoints import write_checkpoint
 from tests.support.model_hub import TOKEN, model_hub
+from tests.support.servers import free_port
 from trainables.dataset.reader import open_dataset
 from tune.errors import ExportError
 from tune.export.export import export_checkpoint
@@ -87,9 +88,7 @@ def test_the_hub_gets_the_export_its_card_and_nothing_of_an_earlier_one(export: 
 @pytest.fixture(scope="module")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/runs.db", "--artifacts-destination", str(folder / "files")]
     with (folder / "log").open("w") as log:

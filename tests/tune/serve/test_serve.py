@@ -31,6 +31,7 @@ from tests import ROOT
 from tests.support.checkpoints import write_checkpoint
 from tests.support.fixtures_study import emotune
 from tests.support.own_pipelines import BESIDE
+from tests.support.servers import free_port
 from trainables.dataset.reader import Dataset, open_dataset
 from tune.errors import ExportError, ServeError
 from tune.export.export import export_checkpoint
@@ -78,12 +79,6 @@ def export(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = write_checkpoint(root / "checkpoint", dataset, **BESIDE)
     export_checkpoint(checkpoint, dataset, root / "export", study_yaml="", selection={}, formats=["keras"])
     return root / "export"
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
