@@ -124,7 +124,7 @@ def measure(folder: Path, trials: int, slots: int) -> str:
     dataset = write_faces(folder / "faces", train_images=140, test_images=70)
     spec = load_spec({**STUDY, "data": str(folder / "faces"), "storage": str(folder / "runs"), "trials": trials})
     set_environment()
-    ray.init(num_cpus=slots, **starting_options())
+    ray.init(**{**starting_options(), "num_cpus": slots})
 
     def session(study: StudyFiles) -> float:
         with opened_journal(study) as journal, open(os.devnull, "w") as nowhere:

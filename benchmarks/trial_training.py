@@ -82,6 +82,7 @@ def open_training(training: Training, data: Path | str, parameters: Mapping[str,
     from trainables.config import TrialContext
 
     config = trial_setup(data, parameters, **setup)
-    training._open(TrialContext.model_validate(config["study"]))
+    training._prepare(TrialContext.model_validate(config["study"]))
+    training._open_data()
     training._start(config)
     return training

@@ -26,7 +26,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages."""
     root = Path(config.config_file_path).parent
     pages = {
-        "index.md": (root / "README.md").read_text(encoding="utf-8").replace("](docs/", "]("),
+        "index.md": (root / "README.md").read_text(encoding="utf-8").replace("](docs/", "](").replace('"docs/', '"'),
         "contributing.md": (root / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("](docs/", "]("),
         "changelog.md": (root / "CHANGELOG.md").read_text(encoding="utf-8"),
         "license.txt": (root / "LICENSE").read_text(encoding="utf-8"),

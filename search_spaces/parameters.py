@@ -102,6 +102,10 @@ class _Parameter(BaseModel, frozen=True, extra="forbid"):
         """Returns what the range is multiplied by under the values chosen so far."""
         return 1.0
 
+    def exact(self, value: Value) -> Value:
+        """Returns a value as it is proposed: without the last digit that arithmetic may have added to it."""
+        return value
+
     def conditions(self) -> dict[str, list[Value]]:
         """Returns `when` with every single value as a list of one."""
         return {name: wanted if isinstance(wanted, list) else [wanted] for name, wanted in self.when.items()}
@@ -141,6 +145,10 @@ class FloatParameter(_Parameter, frozen=True):
         for name, factors in self.scale_by.items():
             found *= factors.get(value_text(values[name]), 1.0) if name in values else 1.0
         return found
+
+    def exact(self, value: Value) -> Value:
+        """Returns the end of the range that a value only misses by its last digit, else the value."""
+        return next((end for end in (self.low, self.high) if same_value(value, end)), value)
 
     def bounds(self) -> tuple[float, float]:
         """Returns the smallest and the largest value that can be proposed, whatever the other parameters are."""
@@ -243,6 +251,10 @@ class CategoricalParameter(_Parameter, frozen=True):
         """Asks the trial for a value."""
         value: Value = trial.suggest_categorical(name, self.choices)
         return value
+
+    def exact(self, value: Value) -> Value:
+        """Returns the choice that a value is: Optuna compares to the last digit."""
+        return next((choice for choice in self.choices if same_value(value, choice)), value)
 
     def every_value(self) -> Sequence[Value]:
         """Returns the choices."""

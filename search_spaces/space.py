@@ -19,7 +19,6 @@ from search_spaces.parameters import (
     Suggester,
     Value,
     is_continuous,
-    same_value,
     value_text,
 )
 
@@ -130,8 +129,11 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
             if not isinstance(given.get(name, 0), bool | int | float | str):
                 raise ValueError(f"{name} must be one value. Received: {given[name]!r}")
             values[name] = given.get(name, parameter.default if factor == 1 else parameter.default * factor)  # type: ignore[operator]
-            if not parameter.contains(self.optuna_params(values)[_optuna_name(name, parameter)]):
+            proposed = self.optuna_params(values)[_optuna_name(name, parameter)]
+            if not parameter.contains(proposed):
                 raise ValueError(f"{name} must be {_range(parameter, factor)}. Received: {given[name]!r}")
+            if factor == 1:
+                values[name] = proposed
         return values
 
     def _names(self) -> str:
@@ -163,9 +165,7 @@ class SearchSpace(RootModel[dict[str, Parameter]], frozen=True):
             parameter = self.root[name]
             if isinstance(parameter, FloatParameter) and parameter.scale_by:
                 value = float(value) / parameter.factor(values)
-                for end in (parameter.low, parameter.high):
-                    value = end if same_value(value, end) else value  # the last digit may be another
-            params[_optuna_name(name, parameter)] = value
+            params[_optuna_name(name, parameter)] = parameter.exact(value)
         return params
 
     def distributions(self, values: Mapping[str, Value]) -> dict[str, BaseDistribution]:

@@ -100,7 +100,7 @@ class Place:
     def filesystem_and_path(self) -> tuple[Any, str]:
         """The pyarrow file system, and this place's path in it."""
         if not self.remote:
-            return fs.LocalFileSystem(), str(Path(self.name).resolve())
+            return fs.LocalFileSystem(), os.path.abspath(self.name)  # other nodes may have no such link
         with self._translate_errors():
             system, path = fs.FileSystem.from_uri(self.name)
         return system, path.rstrip("/")
@@ -181,11 +181,13 @@ class Place:
 
     def relative(self, path: str) -> str:
         """Returns a file system's own path relative to this place."""
-        return (
-            str(Path(path).resolve().relative_to(self.filesystem_and_path[1]))
-            if not self.remote
-            else path[len(self.filesystem_and_path[1]) + 1 :]
-        )
+        here = self.filesystem_and_path[1]
+        if self.remote:
+            return path[len(here) + 1 :]
+        found, root = Path(os.path.abspath(path)), Path(here)
+        if not found.is_relative_to(root):  # reached by another link
+            found, root = found.resolve(), root.resolve()
+        return str(found.relative_to(root))
 
     def modified_at(self, path: str) -> float | None:
         """Returns the storage's own time of a file (seconds since 1970), None where there is none."""

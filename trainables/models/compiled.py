@@ -157,9 +157,10 @@ def reseed_dropout(model: keras.Model, seed: tuple[int, ...]) -> None:
     """Starts the random stream of every dropout layer anew."""
     for index, layer in enumerate(model.layers):
         generator = getattr(layer, "seed_generator", None)
-        if generator is not None:
-            generator.state.assign(np.array([combine_seeds((*seed, index)), 0], dtype=str(generator.state.dtype)))
-            continue
-        inner = [v for v in layer.non_trainable_variables if v.name == "seed_generator_state"]  # of a layer of layers
+        own = None if generator is None else generator.state
+        if own is not None:
+            own.assign(np.array([combine_seeds((*seed, index)), 0], dtype=str(own.dtype)))
+        states = [v for v in layer.non_trainable_variables if v.name == "seed_generator_state"]
+        inner = [state for state in states if state is not own]  # of a layer of layers, or with several
         for place, state in enumerate(inner):
             state.assign(np.array([combine_seeds((*seed, index, place)), 0], dtype=str(state.dtype)))

@@ -41,6 +41,11 @@ def build_own_optimizer(config: TrialConfig) -> keras.optimizers.Optimizer:
             f"{name} must take its learning rate as a number. Received: {type(optimizer._learning_rate).__name__}. Use "
             "learning_rate as it is given, and name a function of yours under schedule"
         )
+    if optimizer.use_ema and not optimizer.ema_overwrite_frequency:  # Keras takes it up at the end of fit() alone
+        raise OwnCodeError(
+            f"{name} must leave averaged weights to weight_average. Received: use_ema=True. Remove it: that average "
+            "would never be scored or exported"
+        )
     received = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
     if not math.isclose(received, wanted, rel_tol=1e-4):
         raise OwnCodeError(

@@ -6,6 +6,7 @@ stream is the same whoever prepares the chunk. Chunks are a whole number of batc
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -171,7 +172,7 @@ class Feed:
         if not self._actors:
             # Ray itself restarts a dead actor and redoes its chunks.
             actor_class = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=_RETRIES)(_Augmenter)
-            source = self._source or str(self._dataset.directory.resolve())
+            source = self._source or os.path.abspath(self._dataset.directory)
             fingerprint = self._dataset.info.fingerprint
             self._actors = [actor_class.remote(source, fingerprint) for _ in range(self._workers)]
 

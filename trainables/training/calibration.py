@@ -26,6 +26,7 @@ class Speed:
         memory_mib: resident memory of the process after it.
         gpu_memory_mib: most memory of the GPU that TensorFlow has held at a time, None without one.
         save_s: seconds to write the model and its optimizer to a temporary folder; 0 where that was not measured.
+        refit_images: images that an epoch of a final fit trains on.
     """
 
     training_images_per_s: float
@@ -36,11 +37,20 @@ class Speed:
     memory_mib: float = 0.0
     gpu_memory_mib: float | None = None
     save_s: float = 0.0
+    refit_images: int = 0
 
     @property
     def epoch_s(self) -> float:
         """Seconds that one epoch takes."""
-        return self.training_images / self.training_images_per_s + self.evaluation_images / self.evaluation_images_per_s
+        return self._epoch_s(self.training_images)
+
+    @property
+    def refit_epoch_s(self) -> float:
+        """Seconds that one epoch of a final fit takes."""
+        return self._epoch_s(self.refit_images)
+
+    def _epoch_s(self, images: int) -> float:
+        return images / self.training_images_per_s + self.evaluation_images / self.evaluation_images_per_s
 
 
 @dataclass(frozen=True)
@@ -153,6 +163,7 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0, *, save: bo
             process_memory_mib(),
             _gpu_memory_mib() if context.gpus else None,
             _save_s(model) if save else 0.0,
+            len(fit) + len(validation) + len(selection),
         )
     finally:
         release(model)

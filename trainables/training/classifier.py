@@ -31,7 +31,7 @@ class Classifier(TrialTraining, Trainable):  # type: ignore[misc]  # Ray says th
     def setup(self, config: dict[str, Any]) -> None:
         """Prepares the process; the trial itself begins with its first step."""
         self._retire = False
-        self._open(TrialContext.model_validate(config["study"]))
+        self._prepare(TrialContext.model_validate(config["study"]))
         self._waiting: dict[str, Any] | None = config
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -60,6 +60,8 @@ class Classifier(TrialTraining, Trainable):  # type: ignore[misc]  # Ray says th
             if self._retire:
                 raise TrialFault("replaced", f"its process had grown to {process_memory_mib():.0f} MiB")
             if self._waiting is not None:
+                if self._feed is None:  # not in `setup`, which is limited to `faults.start_limit_s`
+                    self._open_data()
                 config, self._waiting = self._waiting, None
                 self._start(config)
             return self._train_epoch()
@@ -78,4 +80,5 @@ class Classifier(TrialTraining, Trainable):  # type: ignore[misc]  # Ray says th
 
     def cleanup(self) -> None:
         """Lets the feed's workers go."""
-        self._feed.close()
+        if self._feed is not None:
+            self._feed.close()

@@ -19,7 +19,7 @@ import numpy as np
 from ray.train._internal.utils import get_address_and_port
 
 from trainables.config import TrialContext
-from trainables.dataset.reader import Pixels
+from trainables.dataset.reader import Pixels, Rows
 from trainables.models.compiled import Floats, cross_entropy, new_model, split_batch
 from trainables.models.optimizers import build_optimizer, copy_state
 from trainables.training.epochs import TrialTraining
@@ -42,7 +42,8 @@ class Replica(TrialTraining):
     def __init__(self, config: dict[str, Any], rank: int, workers: int) -> None:
         self._rank, self._workers = rank, workers
         self._dropout_stream = (rank,)
-        self._open(TrialContext.model_validate(config["study"]))
+        self._prepare(TrialContext.model_validate(config["study"]))
+        self._open_data()
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -92,6 +93,8 @@ class Replica(TrialTraining):
         def summed(values: Any) -> Any:
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
+        connected: list[int] = []  # the places of weights that have a gradient: one process leaves out the others, too
+
         def differentiate(pixels: Any, labels: Any, weights: Any, batch: Any, parts: Any) -> Any:
             with tf.GradientTape() as tape:
                 logits = model(pixels, training=True)
@@ -100,8 +103,9 @@ class Replica(TrialTraining):
                     loss += batch * tf.add_n(own) / parts
                 share = loss / batch
             hits = tf.equal(tf.argmax(logits, -1), tf.argmax(labels, -1))
-            gradients = tape.gradient(share, [variable.value for variable in model.trainable_variables])
-            return gradients, summed([loss, tf.reduce_sum(tf.cast(hits, tf.float32))])
+            found = tape.gradient(share, [variable.value for variable in model.trainable_variables])
+            connected[:] = [place for place, gradient in enumerate(found) if gradient is not None]
+            return [found[place] for place in connected], summed([loss, tf.reduce_sum(tf.cast(hits, tf.float32))])
 
         optimizer = model.optimizer
         clips = any(getattr(optimizer, name, None) for name in ("clipnorm", "global_clipnorm", "clipvalue"))
@@ -111,7 +115,14 @@ class Replica(TrialTraining):
         def apply(gradients: Any) -> None:
             # TensorFlow 2.21 reduces only what is on a device, and a function's arguments are on none.
             gradients = [tf.identity(gradient) for gradient in gradients]
-            optimizer.apply(summed(gradients) if clips else gradients, model.trainable_variables)
+            variables = [model.trainable_variables[place] for place in connected]
+            optimizer.apply(summed(gradients) if clips else gradients, variables)
+
+        def share_states() -> None:
+            replica = tf.distribute.get_replica_context()
+            for variable in states:
+                mean = replica.all_reduce(tf.distribute.ReduceOp.MEAN, tf.identity(variable.value))
+                variable.value.assign(mean)
 
         def predict(pixels: Any) -> Any:
             return tf.distribute.get_replica_context().all_gather(model(pixels, training=False), axis=0)
@@ -128,9 +139,20 @@ class Replica(TrialTraining):
         def predicted(pixels: Any) -> Any:
             return strategy.run(predict, (pixels,))
 
+        @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+        def shared() -> None:
+            strategy.run(share_states)
+
+        states = _own_states(model)
+        self._share_states = shared if states else lambda: None
         self._differentiated, self._applied, self._predicted = differentiated, applied, predicted
         with _synchronized(model):
             differentiated.get_concrete_function()
+
+    def _train(self, rows: Rows, rate: float) -> dict[str, float]:
+        found = super()._train(rows, rate)
+        self._share_states()
+        return found
 
     def _own_share(self, batch: Any) -> Any:
         return np.array_split(batch, self._workers)[self._rank]
@@ -224,6 +246,18 @@ def _classify_worker_error(error: Exception) -> TrialFault:
     if isinstance(error, gone) or "Collective ops is aborted" in str(error):
         return TrialFault("process_died", "another worker broke off")
     return classify_error(error)
+
+
+def _own_states(model: keras.Model) -> list[Any]:
+    """Returns what layers of the user's own keep of the images that they have seen: each worker saw others. Batch
+    normalisation's are equal already."""
+    from keras.layers import BatchNormalization
+
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, BatchNormalization)]
+    equal = {id(variable) for layer in layers for variable in layer.non_trainable_variables}
+    states = [v for v in model.non_trainable_variables if id(v) not in equal]
+    frozen = {id(v) for layer in model._flatten_layers() for v in layer._trainable_variables}
+    return [v for v in states if id(v) not in frozen and str(v.dtype).startswith(("float", "bfloat"))]
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 import os
@@ -58,20 +57,23 @@ class TrialTraining:
     processes."""
 
     _model: Any = None  # a keras.Model while there is a trial
+    _feed: Any = None
     _average: WeightAverage | None = None
     _dropout_stream: tuple[int, ...] = ()
     """Added to the seed of dropout; other workers on the same model draw other masks."""
 
-    def _open(self, context: TrialContext) -> None:
+    def _prepare(self, context: TrialContext) -> None:
         """Prepares the process for trials of a study."""
         self._context = context
         prepare_process(context)
+
+    def _open_data(self) -> None:
+        """Opens the data set; one in a bucket is fetched first, which may take long."""
         from trainables.preprocessing.feed import Feed
 
-        gc.collect()
-        gc.freeze()  # TensorFlow's own million objects are not looked at again between trials
-        self._dataset = open_data(context.dataset, fingerprint=context.fingerprint)
-        self._feed = Feed(self._dataset, "none", {}, workers=context.feed_workers, source=context.dataset)
+        source, workers = self._context.dataset, self._context.feed_workers
+        self._dataset = open_data(source, fingerprint=self._context.fingerprint)
+        self._feed = Feed(self._dataset, "none", {}, workers=workers, source=source)
 
     def _start(self, config: dict[str, Any]) -> None:
         import keras
@@ -170,8 +172,7 @@ class TrialTraining:
         return {**result, "metrics": metrics, **self._epoch_decisions(result)}
 
     def _train(self, rows: Rows, rate: float) -> dict[str, float]:
-        model, config = self._model, self._config
-        seed = (self._context.seed, self._trial)
+        model, config, seed = self._model, self._config, (self._context.seed, self._trial)
         model.optimizer.learning_rate = rate
         reseed_dropout(model, (*seed, self._epoch, _DROPOUT_STREAM, *self._dropout_stream))
         self._targets.begin_epoch((*seed, self._epoch))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import platform
 
 import psutil
 
 from trainables.config import TrialContext
 from trainables.gpu import limit_gpu_memory
 from trainables.keras_setup import import_keras
+from trainables.node_probe import driver_gpus
+from trainables.training.fault_kinds import TrialFault
 
 
 def set_environment(context: TrialContext) -> None:
@@ -32,6 +36,29 @@ def prepare_process(context: TrialContext) -> None:
     set_environment(context)
     import_keras(context.onednn)
     limit_gpu_memory(context.gpus)
+    gc.collect()
+    gc.freeze()  # TensorFlow's own million objects are not looked at again between trials
+    if context.gpus:
+        _check_gpu_seen()
+
+
+def _check_gpu_seen() -> None:
+    """Refuses to train on the processor what has paid for a GPU; where Ray only counts GPUs there is no driver.
+
+    Raises:
+        TrialFault: TensorFlow sees none of the driver's GPUs.
+    """
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return
+    import tensorflow as tf
+
+    names = driver_gpus()[0]
+    if names and not tf.config.list_physical_devices("GPU"):
+        raise TrialFault(
+            "exception",
+            f"the driver of {platform.node()} sees {len(names)} GPUs and TensorFlow none. Install TensorFlow's CUDA "
+            "libraries there: make setup EXTRAS=gpu",
+        )
 
 
 def process_memory_mib() -> float:

@@ -35,12 +35,13 @@ def write_report(
         StudyError: there is no such study, no trial has begun, or the folder cannot be written.
     """
     from tune.report.report import write_report as write
-    from tune.session.study_text import best_line, confirmation_lines, export_lines, front_line
+    from tune.session.study_text import best_line, confirmation_lines, export_lines, front_line, stopped_higher_line
     from tune.study.bucket_study import EXPORT_FOLDER
 
     found = as_study(study, storage)
     files, state = found.files, found.state
-    details = [best_line(files, state), front_line(files, state), *confirmation_lines(files, state)]
+    details = [best_line(files, state), stopped_higher_line(files, state), front_line(files, state)]
+    details += confirmation_lines(files, state)
     if files.export.exists():
         details.append(export_lines(files.place.child(EXPORT_FOLDER)))
     folder = files.directory / "report" if to is None else Path(expand_home(to))

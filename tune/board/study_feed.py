@@ -113,17 +113,20 @@ class StudyFeed:
         self._bars_changed: list[int] = []
         self._most_trials = self._expected = self._follower.study.spec.most_trials
         self._summed_up: tuple[int, dict[str, Any]] | None = None
+        self._restarts = self._follower.restarts
 
     def _take_events(self) -> None:
-        read = self._follower.state
         for event in self._follower.read(fetch=False):
-            if self._follower.state is not read:
-                read = self._follower.state
-                self._begin_anew()
+            self._notice_restart()
             self._events += 1
             self._reader.add(event)
             self._note(event)
+        self._notice_restart()  # a new journal may have no event yet
         self._draw_bars()
+
+    def _notice_restart(self) -> None:
+        if self._follower.restarts != self._restarts:
+            self._begin_anew()
 
     def _note(self, event: Mapping[str, Any]) -> None:
         state, spec = self._follower.state, self._follower.study.spec
@@ -191,6 +194,12 @@ class StudyFeed:
         study, state = self._follower.study, self._follower.state
         best, confirmed = study.best_trial(state), state.confirmed
         score = None if best is None else best.best_value(study.spec.objective, study.spec.mode)
+        repeated = (confirmed or {}).get("repeated", ())
+        winner = next((row for row in repeated if best is not None and row["trial"] == best.number), None)
+        if confirmed is not None and winner is not None and confirmed["winner"] == winner["trial"]:
+            score, seeds = winner["mean"], len(winner["scores"])  # the search's was the largest of many noisy ones
+        else:
+            seeds = 0
         return {
             "ended": sum(t.state in ENDED - {"repeat"} for t in state.trials.values()),
             "expected": max(self._most_trials, state.tried),
@@ -198,7 +207,7 @@ class StudyFeed:
             "spent": spent_text(study.spec, state),
             "best": None if best is None else best.number,
             "score": _finite(score),
-            "confirmed": confirmed is not None and confirmed.get("winner") is not None,
+            "seeds": seeds,
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,18 +23,17 @@ def checked_lines(study_file: Path, spec: StudySpec) -> str:
 
 
 def hanging_lines(rows: Sequence[tuple[str, str]], width: int | None = None) -> str:
-    """Returns words and what is said of them in two columns, wrapped at the terminal's width, or at COLUMNS.
+    """Returns words and what is said of them in two columns, wrapped at the terminal's width, or at COLUMNS; a pipe's
+    lines stay whole.
 
     Args:
         rows: pairs of a word, "" where it is the one above, and a text.
         width: characters of a line.
     """
-    from rich.console import Console
-
-    from tune.line_width import fitted
+    from tune.line_width import fitted, line_width
 
     first = 2 + max(len(word) for word, _ in rows)
-    return fitted("\n".join(f"{word:{first}}{text}".rstrip() for word, text in rows), width or Console().width)
+    return fitted("\n".join(f"{word:{first}}{text}".rstrip() for word, text in rows), width or line_width(sys.stdout))
 
 
 def replay_lines(replayed: Replay) -> str:

@@ -21,6 +21,8 @@ from ray.job_submission import JobSubmissionClient
 
 _ADDRESS = "RAY_API_SERVER_ADDRESS"
 _TIMEOUT_S = (5, 60)
+_UPLOAD_TIMEOUT_S = (60, 60)
+"""The first of the two also limits how long a request's body may take (urllib3 2)."""
 _TICK_S, _SILENCE_S = 1.0, 15.0
 _NOISY_LOGGERS = (
     "ray.dashboard.modules.dashboard_sdk",
@@ -66,7 +68,8 @@ class JobsClient(JobSubmissionClient):
         return self._server_ray_version or "unknown"
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
-        return super()._do_request(method, endpoint, **{"timeout": _TIMEOUT_S, "proxies": self._proxies, **options})
+        timeout = _UPLOAD_TIMEOUT_S if options.get("data") or options.get("json_data") else _TIMEOUT_S
+        return super()._do_request(method, endpoint, **{"timeout": timeout, "proxies": self._proxies, **options})
 
     def lines(self, job_id: str, probe: Callable[[], object]) -> Iterator[str | None]:
         """Yields a job's lines from its first on, None for every second without one; probes a server that is silent."""

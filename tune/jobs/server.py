@@ -130,7 +130,8 @@ class JobsServer:
                         "emotune_study": spec.name,
                         "emotune_storage": spec.storage,
                         "emotune_version": version,
-                        "emotune_spec": spec.model_dump_json(),
+                        # Ray 2.60 gives the driver all of this in one variable, which Linux limits to 128 KiB.
+                        "emotune_spec": spec.model_dump_json(exclude={"code"}),
                     },
                 )
             except CONNECTION_ERRORS as error:
@@ -179,6 +180,7 @@ class JobsServer:
         """
         yielded, lost = 0, None
         while True:
+            whole = False
             try:
                 number = 0
                 for line in self._client.lines(job_id, lambda: self.find(job_id)):
@@ -186,6 +188,7 @@ class JobsServer:
                     if line is None or number > yielded:
                         yielded = max(yielded, number)
                         yield line
+                whole = True
             except (*CONNECTION_ERRORS, JobError):
                 pass
             try:
@@ -196,7 +199,7 @@ class JobsServer:
                     raise
             else:
                 lost = None
-                if job is None or not job.active:
+                if job is None or (whole and not job.active):  # what it wrote while the stream was broken comes yet
                     return
             yield None
             time.sleep(_TICK_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.table import Table
 from trainables.dataset.node_cache import info_in
 from trainables.places import Place, is_bucket
 from tune.line_width import fitted_to
+from tune.nodes.autoscaler import find_capacity
 from tune.nodes.inspection import NodeReport, inspect_nodes
 from tune.nodes.output_redirect import redirect_output
 from tune.nodes.problems import Needs, NodeProblem, find_problems
@@ -39,15 +41,16 @@ def examine(address: str | None, storage: str | None, data: str | None) -> tuple
     if "://" in where:
         Place(where)  # which refuses one with a password
     elif where:
-        where = str(Path(where).resolve())
+        where = os.path.abspath(where)
     if data and is_bucket(data):
         info_in(Place(data))
-    folder = str(Path(data).resolve()) if data and not is_bucket(data) else ""
+    folder = os.path.abspath(data) if data and not is_bucket(data) else ""
     with tempfile.TemporaryDirectory() as scratch, redirect_output(Path(scratch) / "ray.log") as terminal:
         print("asking every node; TensorFlow's import takes a while", file=terminal, flush=True)
         with joined_ray(address):
             reports = inspect_nodes(where, folder, tensorflow=True)
-    return reports, find_problems(reports, Needs(storage=where, data=folder))
+            may_come = any(kind.capacity.gpus for kind in find_capacity().node_types)
+    return reports, find_problems(reports, Needs(storage=where, data=folder, gpus_may_come=may_come))
 
 
 def node_table(reports: Sequence[NodeReport]) -> Table:

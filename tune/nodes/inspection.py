@@ -88,11 +88,11 @@ def inspect_nodes(
     return [_report(node, here, answers[node["NodeID"]], skews.get(node["NodeID"])) for node in nodes]
 
 
-def inspect_this_node(storage: str, data: str) -> NodeReport:
-    """Returns the report of the only node, this one: no task, no token."""
+def inspect_this_node(storage: str, data: str, *, tensorflow: bool = False) -> list[NodeReport]:
+    """Returns the report of the only node, this one, without a task; arguments as in `inspect_nodes`."""
     [node] = [n for n in ray.nodes() if n["Alive"]]
     with _storage_token(node["NodeID"], True, storage) as name:
-        return _report(node, node["NodeID"], machine.probe_node((storage, name), data, False), None)
+        return [_report(node, node["NodeID"], machine.probe_node((storage, name), data, tensorflow), None)]
 
 
 def own_node() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from trainables.dataset.reader import Dataset
 from trainables.models.size import checkpoint_mib
 from trainables.places import is_bucket
@@ -27,8 +29,8 @@ def check_nodes(study: StudyFiles, dataset: Dataset, capacity: ClusterCapacity) 
         ClusterError: a node would break the study: the first of what is wrong.
     """
     spec, info = study.spec, dataset.info
-    storage = study.bucket.name if study.bucket else str(study.directory.resolve())
-    data = "" if is_bucket(spec.data) else str(dataset.directory.resolve())
+    storage = study.bucket.name if study.bucket else os.path.abspath(study.directory)
+    data = "" if is_bucket(spec.data) else os.path.abspath(dataset.directory)
     needs = Needs(
         storage=storage,
         data=data,
@@ -39,7 +41,9 @@ def check_nodes(study: StudyFiles, dataset: Dataset, capacity: ClusterCapacity) 
         or DISK_MIB,
     )
     alone = len(capacity.nodes) == 1 and own_node()
-    found = find_problems([inspect_this_node(storage, data)] if alone else inspect_nodes(storage, data), needs)
+    asks_tensorflow = needs.gpus_per_trial and not needs.count_gpus_only  # some seconds; else nobody would notice
+    inspect = inspect_this_node if alone else inspect_nodes
+    found = find_problems(inspect(storage, data, tensorflow=bool(asks_tensorflow)), needs)
     stopping = [problem.message for problem in found if problem.is_fatal]
     if stopping:
         more = f" ({len(stopping) - 1} more: emotune doctor)" if len(stopping) > 1 else ""

@@ -32,6 +32,7 @@ class Needs:
         data: data set folder, "" when there is no question of one.
         fingerprint: of the data set; "" asks only that all nodes see the same.
         gpus_per_trial: what a trial takes; None when nothing is known of the study.
+        gpus_may_come: the autoscaler may start nodes with GPUs.
         count_gpus_only: Ray's count of GPUs is to be believed, though the driver does not see them.
         checkpoint_mib: about what one checkpoint takes.
     """
@@ -40,6 +41,7 @@ class Needs:
     data: str = ""
     fingerprint: str = ""
     gpus_per_trial: float | None = None
+    gpus_may_come: bool = False
     count_gpus_only: bool = False
     checkpoint_mib: float = DISK_MIB
 
@@ -116,7 +118,10 @@ def _gpus(reports: Sequence[NodeReport], needs: Needs) -> Iterator[NodeProblem]:
     if wanted == 0:
         return
     for report in reports:
+        if not (report.cpus or report.gpus_ray):
+            continue  # a head that runs no trial, whatever is in it
         seen, address = len(report.gpus_driver), report.address
+        usable = min(seen, int(report.gpus_ray)) or seen  # fewer where CUDA_VISIBLE_DEVICES leaves some to others
         if report.driver_message and not needs.count_gpus_only:
             yield NodeProblem(
                 f"{address}: {report.driver_message}. Install the driver anew, or reboot; `nvidia-smi` must work",
@@ -130,8 +135,8 @@ def _gpus(reports: Sequence[NodeReport], needs: Needs) -> Iterator[NodeProblem]:
             )
         elif report.gpus_ray < seen:
             yield NodeProblem(
-                f"{address} has {seen} GPUs and Ray hands out {report.gpus_ray:g} of them. Restart Ray there without "
-                "--num-gpus and without CUDA_VISIBLE_DEVICES",
+                f"{address} has {seen} GPUs and Ray hands out {report.gpus_ray:g} of them. If the others are "
+                "yours too, restart Ray there without --num-gpus and without CUDA_VISIBLE_DEVICES",
                 is_fatal=False,
             )
         for name, memory_mib in report.gpus_driver if wanted and wanted < 1 else ():
@@ -145,13 +150,18 @@ def _gpus(reports: Sequence[NodeReport], needs: Needs) -> Iterator[NodeProblem]:
                 yield NodeProblem(
                     f"TensorFlow does not start on {address}: {report.tensorflow_message}. Install emotune anew"
                 )
-        elif report.gpus_tensorflow < seen:
+        elif report.gpus_tensorflow < usable:
             yield NodeProblem(
                 f"the driver sees {seen} GPUs on {address} and TensorFlow {report.gpus_tensorflow}"
                 + (f": {report.tensorflow_message}. Unset it there" if report.tensorflow_message else "")
                 + ("" if report.tensorflow_message else ". Install TensorFlow's CUDA libraries: make setup EXTRAS=gpu")
             )
-    if wanted is None and reports and not any(r.gpus_driver or r.gpus_ray or r.driver_message for r in reports):
+    if (
+        wanted is None
+        and not needs.gpus_may_come
+        and reports
+        and not any(r.gpus_driver or r.gpus_ray or r.driver_message for r in reports)
+    ):
         yield NodeProblem("no node has a GPU: trials train on the processor, which takes much longer", is_fatal=False)
 
 

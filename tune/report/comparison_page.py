@@ -66,7 +66,11 @@ def write_comparison(studies: Sequence[StudyFiles], to: Path) -> Comparison:
         if not study.state.trials:
             raise StudyError(f"study {study.label!r} has no trial to compare yet. Let it run, or leave it out")
     reasons, differences = incomparable(compared), gaps(compared)
-    charts = [progress_chart(compared, unit, words).render() for unit, words in used_units(compared).items()]
+    charts = [
+        progress_chart(alike, unit, words, number).render()
+        for unit, words in used_units(compared).items()
+        for number, alike in enumerate(by_objective(compared))
+    ]
     page = render_page(
         "comparison.html",
         charts,
@@ -145,13 +149,23 @@ def _facts(studies: Sequence[Compared]) -> dict[str, list[str]]:
     return rows
 
 
-def progress_chart(studies: Sequence[Compared], unit: str, words: str) -> Chart:
+def by_objective(studies: Sequence[Compared]) -> list[list[Compared]]:
+    """Returns the studies in groups whose scores may stand on one axis."""
+    groups: dict[tuple[Any, ...], list[Compared]] = {}
+    for study in studies:
+        spec = study.files.spec
+        groups.setdefault((spec.objective, spec.mode, *sorted(spec.objective_weights.items())), []).append(study)
+    return list(groups.values())
+
+
+def progress_chart(studies: Sequence[Compared], unit: str, words: str, number: int = 0) -> Chart:
     """Returns the best score so far of every study over what it had used by then.
 
     Args:
-        studies: the studies.
+        studies: the studies, of one objective.
         unit: attribute of `Progress`.
         words: what it is, for the axis.
+        number: of the group among those of other objectives, from 0.
     """
     lines = [(study.label, [(getattr(point, unit), point.best) for point in study.progress]) for study in studies]
     objective = studies[0].files.spec.objective
@@ -175,7 +189,7 @@ def progress_chart(studies: Sequence[Compared], unit: str, words: str) -> Chart:
 
     ends = ", ".join(f"{label} {points[-1][1]:.4f} after {points[-1][0]:.4g}" for label, points in lines if points)
     return Chart(
-        f"best-over-{unit.replace('_', '-')}",
+        f"best-over-{unit.replace('_', '-')}" + (f"-{number + 1}" if number else ""),
         f"Best so far over {words}",
         f"The best {objective} of each search, epoch by epoch, over {words}. At the end: {ends or 'no score yet'}.",
         ("study", words.replace(" ", "_"), "best_so_far"),

@@ -149,7 +149,8 @@ def expected_best(scores: Sequence[float], draws: int, mode: str) -> list[float]
 
 
 def _scored(spec: StudySpec, state: StudyState) -> list[tuple[int, float]]:
-    found = ((n, state.trials[n].best_value(spec.objective, spec.mode)) for n in sorted(state.trials))
+    ended = [state.trials[n] for n in sorted(state.trials) if state.trials[n].state != "failed"]  # never the best
+    found = ((trial.number, trial.best_value(spec.objective, spec.mode)) for trial in ended)
     return [(number, value) for number, value in found if value is not None]
 
 

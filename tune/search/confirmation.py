@@ -44,7 +44,8 @@ class Findings:
         winner: the trial whose configuration has the best mean.
         repeated: every configuration's scores, best mean first.
         search_best: the trial that the search found best, and the score it had there.
-        luck: how much of that score went away when it was trained again, with its 95 % interval; positive is luck.
+        luck: how much of that score went away when it was trained again, with its 95 % interval; positive is luck. None
+            where it could not be trained again twice.
         gain: the winner's mean minus the default configuration's, in the direction that is better; None when that was
             not repeated, or is the winner.
         gain_interval: 95 %, widened (Bonferroni) because the winner was chosen among several.
@@ -55,8 +56,8 @@ class Findings:
     winner: int
     repeated: tuple[RepeatedScores, ...]
     search_best: tuple[int, float]
-    luck: float
-    luck_interval: tuple[float, float]
+    luck: float | None
+    luck_interval: tuple[float, float] | None
     gain: float | None
     gain_interval: tuple[float, float] | None
     verdict: Verdict
@@ -70,7 +71,9 @@ def expected_runs(spec: StudySpec, state: StudyState) -> int:
     """Returns how many trials the search will have; while the best are trained again, how many trainings that makes."""
     if state.open_since is None or state.searching:
         return max(spec.most_trials, state.tried)
-    return len(confirmation_numbers(spec, confirmation_candidates(spec, state))) + spec.confirm.refit
+    runs = confirmation_numbers(spec, confirmation_candidates(spec, state)) if state.confirmed is None else []
+    fits = len(state.final_fits_with(spec.confirm.refit_epochs))
+    return len({*state.confirmations, *runs}) + max(0, spec.confirm.refit - fits)
 
 
 def confirmation_candidates(spec: StudySpec, state: StudyState) -> list[int]:
@@ -154,9 +157,11 @@ def judge(
     rows.sort(key=lambda row: (-sign * row.mean, row.trial))
     by_trial, winner = {row.trial: row for row in rows}, rows[0]
 
-    again = by_trial.get(search_best[0], winner)
-    luck = sign * (search_best[1] - again.mean)
-    half = t * pooled / math.sqrt(len(again.scores))
+    luck: float | None = None
+    luck_interval: tuple[float, float] | None = None
+    if again := by_trial.get(search_best[0]):
+        luck, half = sign * (search_best[1] - again.mean), t * pooled / math.sqrt(len(again.scores))
+        luck_interval = (luck - half, luck + half)
     gain: float | None = None
     gain_interval: tuple[float, float] | None = None
     verdict: Verdict = "default" if winner.trial == default else "unknown"
@@ -167,6 +172,4 @@ def judge(
         spread = wide * pooled * math.sqrt(1 / len(winner.scores) + 1 / len(base.scores))
         gain_interval = (gain - spread, gain + spread)
         verdict = "better" if gain_interval[0] > 0 else "luck"
-    return Findings(
-        winner.trial, tuple(rows), search_best, luck, (luck - half, luck + half), gain, gain_interval, verdict
-    )
+    return Findings(winner.trial, tuple(rows), search_best, luck, luck_interval, gain, gain_interval, verdict)

@@ -238,6 +238,8 @@ def optuna_ending(
     Optuna (5.0) takes no NaN, which the second of two objectives may be: such a trial is PRUNED without a value.
     """
     end = _optuna_state(record, state)
+    if state == "cut" and record.best_value(spec.objective, spec.mode) is None:
+        return OptunaState.FAIL, None  # a budget ended it before its first epoch
     values = objective_values(record, spec) if end == OptunaState.COMPLETE else None
     if values is not None and not all(map(math.isfinite, values)):
         return OptunaState.PRUNED, None

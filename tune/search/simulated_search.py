@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
@@ -31,10 +31,11 @@ _MACHINE_SPREAD = 0.1
 
 @dataclass(frozen=True)
 class TrialCost:
-    """Seconds of one configuration: before its first epoch, and for an epoch."""
+    """Seconds of one configuration: before its first epoch, for an epoch, and for an epoch of a final fit."""
 
     start_s: float
     epoch_s: float
+    refit_epoch_s: float
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,18 @@ class Beginning:
         tried: those that have ended.
         used: what is used of each budget, by its name in `tune/study/budget.py`.
         node_price: price of all machines together, an hour.
+        repetitions: trainings of the best again that are still to be made once nothing is left to search; None for all.
+        final_fits: likewise.
+        trainings_at_once: of these two, where `confirm.workers` is 1.
     """
 
     trials: int
     tried: int = 0
     used: tuple[tuple[str, float], ...] = ()
     node_price: float = 0.0
+    repetitions: int | None = None
+    final_fits: int | None = None
+    trainings_at_once: int = 1
 
 
 @dataclass(frozen=True)
@@ -187,7 +194,7 @@ class _Search:
 
     def _drawn(self, *, default: bool = False) -> TrialCost:
         cost = self._costs.default if default else self._costs.drawn(self._rng)
-        return TrialCost(cost.start_s * self._machine, cost.epoch_s * self._machine)
+        return TrialCost(*(seconds * self._machine for seconds in astuple(cost)))
 
     def _used(self) -> dict[str, float]:
         before = dict(self._beginning.used)
@@ -226,11 +233,16 @@ class _Search:
         candidates += [0] if 0 not in candidates else []
         costs = {number: self._drawn(default=number == 0) for number in candidates}
         repeated = [costs[number] for _ in range(wanted.seeds) for number in candidates] if wanted.top else []
+        repeated = repeated[: self._beginning.repetitions]
+        fits = ([costs[winner]] * wanted.refit)[: self._beginning.final_fits]
         most = self._spec.asha.max_epochs
-        parts = [(repeated, most), ([costs[winner]] * wanted.refit, wanted.refit_epochs or most)]
-        runs = [[cost.start_s + epochs * cost.epoch_s for cost in part] for part, epochs in parts if part]
-        walls, held = zip(*map(self._trained_together, runs), strict=True)
-        return float(sum(len(part) * epochs for part, epochs in parts)), sum(walls), sum(held)
+        longest = wanted.refit_epochs or most
+        runs = [
+            [cost.start_s + most * cost.epoch_s for cost in repeated],
+            [cost.start_s + longest * cost.refit_epoch_s for cost in fits],
+        ]
+        walls, held = zip(*[self._trained_together(part) for part in runs if part] or [(0.0, 0.0)], strict=True)
+        return float(len(repeated) * most + len(fits) * longest), sum(walls), sum(held)
 
     def _trained_together(self, runs: Sequence[float]) -> tuple[float, float]:
         """Returns the wall time of runs of so many seconds, and the seconds that they hold together."""
@@ -238,8 +250,9 @@ class _Search:
         if workers > 1:  # one after another, each on all workers, at best
             wall = sum(process_s + run / workers for run in runs)
             return wall, wall * workers
-        wall = process_s + _last_end(runs, self._at_once)
-        return wall, sum(runs) + process_s * min(self._at_once, len(runs))
+        at_once = self._beginning.trainings_at_once
+        wall = process_s + _last_end(runs, at_once)
+        return wall, sum(runs) + process_s * min(at_once, len(runs))
 
 
 def _last_end(durations: Sequence[float], at_once: int) -> float:

@@ -208,9 +208,9 @@ class TrialQueue(NotPickled, Searcher):
                 self.end(record, "cut", words)
 
     def end(self, record: TrialRecord, state: TrialState, reason: str) -> None:
-        """Journals a trial's end; one that should have a score and has none has failed."""
+        """Journals a trial's end; one that trained to its end and has no score has failed."""
         if state in ("complete", "cut") and record.best_value(self._spec.objective, self._spec.mode) is None:
-            state, reason = "failed", f"{reason}; it has no score"
+            state, reason = "failed" if state == "complete" else "cut", f"{reason}; it has no score"
         self.before_trial_end(record, state)
         self._journal.append("end", trial=record.number, state=state, reason=reason)
         if not (record.infeasible and any(other.epochs for other in self._journal.state.trials.values())):

@@ -68,7 +68,8 @@ class Calibration:
 
 
 def _cost(speed: Speed) -> TrialCost:
-    return TrialCost(speed.first_step_s, speed.epoch_s + _SAVED * speed.save_s)
+    saved_s = _SAVED * speed.save_s
+    return TrialCost(speed.first_step_s, speed.epoch_s + saved_s, speed.refit_epoch_s + saved_s)
 
 
 def drawn_configurations(

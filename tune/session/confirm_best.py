@@ -13,7 +13,7 @@ from tune.search.confirmation import (
     final_fit_numbers,
     judge,
 )
-from tune.study.budget import BUDGETS, consumed_budget, used_budgets
+from tune.study.budget import BUDGETS, forbids_confirmation
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 from tune.study.trial_record import ENDED
@@ -27,16 +27,17 @@ _NOT_WANTED = "confirm.top is 0"
 def confirm_best(session: SessionContext) -> bool:
     """Trains the search's best again, journals what that showed, and fits the winner; False when interrupted."""
     study, spec, state = session.study, session.study.spec, session.journal.state
-    spent = ""
-    if state.confirmed is None and not state.confirming:  # what has begun is brought to its end
-        spent = consumed_budget(spec, used_budgets(state, state.last_event, state.search_s))
+    findings, spent = state.confirmed, ""
+    if findings is not None and findings.get("budget"):  # which has been raised since
+        findings = None
+    if findings is None and not state.confirming:  # what has begun is brought to its end
+        spent = forbids_confirmation(spec, state)
     if spent:
         words = f"the best trials were not trained again: {BUDGETS[spent]}"
         session.live.line(words)
-        session.journal.append("confirmed", findings={"winner": None, "skipped": words})
+        session.journal.append("confirmed", findings={"winner": None, "skipped": words, "budget": spent})
         return True
-    findings = state.confirmed  # final fits alone are left where more of them are wanted than before
-    if findings is None:
+    if findings is None:  # else final fits alone are left: more of them are wanted than before
         findings = _repeated(session) if spec.confirm.top else {"winner": None, "skipped": _NOT_WANTED}
         if findings is None:
             return False

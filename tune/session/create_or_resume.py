@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import uuid
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from search_spaces import WRITTEN
 from trainables.own_code import SourceFile
 from trainables.places import Place, is_bucket
 from tune.errors import StudyError
-from tune.session.transfer import transferred_configurations
+from tune.session.transfer import owes_transfer, transferred_configurations
 from tune.study.bucket_study import download_study, working_folder
 from tune.study.own_files import changed_files, check_own, code_today
 from tune.study.spec import StudySpec
@@ -28,7 +29,7 @@ from tune.study.yaml_source import write_yaml
 _CHANGEABLE = frozenset(
     (
         "trials time budget confirm faults notify resources storage optuna_storage data preemption checkpoint_every "
-        "transfer_from points_to_evaluate max_parameters"
+        "transfer_from points_to_evaluate max_parameters export"
     ).split()
 )
 """Keys of a study file that may differ when a study goes on: none changes what a score means (data goes by content)."""
@@ -117,7 +118,7 @@ def check_folder(study: StudyFiles, fingerprint: str, *, accept_code_change: boo
         if state.trials and not accept_code_change:
             _check_code(study, begun.code, spec.code)
         check_data(study, state, fingerprint)
-    if spec.transfer_from and not (study.study_file.exists() and study.state().sessions):
+    if owes_transfer(spec, study.state() if study.study_file.exists() else StudyState()):
         transferred_configurations(spec)  # its errors, before anything is written
     _check_optuna(study)
 
@@ -238,7 +239,7 @@ def write_study_file(study: StudyFiles) -> None:
     """
     plain = dict(study.spec.model_dump(mode="json"))
     if study.spec.data != "synthetic" and not is_bucket(study.spec.data):
-        plain["data"] = str(Path(study.spec.data).resolve())  # so that the study can be resumed from anywhere
+        plain["data"] = os.path.abspath(study.spec.data)  # so that the study can be resumed from anywhere
     try:
         write_yaml(study.study_file, plain)
     except OSError as error:

@@ -11,6 +11,7 @@ import numpy as np
 
 from tune.errors import ClusterError
 from tune.nodes.capacity import ClusterCapacity, trials_at_once
+from tune.search.confirmation import confirmation_candidates, confirmation_numbers
 from tune.search.simulated_search import Beginning, Costs, SimulatedStudy, TrialCost, simulate_study
 from tune.study.budget import BUDGETS, exhausted_budget, used_budgets
 from tune.study.spec import StudySpec
@@ -125,8 +126,12 @@ def make_plan(
     Raises:
         ClusterError: not one trial fits.
     """
-    limit = min(spec.resources.max_concurrent or max(trials, 1), max(trials, 1))
-    at_once = trials_at_once(spec.resources, capacity, limit)
+
+    def fitting(runs: int) -> int:
+        most = max(runs, 1)
+        return trials_at_once(spec.resources, capacity, min(spec.resources.max_concurrent or most, most))
+
+    at_once, beginning = fitting(trials), _beginning(spec, trials, state)
     _check_workers(spec, capacity)
     if hour_price is None and spec.budget.node_hour_price is not None:
         hour_price = spec.budget.node_hour_price * max(1, capacity.max_nodes)
@@ -138,7 +143,7 @@ def make_plan(
         at_once,
         trials,
         spec,
-        _beginning(trials, state, hour_price),
+        replace(beginning, node_price=hour_price or 0.0, trainings_at_once=fitting(trainings_left(spec, beginning))),
         calibration,
         hour_price,
     )
@@ -146,7 +151,7 @@ def make_plan(
 
 def plan_without_machine(spec: StudySpec, capacity: ClusterCapacity, trials: int, state: StudyState) -> Plan:
     """Returns what is known where not one trial fits: trials and epochs; `at_once` is 0."""
-    beginning = _beginning(trials, state, None)
+    beginning = _beginning(spec, trials, state)
     return Plan(capacity.cpus, capacity.gpus, len(capacity.nodes), capacity.max_nodes, 0, trials, spec, beginning)
 
 
@@ -181,11 +186,25 @@ def may_search(study: StudyFiles, state: StudyState) -> bool:
     return not spent_budget(study, state) or study.best_run(state) is None
 
 
-def _beginning(trials: int, state: StudyState | None, hour_price: float | None) -> Beginning:
+def trainings_left(spec: StudySpec, beginning: Beginning) -> int:
+    """Returns how many trainings follow on the search at most."""
+    if beginning.repetitions is None or beginning.final_fits is None:
+        return spec.confirm.most_trainings
+    return beginning.repetitions + beginning.final_fits
+
+
+def _beginning(spec: StudySpec, trials: int, state: StudyState | None) -> Beginning:
     if state is None or not state.trials:
-        return Beginning(trials, node_price=hour_price or 0.0)
-    used = used_budgets(state, state.last_event, state.search_s)
-    return Beginning(trials, len(state.trials), tuple(used.items()), hour_price or 0.0)
+        return Beginning(trials)
+    beginning = Beginning(
+        trials, len(state.trials), tuple(used_budgets(state, state.last_event, state.search_s).items())
+    )
+    if trials:  # which trials will be trained again nobody knows yet
+        return beginning
+    ended = {number for number, run in state.confirmations.items() if run.state in ENDED}
+    fits = len(state.final_fits_with(spec.confirm.refit_epochs))
+    wanted = confirmation_numbers(spec, confirmation_candidates(spec, state)) if state.confirmed is None else []
+    return replace(beginning, repetitions=len(set(wanted) - ended), final_fits=max(0, spec.confirm.refit - fits))
 
 
 def forecast(spec: StudySpec, beginning: Beginning, at_once: int, costs: Costs | None) -> Forecast:
@@ -203,7 +222,7 @@ def forecast(spec: StudySpec, beginning: Beginning, at_once: int, costs: Costs |
     if costs is None:
         budget = spec.budget.model_copy(update={"gpu_hours": None, "cost": None})
         spec = spec.model_copy(update={"time": None, "budget": budget})
-    known = costs or Costs(TrialCost(0.0, 1.0), lambda rng: TrialCost(0.0, 1.0))
+    known = costs or Costs(TrialCost(0.0, 1.0, 1.0), lambda rng: TrialCost(0.0, 1.0, 1.0))
     studies = [simulate_study(spec, beginning, at_once, known, seed) for seed in range(_SIMULATED_STUDIES)]
 
     def range_of(name: str) -> Range:

@@ -82,7 +82,7 @@ def replay_trial(
         "refit_epochs": len(known) if is_final_fit(number) else None,
         "schedule_epochs": trial.schedule_epochs,
     }
-    workers = study.spec.confirm.workers if number >= SEED_STRIDE else 1
+    workers = state.workers.get(trial.session, study.spec.confirm.workers) if number >= SEED_STRIDE else 1
     if workers > 1 and restore:
         raise StudyError(
             f"--restore puts back what is equal to the last digit. Received: {run_label(number)}, which {workers} "

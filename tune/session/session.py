@@ -35,7 +35,7 @@ def search(session: SessionContext) -> str:
     """
     study, state, spec = session.study, session.journal.state, session.study.spec
     before_s, started = state.search_s, _open_session(session, "search")
-    for request, values in first_configurations(spec, begun=bool(state.trials or state.enqueued)):
+    for request, values in first_configurations(spec, state):
         if request not in state.requests:
             session.journal.append("enqueued", values=values, request=request)
             session.live.line(f"enqueued, to be tried next: {short_parameters(values)}")  # nobody listens yet
@@ -67,8 +67,7 @@ def search(session: SessionContext) -> str:
 def close_killed_search(session: SessionContext, ended_by: str) -> None:
     """Closes a search whose driver was killed when it had nothing more to begin.
 
-    Trials that it left open end, by their score if they have one. That is a session of its own: the time since the
-    driver's end is nobody's.
+    Trials that it left open are cut. That is a session of its own: the time since the driver's end is nobody's.
 
     Args:
         session: what the session works with.
@@ -79,7 +78,7 @@ def close_killed_search(session: SessionContext, ended_by: str) -> None:
     for record in [trial for trial in journal.state.trials.values() if trial.state not in ENDED]:
         scored = record.best_value(spec.objective, spec.mode) is not None
         words = f"the study ended: {ended_words(ended_by)}" + ("" if scored else "; it has no score")
-        journal.append("end", trial=record.number, state="cut" if scored else "failed", reason=words)
+        journal.append("end", trial=record.number, state="cut", reason=words)
     journal.append("session_end", search_s=0.0, finished=True, ended_by=ended_by)
 
 
@@ -126,6 +125,7 @@ def _open_session(session: SessionContext, phase: str) -> float:
         fingerprint=session.dataset.info.fingerprint,
         nodes=sum(node["Alive"] for node in ray.nodes()),
         gpus_per_trial=workers * spec.resources.gpus_per_trial,
+        workers=workers,
         node_hour_price=spec.budget.node_hour_price or 0.0,
         precision=context.precision,
         provenance=provenance(session.study.directory, ray.cluster_resources(), spec.code, onednn=context.onednn or ""),

@@ -82,7 +82,7 @@ def prepare_data(spec: StudySpec, say: Callable[[str], None], *, only_check: boo
 def trial_context(spec: StudySpec, dataset: Dataset, state: StudyState, *, session: int | None = None) -> TrialContext:
     """Returns what every trial of the study is told; with a session's number, what those of that session were."""
     return TrialContext(
-        dataset=spec.data if is_bucket(spec.data) else str(dataset.directory.resolve()),
+        dataset=spec.data if is_bucket(spec.data) else os.path.abspath(dataset.directory),
         fingerprint=dataset.info.fingerprint,
         seed=spec.seed,
         objective=spec.objective,

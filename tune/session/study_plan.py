@@ -16,7 +16,15 @@ from trainables.models.size import checkpoint_mib
 from tune.errors import ClusterError
 from tune.nodes.capacity import ClusterCapacity, fits_now, trials_at_once
 from tune.session.calibrate import DEFAULT_S, Calibration, calibrate, drawn_configurations
-from tune.session.plan import Plan, Range, make_plan, may_search, plan_without_machine, trials_left
+from tune.session.plan import (
+    Plan,
+    Range,
+    make_plan,
+    may_search,
+    plan_without_machine,
+    trainings_left,
+    trials_left,
+)
 from tune.session.plan_text import cluster_text, plan_dict, plan_rows, size_text
 from tune.session.study_data import trial_context
 from tune.session.study_text import nodes_text
@@ -125,21 +133,24 @@ def make_study_plan(
     """
     spec, state = study.spec, study.state()
     left = trials_left(study, state) if may_search(study, state) else 0
-    if not left and not study.owes_confirmation(state):
+    owed = study.owes_confirmation(state)
+    if not left and not owed:
         spec = spec.model_copy(update={"confirm": spec.confirm.model_copy(update={"top": 0, "refit": 0})})
     faces_s, refused = _faces_s(spec, dataset), ""
     try:
         plan = make_plan(spec, machine.capacity, left, state=state, hour_price=machine.hour_price)
     except ClusterError as error:
         plan, refused = plan_without_machine(spec, machine.capacity, left, state), str(error)
-    unknown = _why_not_measured(spec, machine, left, refused, measure=measure, faces_missing=faces_s > 0)
+    anything = left > 0 or owed
+    unknown = _why_not_measured(spec, machine, refused, anything=anything, measure=measure, faces_missing=faces_s > 0)
     calibration = None
     if not unknown:
         context = trial_context(spec, dataset, state)
         choose = spec.may_choose_precision and not state.sessions
-        drawn = _drawn(spec, plan.at_once, faces_missing=faces_s > 0)
-        say(f"measuring {1 + len(drawn)} configurations, {plan.at_once} trials would run at once")
-        room = trials_at_once(spec.resources, ClusterCapacity(machine.capacity.nodes), plan.at_once)
+        at_once = plan.at_once if left else plan.beginning.trainings_at_once
+        drawn = _drawn(spec, at_once, faces_missing=faces_s > 0)
+        say(f"measuring {1 + len(drawn)} configurations, {at_once} trials would run at once")
+        room = trials_at_once(spec.resources, ClusterCapacity(machine.capacity.nodes), at_once)
         found = calibrate(spec, context, choose=choose, drawn=drawn, at_once=room, save=True, say=say)
         if isinstance(found, str):
             unknown = f"the default configuration cannot train: {found}"
@@ -185,19 +196,19 @@ def make_study_plan(
 
 
 def _why_not_measured(
-    spec: StudySpec, machine: Machine, left: int, refused: str, *, measure: bool, faces_missing: bool
+    spec: StudySpec, machine: Machine, refused: str, *, anything: bool, measure: bool, faces_missing: bool
 ) -> str:
     """Returns why no epoch is measured, "" where one can be.
 
     Args:
         spec: the study.
         machine: where it would run.
-        left: trials still to be ended.
         refused: why not one trial fits there, "" where one does.
+        anything: whether anything is left to train.
         measure: whether that was asked.
         faces_missing: a method of the space needs face boxes that are not there yet.
     """
-    if not left:
+    if not anything:
         return "nothing is left to search: emotune resume extends the study"
     if refused or not measure:
         return refused or "nothing was measured"
@@ -251,6 +262,6 @@ def _disk(
         free = shutil.disk_usage(there).free / 2**20
     if len(sizes) < len(found):
         return None, None, free
-    later = spec.confirm.most_trainings if plan.forecast.confirm_epochs.high else 0
+    later = trainings_left(spec, plan.beginning) if plan.forecast.confirm_epochs.high else 0
     trainings = plan.forecast.trials.middle + later
     return (min(sizes), max(sizes)), _KEPT * trainings * sum(sizes) / len(sizes), free

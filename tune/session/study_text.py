@@ -133,12 +133,13 @@ def confirmation_lines(study: StudyFiles, state: StudyState) -> list[str]:
             f"95 % interval {low:.4f} to {high:.4f}, {len(row['scores'])} seeds"
         )
     trial, value = found["search_best"]
-    low, high = found["luck_interval"]
-    change = "worse" if found["luck"] >= 0 else "better"
-    lines.append(
-        f"luck         the search's best, trial {trial} with {value:.4f}, is {change} "
-        f"when trained again: {-found['luck']:+.4f} ({-high:+.4f} to {-low:+.4f})"
-    )
+    best = f"luck         the search's best, trial {trial} with {value:.4f}, "
+    if found["luck"] is None:
+        lines.append(f"{best}could not be trained again twice: see its faults")
+    else:
+        low, high = found["luck_interval"]
+        change = "worse" if found["luck"] >= 0 else "better"
+        lines.append(f"{best}is {change} when trained again: {-found['luck']:+.4f} ({-high:+.4f} to {-low:+.4f})")
     gain = (
         "" if found["gain"] is None else "{:+.4f} ({:+.4f} to {:+.4f})".format(found["gain"], *found["gain_interval"])
     )

@@ -12,26 +12,38 @@ from typing import Any
 from tune.errors import StudyError
 from tune.study.spec import StudySpec
 from tune.study.studies import find_study
+from tune.study.study_state import StudyState
 
 TRANSFERRED = 3
 """How many of its best configurations a study takes over."""
 
+_TRANSFER = "transfer_from"
 
-def first_configurations(spec: StudySpec, *, begun: bool) -> list[tuple[str, dict[str, Any]]]:
+
+def owes_transfer(spec: StudySpec, state: StudyState) -> bool:
+    """Says whether the best of an earlier study are still to be taken over, which happens once for each."""
+    taken = (f"{_TRANSFER} {spec.transfer_from} ", *(f"{_TRANSFER} {place}" for place in range(1, TRANSFERRED + 1)))
+    # Earlier versions did not write which study it was.
+    return bool(spec.transfer_from) and not any(
+        request.startswith(taken[0]) or request in taken[1:] for request in state.requests
+    )
+
+
+def first_configurations(spec: StudySpec, state: StudyState) -> list[tuple[str, dict[str, Any]]]:
     """Returns what is tried after the default configuration, each complete, with a name that stays the same for it.
 
     Args:
         spec: the study.
-        begun: it has trials, and the best of the earlier study with them.
+        state: what has happened in it; what it has taken over of an earlier study is not taken over again.
 
     Raises:
         StudyError, PlaceError: as `transferred_configurations`.
     """
     points = [spec.complete(given) for given in spec.points_to_evaluate]
-    best = [] if begun else transferred_configurations(spec)
+    best = transferred_configurations(spec) if owes_transfer(spec, state) else []
     return [
         *((f"points_to_evaluate {_digest(values)}", values) for values in points),
-        *((f"transfer_from {place}", values) for place, values in enumerate(best, 1)),
+        *((f"{_TRANSFER} {spec.transfer_from} {place}", values) for place, values in enumerate(best, 1)),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
 from search_spaces import Value
@@ -32,7 +33,7 @@ def trial_table(trials: list[TrialRecord], spec: StudySpec, risen: Container[int
         risen: numbers of those that have an arrow, because they are better placed than before.
     """
     alike = _alike([trial.values for trial in trials])
-    below = f"the same in all: {short_parameters(alike)}" if alike else None
+    below = f"the same in all: {escape(short_parameters(alike))}" if alike else None
     table = Table(box=None, pad_edge=False, header_style="bold", caption=below, caption_justify="left")
     second = [spec.second_objective] if spec.second_objective else []
     heads = ["model size" if name == "parameters" else name for name in second]
@@ -44,7 +45,7 @@ def trial_table(trials: list[TrialRecord], spec: StudySpec, risen: Container[int
             value = None
         table.add_row(
             run_label(trial.number).removeprefix("trial "),
-            short_parameters({name: value for name, value in trial.values.items() if name not in alike}),
+            escape(short_parameters({name: value for name, value in trial.values.items() if name not in alike})),
             f"{max(trial.epochs, default=0)}/{trial.schedule_epochs or spec.asha.max_epochs}",
             str(trial.rungs[-1].epoch) if trial.rungs else "-",
             "-" if value is None else f"{'↑ ' * (trial.number in risen)}{value:.4f}",

@@ -83,6 +83,11 @@ def consumed_budget(spec: StudySpec, used: Mapping[str, float]) -> str:
     return next((n for n, limit in limits.items() if limit is not None and used.get(n, 0.0) >= limit), "")
 
 
+def forbids_confirmation(spec: StudySpec, state: StudyState) -> str:
+    """Returns the budget that leaves nothing for training the best again once the search has ended, "" for none."""
+    return consumed_budget(spec, used_budgets(state, state.last_event, state.search_s))
+
+
 def target_is_met(spec: StudySpec, state: StudyState) -> bool:
     """Says whether a trial has reached the target, in the epoch that counts."""
     trials = (trial for trial in state.trials.values() if trial.state != "failed")  # which nobody can export
@@ -107,13 +112,18 @@ def _reaches_target(spec: StudySpec, trial: TrialRecord) -> bool:
 
 
 def stagnant_trials(spec: StudySpec, state: StudyState) -> int:
-    """Returns how many trials have ended since the one with the best score so far, the failed ones among them."""
+    """Returns how many trials have ended since the one that ran to its end with the best score, failed and stopped ones
+    among them; 0 while none ran to its end.
+
+    Those that a budget cut do not count: what ended a search would be undone by its own end.
+    """
     sign = 1 if spec.mode == "max" else -1
     best, since = None, 0
-    for number in state.ended:
-        trial = state.trials[number]
-        value = None if trial.state == "failed" else trial.best_value(spec.objective, spec.mode)
-        since += 1
+    for trial in (state.trials[number] for number in state.ended):
+        if trial.state == "cut":
+            continue
+        since += best is not None
+        value = trial.best_value(spec.objective, spec.mode) if trial.state in ("complete", "repeat") else None
         if value is not None and (best is None or sign * value > best):
             best, since = sign * value, 0
     return since

@@ -47,7 +47,7 @@ class Journal:
             StudyError: another process has it, the storage knows no locks, or a line before the last is damaged.
         """
         self.path = path
-        self.place = place or Place(str(path.parent.resolve()))
+        self.place = place or Place(os.path.abspath(path.parent))
         try:
             self._file, taken = _open_and_lock(path)
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -23,6 +24,7 @@ from tune.study.bucket_study import (
     is_signed,
     working_folder,
 )
+from tune.study.budget import forbids_confirmation
 from tune.study.journal import JOURNAL_FILE, Journal, is_locked, replay
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
@@ -49,7 +51,7 @@ class StudyFiles:
     @property
     def place(self) -> Place:
         """What the journal's paths are relative to: the folder, or the bucket's prefix."""
-        return self.bucket or Place(str(self.directory.resolve()))
+        return self.bucket or Place(os.path.abspath(self.directory))
 
     @property
     def name(self) -> str:
@@ -170,9 +172,9 @@ class StudyFiles:
         return self.journalled_checkpoint(run) is not None and self.checkpoint(run) is None
 
     def owes_confirmation(self, state: StudyState) -> bool:
-        """Says whether repetitions or final fits are still to be trained; those that a spent budget forbade are not."""
+        """Says whether repetitions or final fits are still to be trained; not while a spent budget forbids them."""
         wanted, found = self.spec.confirm, state.confirmed
-        if found is None:
+        if found is None or (found.get("budget") and not forbids_confirmation(self.spec, state)):
             return wanted.follows
         fits = state.final_fits_with(wanted.refit_epochs)
         return (found["winner"] is not None or "final_fits" in found) and len(fits) < wanted.refit
@@ -218,10 +220,8 @@ def read_spec(path: Path) -> StudySpec:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        message = first["msg"].removeprefix("Value error, ")
-        raise StudyError(
-            f"{path} is damaged{' at ' + place if place else ''}: {message}. Restore it from a copy"
-        ) from None
+        message = f"{' at ' + place if place else ''}: {first['msg'].removeprefix('Value error, ')}"
+        raise StudyError(f"{path} is damaged{message}. Restore it from a copy") from None
 
 
 def load_bucket_study(place: Place) -> StudyFiles:

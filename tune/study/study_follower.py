@@ -24,7 +24,7 @@ class StudyFollower:
     """A study's journal, read from where the last look ended.
 
     Attributes:
-        study: the study; its study file is read again when a session begins, which may have extended it.
+        study: the study; its study file is read again when a session begins that may have changed it.
         state: what has been read adds up to.
         restarts: times that another journal lay there, so that everything was read again.
     """
@@ -68,7 +68,7 @@ class StudyFollower:
             event = apply_line(self.state, line, f"{path}, the line at byte {self._offset}")
             self._offset += len(line)
             self._last_bytes = (self._last_bytes + line)[-_COMPARED_BYTES:]
-            if event["event"] == "session" and self.state.sessions > 1:
+            if event["event"] == "session" and (self.state.sessions > 1 or self.restarts):
                 self.study = replace(self.study, spec=read_spec(self.study.study_file))
             yield event
 

@@ -64,6 +64,7 @@ class StudyState:
         sealed: figures of the sealed test by checkpoint; of several by their names joined by `+`.
         export: folder of the export, relative to the study's; empty again when the search goes on.
         provenance: what each session ran on, by its number.
+        workers: processes that trained a run together, by session; none of versions that did not write it.
         enqueued: configurations that are to be tried next, by the request for each, in order.
         requests: every request that was taken up (`tune.study.requests`).
     """
@@ -97,6 +98,7 @@ class StudyState:
     sealed: dict[str, dict[str, Any]] = field(default_factory=dict)
     export: str = ""
     provenance: dict[int, dict[str, Any]] = field(default_factory=dict)
+    workers: dict[int, int] = field(default_factory=dict)
     enqueued: dict[str, dict[str, Value]] = field(default_factory=dict)
     requests: set[str] = field(default_factory=set)
 
@@ -252,6 +254,8 @@ class StudyState:
         )
         self.precision = event.get("precision", self.precision)
         self.provenance[self.sessions] = dict(event.get("provenance", {}))
+        if "workers" in event:
+            self.workers[self.sessions] = event["workers"]
         self.running.clear()
         self.epochs_before_session = self.epochs_trained
         if self.searching:

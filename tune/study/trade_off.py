@@ -33,13 +33,13 @@ T = TypeVar("T")
 def sized_trials(spec: StudySpec, state: StudyState) -> list[Sized]:
     """Returns the trials with a score whose models' sizes differ, smallest first; none where all have the same size.
 
-    Trials of versions that did not report the size are left out.
+    Failed trials and those of versions that did not report the size are left out.
     """
     found = []
     for trial in state.trials.values():
         score = trial.best_value(spec.objective, spec.mode)
         sizes = [metrics["parameters"] for metrics in trial.epochs.values() if "parameters" in metrics]
-        if score is not None and sizes:
+        if score is not None and sizes and trial.state != "failed":
             found.append(Sized(trial.number, int(sizes[-1]), score))
     found.sort(key=lambda one: (one.parameters, one.trial))
     return found if len({one.parameters for one in found}) > 1 else []

@@ -214,7 +214,8 @@ def test_in_a_browser_another_study_can_be_chosen(tab: Any) -> None:
     tab.get_by_role("button", name=re.compile("^ended: finished, 12 of 12")).click()
     tab.locator("h1", has_text="ended").wait_for()
     assert len(first_cells(tab)) == 12
-    assert "that was confirmed" in tab.locator("#status").inner_text()
+    assert "the best that was confirmed: selection_accuracy 0." in tab.locator("#status").inner_text()
+    assert "the mean of " in tab.locator("#status").inner_text()
     assert tab.url.endswith("#1")
 
 

@@ -100,7 +100,10 @@ def test_what_is_told_is_the_journals(tmp_path: Path) -> None:
         assert (rows[number]["state"], rows[number]["values"]) == (trial.state, trial.values)
         assert [epoch for epoch, _ in rows[number]["curve"]] == sorted(trial.epochs)
     assert f"ValueError: {EVIL}" in rows[3]["why"]
-    assert state.confirmed is not None and summary["best"] == state.confirmed["winner"] and summary["confirmed"]
+    assert state.confirmed is not None and summary["best"] == state.confirmed["winner"]
+    [winner] = [row for row in state.confirmed["repeated"] if row["trial"] == summary["best"]]
+    assert summary["score"] == pytest.approx(winner["mean"], abs=1e-5)  # not the search's, the largest of many
+    assert summary["seeds"] == len(winner["scores"]) > 1
     assert summary["status"] == "finished" and not summary["left"]
     told = [line[3] for line in changes["log"]]
     assert told[0] == "session 1 begins: the search" and told[-1].startswith("confirmed: trial ")
@@ -140,6 +143,23 @@ def test_another_journal_begins_the_page_anew_and_a_problem_is_told(tmp_path: Pa
     assert len(feed.changes("")["trials"]) == 2
 
 
+def test_a_study_that_is_run_again_is_another_one_before_its_first_event(tmp_path: Path, no_pause: None) -> None:
+    study = record_study(tmp_path / "study", 3)
+    again = record_study(tmp_path / "again", 1, finished=False, objective="selection_loss")
+    feed = StudyFeed(study)
+    version = feed.changes("")["version"]
+    study.journal.write_bytes(b"")
+    study.study_file.write_bytes(again.study_file.read_bytes())
+    feed.refresh()
+    changes = feed.changes(version)
+    assert changes["full"] and changes["trials"] == changes["timeline"] == changes["log"] == []
+    study.journal.write_bytes(again.journal.read_bytes())
+    feed.refresh()
+    changes = feed.changes(changes["version"])
+    assert [row["number"] for row in changes["trials"]] == [0]
+    assert (changes["objective"], changes["mode"]) == ("selection_loss", "min")
+
+
 def test_a_running_study_says_how_long_it_still_takes(tmp_path: Path, no_pause: None) -> None:
     study: StudyFiles = record_study(tmp_path / "study", 8, finished=False)
     feed = StudyFeed(study)
@@ -151,3 +171,12 @@ def test_a_running_study_says_how_long_it_still_takes(tmp_path: Path, no_pause: 
         summary = feed.summary()
         assert summary["status"] == "running" and summary["left"].startswith("about ")
         assert feed.changes("")["timeline"][-1][3] is None  # it goes on
+
+
+def test_values_in_brackets_are_text_in_the_table(tmp_path: Path) -> None:
+    study = record_study(tmp_path / "study", 2, finished=False)
+    state = study.state()
+    state.trials[0].values, state.trials[1].values = {"model.head": "[/x]"}, {"model.head": "[gap]"}
+    shown = io.StringIO()
+    Console(width=200, file=shown).print(trial_table(list(state.trials.values()), study.spec))
+    assert "model.head [/x]" in shown.getvalue() and "model.head [gap]" in shown.getvalue()

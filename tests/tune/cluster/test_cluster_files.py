@@ -44,7 +44,7 @@ def problems(name: str, change: Change, folder: Path, monkeypatch: pytest.Monkey
     change(raw)
     path = folder / "changed.yaml"
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
-    packages = {"ray": "2.60.0", "emotune": "0.1.0"}
+    packages = {"ray": "2.60.0", "emotune": "0.2.0"}
     lock = "".join(f'[[package]]\nname = "{name}"\nversion = "{version}"\n' for name, version in packages.items())
     (folder / "uv.lock").write_text(lock)
     monkeypatch.chdir(ROOT)
@@ -75,7 +75,7 @@ def test_shipped_file_is_in_order_once_it_is_filled_in(
     (tmp_path / "uv.lock").write_bytes((ROOT / "uv.lock").read_bytes())
     code, said, complaints = check(path, monkeypatch, capsys)
     assert code == 0 and not complaints, complaints
-    assert "is in order" in said and "versions: Ray 2.60.0 and emotune 0.1.0 on every node, as in uv.lock" in said
+    assert "is in order" in said and "versions: Ray 2.60.0 and emotune 0.2.0 on every node, as in uv.lock" in said
     assert "price: " in said or "machines of one's own" in said
 
 
@@ -329,7 +329,7 @@ ELSEWHERE: list[tuple[str, str, Change, str]] = [
         lambda raw: at(raw, "spec", "workerGroupSpecs", 0, "template", "spec", "containers", 0).update(
             image="registry.example.org/emotune:0.0.9"
         ),
-        r"containers.0.image: must have emotune 0.1.0, as in uv.lock. Received: 'registry.example.org/emotune:0.0.9'",
+        r"containers.0.image: must have emotune 0.2.0, as in uv.lock. Received: 'registry.example.org/emotune:0.0.9'",
     ),
     (
         "kuberay",
@@ -516,27 +516,27 @@ def test_versions_are_the_locks_or_else_the_installed_ones(tmp_path: Path) -> No
 
     assert locked_versions(ROOT / "clusters").source == "uv.lock"
     assert locked_versions(ROOT).ray == ray.__version__
-    assert locked_versions(tmp_path) == Versions(ray.__version__, "0.1.0", "the installation that checks")
+    assert locked_versions(tmp_path) == Versions(ray.__version__, "0.2.0", "the installation that checks")
 
 
 @pytest.mark.parametrize(
     ("text", "others"),
     [
-        ("pip install -U 'ray[default,tune]==2.60.0' emotune==0.1.0", []),
-        ("pip install ray==2.9.3 emotune==0.2.0", ["ray 2.9.3", "emotune 0.2.0"]),
+        ("pip install -U 'ray[default,tune]==2.60.0' emotune==0.2.0", []),
+        ("pip install ray==2.9.3 emotune==0.3.0", ["ray 2.9.3", "emotune 0.3.0"]),
         ("~/env/bin/ray --version | grep -x 'ray, version 2.60.0'", []),
         ("rayproject/ray-ml:2.51.0-gpu", ["ray 2.51.0"]),
         ("cd ~/emotune && ray stop", []),
     ],
 )
 def test_versions_are_read_out_of_commands_and_images(text: str, others: list[str]) -> None:
-    assert list(other_versions(text, Versions("2.60.0", "0.1.0", "uv.lock"))) == others
+    assert list(other_versions(text, Versions("2.60.0", "0.2.0", "uv.lock"))) == others
 
 
 def test_only_a_locked_or_pinned_installation_counts() -> None:
     assert installs_the_lock(["cd ~/emotune && uv sync --locked --extra gpu"], "")
-    assert installs_the_lock(["pip install ray==2.60.0 emotune==0.1.0"], "")
-    assert installs_the_lock([], "registry.example.org/emotune:0.1.0")
+    assert installs_the_lock(["pip install ray==2.60.0 emotune==0.2.0"], "")
+    assert installs_the_lock([], "registry.example.org/emotune:0.2.0")
     assert not installs_the_lock(["uv sync"], "") and not installs_the_lock(["pip install ray emotune"], "")
     assert not installs_the_lock([], "rayproject/ray:2.60.0")
 

@@ -176,7 +176,7 @@ def test_cluster_yaml_launches_what_it_says(
         assert node.ran("cloud-init status --wait")
         assert node.ran("--require-hashes -r ~/emotune/.ci/uv.txt")
         assert node.ran(f"uv sync --locked --no-dev --no-editable --python 3.12 --extra {extra}")
-        assert node.ran("ray, version 2.60.0") and node.ran("emotune 0.1.0")
+        assert node.ran("ray, version 2.60.0") and node.ran("emotune 0.2.0")
         assert node.ran("rsync") and node.ran(":~/emotune/uv.lock") and node.ran(":~/emotune/tune/")
     assert ssh.ran(
         "ray start --head --port=6379 --num-cpus=0 --num-gpus=0 --dashboard-host=0.0.0.0 --autoscaling-config"

@@ -169,7 +169,7 @@ def test_sizes_are_those_of_keras(size_px: int) -> None:
 
 def test_this_machine_says_what_it_has(ray_cluster: str, faces: Path, tmp_path: Path) -> None:
     storage = tmp_path / "not/there"
-    report = inspect_this_node(str(storage), str(faces))
+    [report] = inspect_this_node(str(storage), str(faces))
     assert (report.here, report.head, report.cpus, report.silent) == (True, True, 4, "")
     assert report.fingerprint and report.storage_shared and not report.storage_refused
     assert report.storage_free_mib and report.storage_free_mib > 0 and report.gpus_tensorflow is None
@@ -179,7 +179,7 @@ def test_this_machine_says_what_it_has(ray_cluster: str, faces: Path, tmp_path: 
         report, temporary_free_mib=0, storage_free_mib=0
     )
     (tmp_path / "file").touch()
-    blocked = inspect_this_node(str(tmp_path / "file/runs"), str(faces))
+    [blocked] = inspect_this_node(str(tmp_path / "file/runs"), str(faces))
     assert blocked.storage_refused == "Not a directory" and blocked.fingerprint == report.fingerprint
 
 

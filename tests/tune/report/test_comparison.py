@@ -159,3 +159,13 @@ def test_in_a_browser_the_page_stands_alone_and_axe_finds_nothing_grave(comparis
         assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]  # tables scroll instead
         assert not grave_violations_in_light_and_dark(tab)
         assert not tab.problems
+
+
+def test_studies_of_other_objectives_are_not_drawn_on_one_axis(two: list[StudyFiles], tmp_path: Path) -> None:
+    loss = record_study(tmp_path / "loss", 12, objective="selection_loss")
+    page = write_comparison([*two, loss], tmp_path / "page").page
+    first, second = (page.parent / "figures" / f"best-over-epochs{suffix}.csv" for suffix in ("", "-2"))
+    with first.open() as one, second.open() as other:
+        studies = [{row["study"] for row in csv.DictReader(file)} for file in (one, other)]
+    assert studies == [{"plain", "crops"}, {"loss"}]
+    assert "The best selection_loss of each search" in page.read_text()

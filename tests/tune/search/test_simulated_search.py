@@ -10,7 +10,7 @@ from tests.tune.session.test_plan import spec
 from tune.search.simulated_search import Beginning, Costs, SimulatedStudy, TrialCost, simulate_study
 from tune.session.plan import forecast
 
-TEN_SECONDS = Costs(TrialCost(0, 10), lambda rng: TrialCost(0, 10))
+TEN_SECONDS = Costs(TrialCost(0, 10, 10), lambda rng: TrialCost(0, 10, 10))
 
 
 def simulated(trials: int, at_once: int = 2, seed: int = 0, **values: Any) -> SimulatedStudy:
@@ -79,7 +79,8 @@ def test_what_a_begun_study_has_used_counts() -> None:
 
 def test_confirmations_share_the_room_and_several_workers_follow_one_another() -> None:
     def confirm_s(at_once: int, **confirm: Any) -> float:
-        return simulated(4, at_once, confirm={"top": 3, "seeds": 2, **confirm}, asha={"stop": False}).confirm_s
+        study = spec(confirm={"top": 3, "seeds": 2, **confirm}, asha={"stop": False})
+        return simulate_study(study, Beginning(4, trainings_at_once=at_once), at_once, TEN_SECONDS, 0).confirm_s
 
     one, two, all_at_once = confirm_s(1), confirm_s(2), confirm_s(8)
     assert one == pytest.approx(2 * two) and one in (pytest.approx(6 * all_at_once), pytest.approx(8 * all_at_once))
@@ -91,7 +92,7 @@ def test_confirmations_share_the_room_and_several_workers_follow_one_another() -
 
 
 def test_without_warm_processes_every_trial_waits_for_its_own() -> None:
-    costs = Costs(TrialCost(0, 1), lambda rng: TrialCost(0, 1), process_start_s=100)
+    costs = Costs(TrialCost(0, 1, 1), lambda rng: TrialCost(0, 1, 1), process_start_s=100)
     times = []
     for reuse in (True, False):
         study = spec(asha={"max_epochs": 1}, confirm={"top": 0}, resources={"reuse_processes": reuse})

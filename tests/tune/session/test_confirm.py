@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.support.recorded_study import record_study
 from tests.tune.study.test_budget import record, session, spec, trial
 from tune.search.confirmation import (
     Findings,
     confirmation_candidates,
     confirmation_numbers,
     confirmation_scores,
+    expected_runs,
     final_fit_numbers,
     judge,
 )
@@ -103,6 +106,18 @@ def test_the_best_different_configurations_and_the_default_are_trained_again() -
     assert confirmation_candidates(spec(confirm={"top": 2}), done) == [1, 3, 0]
     assert confirmation_candidates(spec(confirm={"top": 9}), done) == [1, 3, 4, 0]
     assert confirmation_numbers(spec(confirm={"seeds": 2}), [1, 0]) == [1_000_001, 1_000_000, 2_000_001, 2_000_000]
+
+
+def test_trainings_of_an_earlier_confirmation_count_among_those_that_are_expected(tmp_path: Path) -> None:
+    study = record_study(tmp_path / "extended", 12)
+    state = study.state()
+    state.confirmed, state.open_since, state.searching = None, 1.0, False
+    wanted = confirmation_numbers(study.spec, confirmation_candidates(study.spec, state))
+    assert expected_runs(study.spec, state) == len(wanted)
+    overtaken = next(number for number in state.trials if SEED_STRIDE + number not in wanted)
+    for number in (wanted[0], overtaken + SEED_STRIDE):
+        state.confirmations[number] = replace(state.trials[number % SEED_STRIDE], number=number)
+    assert expected_runs(study.spec, state) == len(wanted) + 1
 
 
 def test_only_complete_confirmations_count() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.recorded_study import record_study
 from tune.errors import ClusterError, StudyError
 from tune.nodes.autoscaler import node_types
 from tune.nodes.capacity import AutoscaledNodeType, ClusterCapacity, NodeCapacity
+from tune.search.confirmation import confirmation_candidates, confirmation_numbers
 from tune.search.simulated_search import Beginning, Costs, TrialCost
-from tune.session.plan import Range, forecast, make_plan
+from tune.session.plan import Range, forecast, make_plan, trainings_left
 from tune.study.spec import StudySpec
 
 SPACE = {"dropout": {"type": "float", "low": 0, "high": 0.5, "default": 0.1}}
@@ -75,7 +79,7 @@ def test_the_expected_epochs_lie_between_all_stopped_at_once_and_none_stopped() 
 
 def test_the_expected_time_is_epochs_times_epoch_time_over_trials_at_once() -> None:
     study = spec(asha={"max_epochs": 2, "grace_epochs": 2}, confirm={"top": 0}, budget={"node_hour_price": 3})
-    costs = Costs(TrialCost(5, 10), lambda rng: TrialCost(5, 10), process_start_s=20)
+    costs = Costs(TrialCost(5, 10, 20), lambda rng: TrialCost(5, 10, 20), process_start_s=20)
     found = forecast(study, Beginning(10, node_price=6), 2, costs)
     assert found.search_s is not None and found.both_s is not None and found.cost is not None
     assert found.search_s.middle == pytest.approx(20 + 5 * (5 + 2 * 10), rel=0.1)
@@ -86,7 +90,7 @@ def test_the_expected_time_is_epochs_times_epoch_time_over_trials_at_once() -> N
 
 def test_gpu_hours_are_what_trials_and_confirmations_hold() -> None:
     study = spec(asha={"max_epochs": 2, "grace_epochs": 2}, resources={"gpus_per_trial": 0.5})
-    costs = Costs(TrialCost(0, 360), lambda rng: TrialCost(0, 360))
+    costs = Costs(TrialCost(0, 360, 360), lambda rng: TrialCost(0, 360, 360))
     found = forecast(study, Beginning(10), 4, costs)
     assert found.gpu_hours is not None
     # Ten trials of two epochs; the best three and the default, or three, three times more.
@@ -148,3 +152,28 @@ def test_what_an_autoscaler_may_start_is_read_from_its_own_file() -> None:
         AutoscaledNodeType("worker", NodeCapacity(4, 1), 5),
         AutoscaledNodeType("spare", NodeCapacity(2), 2),
     )
+
+
+def test_a_final_fit_trains_on_all_folds_and_trainings_have_a_room_of_their_own() -> None:
+    study = spec(asha={"max_epochs": 2}, confirm={"top": 0, "refit": 2, "refit_epochs": 10})
+    costs = Costs(TrialCost(0, 100, 150), lambda rng: TrialCost(0, 100, 150))
+    one, both = (forecast(study, Beginning(1, trainings_at_once=at_once), 1, costs) for at_once in (1, 2))
+    assert one.confirm_s is not None and both.confirm_s is not None
+    assert one.confirm_s.middle == pytest.approx(2 * 10 * 150, rel=0.1)
+    assert one.confirm_s.middle == pytest.approx(2 * both.confirm_s.middle)
+    plan = make_plan(spec(confirm={"top": 3, "seeds": 3}), capacity({"CPU": 8}), 2, None)
+    assert (plan.at_once, plan.beginning.trainings_at_once) == (2, 8)
+
+
+def test_of_a_study_that_was_searched_only_the_trainings_that_are_missing_count(tmp_path: Path) -> None:
+    study = record_study(tmp_path / "done", 12)
+    fits = study.spec.confirm.model_copy(update={"refit": 2, "refit_epochs": 30})
+    plan = make_plan(study.spec.model_copy(update={"confirm": fits}), capacity({"CPU": 2}), 0, None, study.state())
+    assert trainings_left(plan.spec, plan.beginning) == 2 and plan.forecast.confirm_epochs.middle == 60
+    state = study.state()
+    state.confirmed = None
+    wanted = confirmation_numbers(study.spec, confirmation_candidates(study.spec, state))
+    for number in wanted[:3]:
+        state.confirmations[number] = replace(state.trials[0], number=number, state="complete")
+    begun = make_plan(study.spec, capacity({"CPU": 2}), 0, None, state).beginning
+    assert trainings_left(study.spec, begun) == len(wanted) - 3

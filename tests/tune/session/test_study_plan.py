@@ -155,6 +155,11 @@ def test_a_plan_fits_the_terminal_and_loses_no_word(width: int) -> None:
     assert {line.index(line.split()[0]) for line in lines} == {0, 11}
 
 
+def test_in_a_pipe_a_line_stays_whole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert hanging_lines([("wall time", "word " * 60)]).count("\n") == 0
+
+
 @pytest.mark.slow
 def test_a_plan_measures_this_machine_and_writes_nothing(
     ray_cluster: str, faces: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -12,6 +12,7 @@ from tune.errors import StudyError, StudyFileError
 from tune.session.transfer import first_configurations, transferred_configurations
 from tune.study.journal import Journal
 from tune.study.spec import StudySpec, load_spec
+from tune.study.study_state import StudyState
 from tune.study.yaml_source import write_yaml
 
 DROPOUT = {"type": "float", "low": 0.0, "high": 0.5, "default": 0.25}
@@ -52,15 +53,20 @@ def test_what_the_study_file_names_comes_before_and_is_asked_for_once(tmp_path: 
     spec = later(tmp_path, optimizer=OPTIMIZER, momentum=MOMENTUM, dropout=DROPOUT)
     points = [{"optimizer": "sgd", "momentum": "0.8"}, {"dropout": 0}]
     spec = StudySpec.model_validate({**spec.model_dump(), "points_to_evaluate": points})
-    first = first_configurations(spec, begun=False)
+    begun = StudyState()
+    first = first_configurations(spec, begun)
     assert [values for _, values in first] == [
         {"optimizer": "sgd", "momentum": 0.8, "dropout": 0.25},
         {"optimizer": "adam", "dropout": 0},
         {"optimizer": "adam", "dropout": 0.4},
     ]
-    assert len(dict(first)) == 3 and first_configurations(spec, begun=True) == first[:2]
+    assert len(dict(first)) == 3
+    begun.requests.add(first[2][0])
+    assert first_configurations(spec, begun) == first[:2]
+    assert first_configurations(spec, StudyState(requests={"transfer_from 1"})) == first[:2]  # of an earlier version
+    assert first_configurations(spec, StudyState(requests={"a request"})) == first  # named after the study had begun
     fewer = StudySpec.model_validate({**spec.model_dump(), "points_to_evaluate": points[1:]})
-    assert first_configurations(fewer, begun=True) == first[1:2]  # it keeps its name
+    assert first_configurations(fewer, begun) == first[1:2]  # it keeps its name
 
 
 @pytest.mark.parametrize(

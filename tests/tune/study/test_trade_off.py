@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support.recorded_study import record_study
+from tune.report.search_charts import history
 from tune.session.study_text import front_line, stopped_higher_line
 from tune.study.trade_off import Sized, pareto_front, size_front, sized_trials
 
@@ -59,3 +60,15 @@ def test_show_says_why_a_trial_with_a_better_score_is_not_the_best(tmp_path: Pat
         f"             trial {last.number} had 0.9876 and was stopped",
         "those that ran to their end come first",
     ]
+
+
+def test_a_trial_that_failed_is_neither_on_the_front_nor_the_best_so_far(tmp_path: Path) -> None:
+    study = record_study(tmp_path / "failed", 20, finished=False)
+    state = study.state()
+    [first, *_] = size_front(sized_trials(study.spec, state), "max")
+    state.trials[first.trial].state = "failed"
+    for metrics in state.trials[first.trial].epochs.values():
+        metrics["validation_accuracy"] = metrics["selection_accuracy"] = 0.9876
+    assert first.trial not in {one.trial for one in sized_trials(study.spec, state)}
+    drawn = history(study.spec, state)
+    assert drawn is not None and len(drawn.rows) == 19 and "0.9876" not in drawn.takeaway

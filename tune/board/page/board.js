@@ -65,7 +65,7 @@ function take({ studies, changes }) {
     curves.chart.marks.replaceChildren();
     timeline.chart.marks.replaceChildren();
   }
-  const fresh = changes.full || changes.trials.length > 0;
+  const fresh = changes.full || changes.trials.length > 0 || data.study?.best !== studies[chosen].best;
   data.study = studies[chosen];
   data.changes = changes;
   data.version = changes.version;
@@ -99,8 +99,8 @@ function drawHead(studies) {
     button.setAttribute("aria-pressed", String(place === chosen));
   });
   const best = study.best === null ? "No trial has a score yet." :
-    `Trial ${study.best} is the best${study.confirmed ? " that was confirmed" : " so far"}: ` +
-    `${data.changes.objective} ${study.score.toFixed(4)}.`;
+    `Trial ${study.best} is the best${study.seeds ? " that was confirmed" : " so far"}: ${data.changes.objective} ` +
+    `${study.score.toFixed(4)}${study.seeds ? `, the mean of ${study.seeds} fresh seeds` : ""}.`;
   setText(byId("status"), `${study.status[0].toUpperCase()}${study.status.slice(1)}. ${best}`);
   const facts = {
     Trials: `${study.ended} of ${study.expected} ended`, "Which are": study.counts,
