@@ -1,4 +1,4 @@
-"""One of several processes that train one model: prints its scores of the first epoch as JSON.
+"""One of several processes that train one model: prints its first scores and the sum of its weights, as JSON.
 
 Usage: python -m tests.support.replica ADDRESSES RANK SETUP, each as JSON: HOST:PORT of every process, the number of
 this one, and what `benchmarks.trial_training.trial_setup` returns.
@@ -7,6 +7,8 @@ this one, and what `benchmarks.trial_training.trial_setup` returns.
 import json
 import sys
 
+import numpy as np
+
 from trainables.training.data_parallel import Replica, join_workers
 
 if __name__ == "__main__":
@@ -14,5 +16,6 @@ if __name__ == "__main__":
     join_workers(addresses, rank)
     replica = Replica(setup, rank, len(addresses))
     scores = {key: value for key, value in replica.step().items() if isinstance(value, float)}
+    scores["weights"] = float(sum(np.abs(one).sum(dtype=np.float64) for one in replica._model.get_weights()))
     replica.close()
     print(json.dumps(scores), flush=True)

@@ -1,4 +1,4 @@
-"""The precision that a model's layers calculate in, and whether a machine is built for bfloat16. Builds no model.
+"""The precision that a model's layers calculate in, and whether a machine is built for bfloat16.
 
 Weights, statistics, losses and optimizer values stay float32 (Keras' `mixed_bfloat16`), and so do a model's first and
 last steps: pixels to normalised numbers, and logits.
@@ -10,6 +10,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainables.models.blocks import refuse_xla_where_missing
+
+if TYPE_CHECKING:
+    import keras
 
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
 _CPUINFO = Path("/proc/cpuinfo")
@@ -28,6 +34,19 @@ def layer_precision(precision: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def in_float32(trained: keras.Model) -> keras.Model:
+    """Returns a model of the same layers with the same weights, in float32 arithmetic.
+
+    Not the builder's model: ImageNet's weights, or code that has changed since, may give that other layers.
+    """
+    import keras
+
+    model = keras.models.model_from_json(trained.to_json().replace('"mixed_bfloat16"', '"float32"'))
+    refuse_xla_where_missing(model)
+    model.set_weights(trained.get_weights())
+    return model
 
 
 def has_bfloat16(gpus: float) -> bool:

@@ -17,6 +17,7 @@ from trainables.dataset.reader import Dataset, Rows
 from trainables.errors import first_line, one_line
 from trainables.models.blocks import refuse_xla_where_missing
 from trainables.models.compiled import Floats, mean_logits, mirrored, release
+from trainables.models.precision import in_float32
 from trainables.models.weight_average import load_average
 from trainables.own_code import find_reference, load_function
 from trainables.preprocessing.methods import averages_mirror, strengths_of
@@ -81,19 +82,6 @@ def _logits_of_member(member: Member, dataset: Dataset, rows: Rows) -> Floats:
     return np.concatenate([np.asarray(predict(images)) for images, _ in feed.evaluation_batches(rows, _BATCH)])
 
 
-def _in_float32(trained: keras.Model) -> keras.Model:
-    """Returns the same layers with the same weights, in float32 arithmetic.
-
-    Not the builder's model: ImageNet's weights, or code that has changed since, may have given it other layers.
-    """
-    import keras
-
-    model = keras.models.model_from_json(trained.to_json().replace('"mixed_bfloat16"', '"float32"'))
-    refuse_xla_where_missing(model)
-    model.set_weights(trained.get_weights())
-    return model
-
-
 def _load(checkpoint: Path, dataset: Dataset) -> Member:
     state, config = _read_state(checkpoint)
     return Member(state, config, _load_model(checkpoint, dataset, config), averages_mirror(config, dataset.info.shape))
@@ -132,7 +120,7 @@ def _load_model(checkpoint: Path, dataset: Dataset, config: TrialConfig) -> kera
         if config.weight_average:
             load_average(model, checkpoint / AVERAGE_FILE)
         if config.precision == "bfloat16":
-            trained, model = model, _in_float32(model)
+            trained, model = model, in_float32(model)
             release(trained)
     except Exception as error:  # Keras raises whatever its zip, HDF5 and layer readers raise
         raise ExportError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ import ray
 import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tune.nodes.capacity import AutoscaledNodeType, ClusterCapacity, NodeCapacity
+from tune.nodes.capacity import AutoscaledNodeType, ClusterCapacity, NodeCapacity, fits_now
+from tune.study.spec_sections import Resources
 
 _HEAD = "node:__internal_head__"
 _ANSWER_S = 60.0
+_JOIN_S, _LOOK_S = 300.0, 2.0
 _POD_CLUSTER, _POD_NAMESPACE = "RAY_CLUSTER_NAME", "RAY_CLUSTER_NAMESPACE"
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -26,6 +30,29 @@ def find_capacity() -> ClusterCapacity:
     lasting = tuple(NodeCapacity.of(resources) for resources in alive if _HEAD in resources)
     types, most = node_types(config) if config else ((), 0)
     return ClusterCapacity(tuple(map(NodeCapacity.of, alive)), lasting, types, most)
+
+
+def capacity_with_room(resources: Resources, say: Callable[[str], None]) -> ClusterCapacity:
+    """Returns what `find_capacity` does, when a trial fits: machines of one's own may just be joining after `ray up`.
+
+    Args:
+        resources: what a trial takes.
+        say: called with a line where it waits, for some minutes at most.
+    """
+    capacity, until, said = find_capacity(), time.monotonic() + _JOIN_S, False
+    while _is_joining(capacity) and not fits_now(resources, capacity) and time.monotonic() < until:
+        if not said:
+            say("no machine with room for a trial has joined the cluster yet: waiting for its workers")
+        said = True
+        time.sleep(_LOOK_S)
+        capacity = find_capacity()
+    return capacity
+
+
+def _is_joining(capacity: ClusterCapacity) -> bool:
+    """Says whether workers are missing of which nobody knows what they have, as of a cluster of one's own machines."""
+    unknown = [kind for kind in capacity.node_types if kind.capacity == NodeCapacity()]
+    return bool(unknown) and len(capacity.nodes) < capacity.max_nodes
 
 
 def node_types(config: dict[str, Any]) -> tuple[tuple[AutoscaledNodeType, ...], int]:

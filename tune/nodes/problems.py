@@ -135,8 +135,8 @@ def _gpus(reports: Sequence[NodeReport], needs: Needs) -> Iterator[NodeProblem]:
             )
         elif report.gpus_ray < seen:
             yield NodeProblem(
-                f"{address} has {seen} GPUs and Ray hands out {report.gpus_ray:g} of them. If the others are "
-                "yours too, restart Ray there without --num-gpus and without CUDA_VISIBLE_DEVICES",
+                f"{address} has {seen} GPUs and Ray hands out {report.gpus_ray:g} of them. Restart Ray there without "
+                "--num-gpus and without CUDA_VISIBLE_DEVICES, unless the others are somebody else's",
                 is_fatal=False,
             )
         for name, memory_mib in report.gpus_driver if wanted and wanted < 1 else ():

@@ -22,6 +22,7 @@ from tune.nodes.ray_options import ray_folder
 from tune.study.spec import StudySpec
 
 REPORT_AFTER_S = 60.0
+NO_NODE_AFTER_S = 600.0
 RAY_START_LIMIT_S = 180.0
 """Seconds that Ray itself has to start on this machine; it takes about three."""
 
@@ -40,10 +41,20 @@ class ProcessStart:
         self._say = say
         self._since: float | None = None
         self._said = self._without_room = False
+        self._no_node_since: float | None = None
 
     def note_started(self) -> None:
         """Notes that a process is up, or that none is waited for."""
         self._since, self._said, self._without_room = None, False, False
+        self._no_node_since = None
+
+    def _wait_for_node(self, now: float) -> None:
+        """Waits anew, and says now and then that no machine comes: an autoscaler asks for ever where there are none."""
+        self._since, self._said = None, False
+        since = self._no_node_since = self._no_node_since or now
+        if now - since > NO_NODE_AFTER_S:
+            self._say("no machine with room for a trial has come yet: `ray status` on the head node says why")
+            self._no_node_since = now
 
     def check_waiting(self) -> str:
         """Notes that none is up; returns why to give up, or "" to wait on.
@@ -60,7 +71,7 @@ class ProcessStart:
         if waited_s < self._limit_s and (self._said or waited_s < REPORT_AFTER_S):
             return ""
         if not fits_now(self._resources, find_capacity()):
-            self.note_started()
+            self._wait_for_node(now)
             return ""
         if not _has_reservation():
             self._say("no room for a trial now: waiting until other work on the cluster ends, or for nodes that come")

@@ -112,7 +112,7 @@ def _run(
     announce: Callable[[Plan], str],
 ) -> Outcome:
     from tune.export.formats import FORMATS, check_formats, missing_packages
-    from tune.nodes.autoscaler import find_capacity
+    from tune.nodes.autoscaler import capacity_with_room, find_capacity
     from tune.nodes.capacity import fits_now
     from tune.nodes.preflight import check_nodes
     from tune.nodes.trial_process import trial_process
@@ -123,7 +123,7 @@ def _run(
     context = trial_context(spec, dataset, state)
     left = trials_left(study, state)
     live = LiveStudy(terminal, spec, state, max(spec.most_trials, state.tried))
-    capacity = find_capacity()
+    capacity = capacity_with_room(spec.resources, live.line)
     plan = make_plan(spec, capacity, left, state=state)
     for warning in check_nodes(study, dataset, capacity):
         live.line(warning)

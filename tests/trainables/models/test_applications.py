@@ -13,6 +13,7 @@ from trainables.config import TrialConfig
 from trainables.errors import ApplicationError
 from trainables.models.application_check import check_application
 from trainables.models.applications import build_application
+from trainables.models.precision import in_float32, layer_precision
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -104,3 +105,26 @@ def test_what_cannot_be_built_or_fetched_is_told_in_one_line(tmp_path: Path, mon
         check(tmp_path, weights="imagenet")
     with pytest.raises(ApplicationError, match=r"InceptionV3 cannot be built for image_size_px=48.*at least 75x75"):
         check(tmp_path, model="applications:InceptionV3")
+
+
+@pytest.mark.slow
+def test_a_model_trained_in_bfloat16_is_exported_with_the_layers_that_it_was_trained_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+    from keras.src.applications import efficientnet
+
+    plain = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(224, 224, 3))
+    plain.save_weights(tmp_path / "downloaded.weights.h5")
+    monkeypatch.setattr(
+        efficientnet.file_utils, "get_file", lambda *given, **options: str(tmp_path / "downloaded.weights.h5")
+    )
+    with layer_precision("bfloat16"):
+        trained = build("EfficientNetB0", weights="imagenet")
+    scalings = [layer for layer in trained.layers if isinstance(layer, keras.layers.Rescaling)]
+    assert len(scalings) > 1  # one of them comes with ImageNet's weights alone
+    exported = in_float32(trained)
+    assert [type(layer) for layer in exported.layers] == [type(layer) for layer in trained.layers]
+    assert {layer.dtype_policy.name for layer in exported.layers} <= {"float32", "uint8"}
+    images = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), dtype=np.uint8)
+    np.testing.assert_allclose(exported.predict_on_batch(images), trained.predict_on_batch(images), atol=0.05)

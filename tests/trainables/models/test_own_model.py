@@ -13,6 +13,7 @@ from tests.support.own_models import OWN_MODEL, own_parameters
 from trainables.config import TrialConfig
 from trainables.errors import OwnCodeError
 from trainables.models import own_check
+from trainables.models.compiled import reseed_dropout
 from trainables.models.own_model import ImageSpec, build_own_model
 from trainables.training.epochs import TrialTraining
 from trainables.training.fault_kinds import TrialFault
@@ -169,3 +170,25 @@ def test_parameters_that_give_no_pipeline_end_the_trial_too(faces: Path) -> None
     with pytest.raises(TrialFault, match=r"my_aug\.py:training \(line 2\) cannot be built.*size is too") as raised:
         open_training(TrialTraining(), faces, own)
     assert raised.value.kind == "infeasible"
+
+
+def test_every_random_stream_of_a_layer_is_set_for_an_epoch() -> None:
+    import keras
+
+    class DropPath(keras.layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seed_generator = keras.random.SeedGenerator()
+            self.drop = keras.layers.Dropout(0.5)
+
+        def call(self, x: Any, training: Any = None) -> Any:
+            return self.drop(x, training=training) * keras.random.uniform((), seed=self.seed_generator)
+
+    inputs = keras.Input((8,))
+    model, ones = keras.Model(inputs, DropPath()(inputs)), np.ones((4, 8), np.float32)
+    answers = []
+    for seed in (1, 1, 2):
+        reseed_dropout(model, (seed,))
+        answers.append(np.asarray(model(ones, training=True)))
+    np.testing.assert_array_equal(answers[0], answers[1])
+    assert not np.array_equal(answers[0] != 0, answers[2] != 0)

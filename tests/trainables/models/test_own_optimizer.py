@@ -58,6 +58,10 @@ def test_what_is_in_order_is_told(tmp_path: Path) -> None:
             HEAD + "    return keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(learning_rate, 9))\n",
             r"must take its learning rate as a number\. Received: CosineDecay",
         ),
+        (
+            HEAD + "    return keras.optimizers.Adam(learning_rate, use_ema=True)\n",
+            r"must leave averaged weights to weight_average",
+        ),
         (HEAD + "    return 1 / 0\n", r"\(line 4\) cannot make an optimizer: ZeroDivisionError"),
         (
             HEAD + "    print(beta)\n    return keras.optimizers.SGD(learning_rate)\n",

@@ -77,9 +77,36 @@ def test_a_training_goes_on_where_it_stopped_is_the_same_again_and_learns_in_mic
     assert begun(micro_batches=2)._train_epoch()["training_loss"] == pytest.approx(first["training_loss"], rel=0.1)
 
 
-@pytest.mark.parametrize("model", [*MODELS, "applications:MobileNetV2"])
+WITH_STATE = """
+import keras
+from keras import layers, ops
+
+
+@keras.saving.register_keras_serializable("with_state")
+class Centred(layers.Layer):
+    def build(self, shape):
+        self.mean = self.add_weight(shape=(shape[-1],), trainable=False, initializer="zeros")
+        self.unused = self.add_weight(shape=(2,))
+        super().build(shape)
+
+    def call(self, x, training=None):
+        if training:
+            self.mean.assign(0.9 * self.mean + 0.1 * ops.mean(x, axis=0))
+        return x - self.mean
+
+
+def build(image, classes) -> keras.Model:
+    x = image.input()
+    y = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 5, strides=4, activation="tanh")(image.standardized(x)))
+    return keras.Model(x, layers.Dense(classes)(Centred()(y)))
+"""
+"""A statistic that each process would keep of its own images, and a weight without a gradient."""
+
+
+@pytest.mark.parametrize("model", [*MODELS, "applications:MobileNetV2", "with state"])
 def test_two_processes_train_what_one_does(model: str, faces: Path) -> None:
-    parameters = {**parameters_of(model, "crop"), "dropout": 0.0, "batch_size": 15}  # each would draw masks of its own
+    chosen = own_parameters(WITH_STATE) if model == "with state" else parameters_of(model, "crop")
+    parameters = {**chosen, "dropout": 0.0, "batch_size": 15}  # each would draw masks of its own
     setup = {"max_images_per_fold": 60}
     addresses = [f"127.0.0.1:{port}" for port in (free_port(), free_port())]
     command = [sys.executable, "-m", "tests.support.replica", json.dumps(addresses)]
@@ -92,6 +119,6 @@ def test_two_processes_train_what_one_does(model: str, faces: Path) -> None:
     outputs = [worker.communicate(timeout=240) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], outputs[0][1][-3000:]
     first, second = (json.loads(out.splitlines()[-1]) for out, _ in outputs)
-    assert scores(first) == scores(second)
+    assert (scores(first), first["weights"]) == (scores(second), second["weights"])
     losses = ("training_loss", "validation_loss", "selection_loss")
     assert [first[name] for name in losses] == pytest.approx([alone[name] for name in losses], rel=1e-3)

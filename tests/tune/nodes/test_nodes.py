@@ -16,6 +16,7 @@ from trainables.config import TrialConfig
 from trainables.gpu import memory_limit_mib
 from trainables.models.alexnet import parameters_of_alexnet
 from trainables.models.size import checkpoint_mib
+from trainables.training.fault_kinds import TrialFault
 from tune.nodes.inspection import NodeReport, inspect_nodes, inspect_this_node
 from tune.nodes.problems import Needs, NodeProblem, find_problems
 
@@ -92,6 +93,30 @@ def test_every_problem_has_its_line_and_remedy(changes: dict[str, object], words
         [problem] = found(**changes)
     assert re.search(words, problem.message)
     assert problem.is_fatal is stops
+
+
+def test_gpus_that_are_left_to_others_are_no_problem_and_neither_is_a_head_that_trains_nothing() -> None:
+    four = (("Tesla T4", 15360.0),) * 4
+    [problem] = found(gpus_driver=four)  # CUDA_VISIBLE_DEVICES=0: Ray and TensorFlow see one
+    assert not problem.is_fatal and "has 4 GPUs and Ray hands out 1 of them" in problem.message
+    assert found(cpus=0, gpus_ray=0, gpus_tensorflow=0) == []
+
+
+def test_where_gpus_may_come_their_absence_is_not_told() -> None:
+    without = replace(HEALTHY, gpus_ray=0, gpus_driver=(), gpus_tensorflow=0)
+    assert [p.message[:17] for p in find_problems([without], NEEDS)] == ["no node has a GPU"]
+    assert find_problems([without], replace(NEEDS, gpus_may_come=True)) == []
+
+
+def test_a_trial_that_has_a_gpu_never_trains_on_the_processor_unnoticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainables.training import process
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [])
+    process._check_gpu_seen()  # no driver: Ray only counts
+    monkeypatch.setattr(process, "driver_gpus", lambda: ([("Tesla T4", 15360.0)], ""))
+    with pytest.raises(TrialFault, match="sees 1 GPUs and TensorFlow none. Install TensorFlow's CUDA libraries there"):
+        process._check_gpu_seen()
 
 
 @pytest.mark.parametrize(("others", "rule"), [(True, "be one that all nodes share"), (False, "be writable on every")])

@@ -324,6 +324,7 @@ def test_when_the_time_is_over_every_open_trial_is_ended_by_its_score(driver: Dr
     assert driver.states() == [TrialState.COMPLETE, TrialState.FAIL]
     assert driver.study.best_value == 0.4
     assert driver.journal.state.trials[1].reason == "the study ended: its time was over; it has no score"
+    assert [trial.state for trial in driver.journal.state.trials.values()] == ["cut", "cut"]  # both may go on
 
 
 def test_optunas_file_made_again_from_the_journal_says_the_same(driver: Driver, tmp_path: Path) -> None:
@@ -526,6 +527,24 @@ def test_an_enqueued_configuration_is_the_next_new_trial_once_even_if_the_driver
     again.begin("e")
     assert trials[3].values not in (trials[1].values, trials[2].values)
     again.journal.close()
+
+
+def test_a_value_that_only_its_last_digit_keeps_out_of_the_space_is_the_spaces_own(tmp_path: Path) -> None:
+    space = {
+        "dropout": {"type": "categorical", "choices": [0.1, 0.3, 0.5], "default": 0.5},
+        "split_ratio": {"type": "float", "low": 0.8, "high": 0.9, "default": 0.9},
+    }
+    spec = StudySpec.model_validate({"name": "a", "data": "d", "trials": 4, "space": space})
+    completed = spec.complete({"dropout": 0.30000000000000004, "split_ratio": 0.7999999999999999})
+    assert completed == {"dropout": 0.3, "split_ratio": 0.8}
+    journal = Journal(tmp_path / "journal.jsonl")
+    searcher = OptunaSearcher(rebuild_optuna_study(tmp_path / "optuna.log", spec, []), spec, journal)
+    searcher.suggest("a")  # as an earlier version journalled it
+    values = {"dropout": 0.30000000000000004, "split_ratio": 0.7999999999999999}
+    journal.append("enqueued", values=values, request="transfer_from 1")
+    assert searcher.suggest("b")["parameters"]["dropout"] == 0.3
+    assert journal.state.trials[1].values == {"dropout": 0.3, "split_ratio": 0.8}
+    journal.close()
 
 
 def test_a_dropped_trial_ends_whether_it_runs_waits_or_breaks_off(driver: Driver, tmp_path: Path) -> None:

@@ -108,6 +108,19 @@ def test_the_best_different_configurations_and_the_default_are_trained_again() -
     assert confirmation_numbers(spec(confirm={"seeds": 2}), [1, 0]) == [1_000_001, 1_000_000, 2_000_001, 2_000_000]
 
 
+def test_luck_is_told_of_no_other_configuration() -> None:
+    found = judge({7: [0.6], 3: [0.61, 0.62, 0.63], 0: [0.5, 0.51, 0.52]}, (7, 0.64), "max")
+    assert found is not None and found.winner == 3 and found.luck is found.luck_interval is None
+    assert found.verdict == "better" and 7 not in {row.trial for row in found.repeated}
+
+
+def test_a_confirmation_that_a_spent_budget_forbade_is_owed_once_the_budget_is_raised(tmp_path: Path) -> None:
+    done = confirmed({"winner": None, "skipped": "its epochs were used up", "budget": "epochs"})
+    for epochs, owed in ((1, False), (1000, True)):
+        files = StudyFiles(tmp_path, spec(confirm={"top": 2}, budget={"epochs": epochs}))
+        assert files.owes_confirmation(done) is owed
+
+
 def test_trainings_of_an_earlier_confirmation_count_among_those_that_are_expected(tmp_path: Path) -> None:
     study = record_study(tmp_path / "extended", 12)
     state = study.state()

@@ -127,6 +127,19 @@ def test_stagnation_counts_ended_trials_in_the_order_in_which_they_ended() -> No
     assert stagnant_trials(spec(), done) == 2
 
 
+def test_what_stagnation_cut_does_not_take_the_stagnation_back() -> None:
+    ended = [*trial(0, 0, 0.5), *trial(1, 1, 0.4), *trial(2, 2, 0.3)]
+    study = spec(budget={"stagnation": 2})
+    done = record(session(), *ended, *trial(3, 3, 0.9, state="cut"))
+    assert stagnant_trials(study, done) == 2 and exhausted_budget(study, done, now=9.0, searched_s=1) == "stagnation"
+
+
+def test_a_stopped_trial_is_no_best_and_before_one_ran_to_its_end_nothing_stagnates() -> None:
+    stopped = [*trial(0, 0, 0.7, state="pruned"), *trial(1, 1, 0.6, state="pruned")]
+    assert stagnant_trials(spec(), record(session(), *stopped)) == 0
+    assert stagnant_trials(spec(), record(session(), *stopped, *trial(2, 2, 0.5), *trial(3, 3, 0.55))) == 0
+
+
 def test_the_epoch_that_reaches_the_target_is_its_trials_last() -> None:
     done = record(session(), *trial(0, 0, 0.5, 0.55)[:-1])
     study = spec(budget={"target": 0.6})
