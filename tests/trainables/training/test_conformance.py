@@ -10,6 +10,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -103,22 +105,23 @@ def build(image, classes) -> keras.Model:
 """A statistic that each process would keep of its own images, and a weight without a gradient."""
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist for variables")  # Keras' own words of it
 @pytest.mark.parametrize("model", [*MODELS, "applications:MobileNetV2", "with state"])
 def test_two_processes_train_what_one_does(model: str, faces: Path) -> None:
     chosen = own_parameters(WITH_STATE) if model == "with state" else parameters_of(model, "crop")
     parameters = {**chosen, "dropout": 0.0, "batch_size": 15}  # each would draw masks of its own
-    setup = {"max_images_per_fold": 60}
+    # In a fresh MobileNetV2 a batch's images in another order make 2 % of the loss after three steps: one is compared.
+    setup = {"max_images_per_fold": 15 if model.startswith("applications:") else 60}
     addresses = [f"127.0.0.1:{port}" for port in (free_port(), free_port())]
     command = [sys.executable, "-m", "tests.support.replica", json.dumps(addresses)]
     given = json.dumps(trial_setup(faces, parameters, **setup))
-    workers = [
-        subprocess.Popen([*command, str(rank), given], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    alone = open_training(TrialTraining(), faces, parameters, **setup)._train_epoch()
-    outputs = [worker.communicate(timeout=240) for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], outputs[0][1][-3000:]
-    first, second = (json.loads(out.splitlines()[-1]) for out, _ in outputs)
+    run = partial(subprocess.run, capture_output=True, text=True, timeout=240)
+    with ThreadPoolExecutor() as threads:
+        workers = threads.map(run, ([*command, str(rank), given] for rank in range(2)))
+        alone = open_training(TrialTraining(), faces, parameters, **setup)._train_epoch()
+        ended = list(workers)
+    assert [worker.returncode for worker in ended] == [0, 0], ended[0].stderr[-3000:]
+    first, second = (json.loads(worker.stdout.splitlines()[-1]) for worker in ended)
     assert (scores(first), first["weights"]) == (scores(second), second["weights"])
     losses = ("training_loss", "validation_loss", "selection_loss")
     assert [first[name] for name in losses] == pytest.approx([alone[name] for name in losses], rel=1e-3)
