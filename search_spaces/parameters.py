@@ -150,10 +150,18 @@ class FloatParameter(_Parameter, frozen=True):
         """Returns the end of the range that a value only misses by its last digit, else the value."""
         return next((end for end in (self.low, self.high) if same_value(value, end)), value)
 
-    def bounds(self) -> tuple[float, float]:
-        """Returns the smallest and the largest value that can be proposed, whatever the other parameters are."""
-        smallest = math.prod(min(1.0, *factors.values()) for factors in self.scale_by.values())
-        largest = math.prod(max(1.0, *factors.values()) for factors in self.scale_by.values())
+    def bounds(self, choices: Mapping[str, Sequence[Value]] | None = None) -> tuple[float, float]:
+        """Returns the smallest and the largest value that can be proposed, whatever the other parameters are.
+
+        Args:
+            choices: of other parameters, by name; without a parameter's, it may have a value that no factor is for.
+        """
+        known = choices or {}
+        factors = [
+            [named.get(value_text(value), 1.0) for value in known[name]] if name in known else [1.0, *named.values()]
+            for name, named in self.scale_by.items()
+        ]
+        smallest, largest = math.prod(map(min, factors)), math.prod(map(max, factors))
         ends = [end * factor for end in (self.low, self.high) for factor in (smallest, largest)]
         return min(ends), max(ends)
 

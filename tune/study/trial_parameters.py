@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from search_spaces import CategoricalParameter, SearchSpace, Value
-from search_spaces.parameters import AnyParameter
+from search_spaces.parameters import AnyParameter, FloatParameter
 from trainables.config import OWN_PREFIXES, TRIAL_PARAMETERS, TrialConfig, parameter_kind
 from tune.errors import nearest
 from tune.yaml_values import parse_number
@@ -135,6 +135,8 @@ def check_parameters(space: SearchSpace, fixed: Mapping[str, Value], *, written:
         LocatedError: a rule is broken.
     """
     known = TRIAL_PARAMETERS
+    always = {name: varied for name, varied in space.parameters.items() if not varied.when}
+    choices = {name: varied.choices for name, varied in always.items() if isinstance(varied, CategoricalParameter)}
     for name in fixed:
         if name not in known and not name.startswith(OWN_PREFIXES):
             raise LocatedError(("fixed", name), f"fixed.{name} is no parameter of a trial.{nearest(name, known)}")
@@ -147,14 +149,20 @@ def check_parameters(space: SearchSpace, fixed: Mapping[str, Value], *, written:
             raise LocatedError(("space", name), f"space.{name} is no parameter of a trial.{nearest(name, known)}")
         if not written:
             _check_type(name, parameter)
-        ends = parameter.choices if isinstance(parameter, CategoricalParameter) else parameter.bounds()
-        for value in ends:
+        scaled = isinstance(parameter, FloatParameter) and bool(parameter.scale_by)
+        for value in _ends(parameter, choices):
             _check_value(("space", name), name, value, written=written)
-        if not written:
+        if not written and not scaled:  # before it is multiplied a default may be anything
             _check_value(("space", name, "default"), name, parameter.default, written=False)
     for name, value in fixed.items():
         if not name.startswith(OWN_PREFIXES):
             _check_value(("fixed", name), name, value, written=written)
+
+
+def _ends(parameter: AnyParameter, choices: Mapping[str, Sequence[Value]]) -> Sequence[Value]:
+    if isinstance(parameter, CategoricalParameter):
+        return parameter.choices
+    return parameter.bounds(choices) if isinstance(parameter, FloatParameter) else parameter.bounds()
 
 
 def _check_type(name: str, parameter: AnyParameter) -> None:

@@ -139,3 +139,17 @@ def test_every_key_of_a_study_file_is_on_its_page() -> None:
                 keys |= {f"{name}.{inside}" for inside in kind.model_fields}
     missing = [key for key in sorted(keys) if f"`{key}`" not in text and f"`.{key.rpartition('.')[2]}`" not in text]
     assert not missing and len(keys) > 50
+
+
+def test_a_scale_that_names_every_choice_is_checked_as_it_is_multiplied() -> None:
+    decay = {"type": "float", "low": 1, "high": 100, "default": 10, "log": True}
+    factors = {"adamw": 1e-3, "lion": 1e-2}
+    space = {
+        "optimizer": {"type": "categorical", "choices": ["adamw", "lion"], "default": "adamw"},
+        "weight_decay": {**decay, "scale_by": {"optimizer": factors}},
+    }
+    spec = load_spec({"name": "a", "data": "d", "space": space})
+    assert spec.space.defaults()["weight_decay"] == pytest.approx(0.01)
+    space["optimizer"] = {"type": "categorical", "choices": ["adamw", "lion", "sgd"], "default": "adamw"}
+    with pytest.raises(StudyFileError, match=r"space.weight_decay: .*less than or equal to 1. Received: 100"):
+        load_spec({"name": "a", "data": "d", "space": space})
