@@ -148,7 +148,7 @@ class FloatParameter(_Parameter, frozen=True):
 
     def exact(self, value: Value) -> Value:
         """Returns the end of the range that a value only misses by its last digit, else the value."""
-        return next((end for end in (self.low, self.high) if same_value(value, end)), value)
+        return next((end for end in (self.low, self.high) if end != value and same_value(value, end)), value)
 
     def bounds(self, choices: Mapping[str, Sequence[Value]] | None = None) -> tuple[float, float]:
         """Returns the smallest and the largest value that can be proposed, whatever the other parameters are.
@@ -262,7 +262,7 @@ class CategoricalParameter(_Parameter, frozen=True):
 
     def exact(self, value: Value) -> Value:
         """Returns the choice that a value is: Optuna compares to the last digit."""
-        return next((choice for choice in self.choices if same_value(value, choice)), value)
+        return next((choice for choice in self.choices if same_value(value, choice) and choice != value), value)
 
     def every_value(self) -> Sequence[Value]:
         """Returns the choices."""

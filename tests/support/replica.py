@@ -6,6 +6,7 @@ this one, and what `benchmarks.trial_training.trial_setup` returns.
 
 import json
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 
@@ -16,6 +17,7 @@ if __name__ == "__main__":
     join_workers(addresses, rank)
     replica = Replica(setup, rank, len(addresses))
     scores = {key: value for key, value in replica.step().items() if isinstance(value, float)}
-    scores["weights"] = float(sum(np.abs(one).sum(dtype=np.float64) for one in replica._model.get_weights()))
+    with replica._average.in_place() if replica._average else nullcontext():
+        scores["weights"] = float(sum(np.abs(one).sum(dtype=np.float64) for one in replica._model.get_weights()))
     replica.close()
     print(json.dumps(scores), flush=True)

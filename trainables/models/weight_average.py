@@ -8,7 +8,7 @@ after 400 steps at 0.995 a seventh of it are the weights that the training began
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,12 @@ class WeightAverage:
             yield
         finally:
             _assign(self._variables, own)
+
+    def take(self, variables: Sequence[Any]) -> None:
+        """Takes what some of the model's variables hold as their average."""
+        places = {id(variable): place for place, variable in enumerate(self._variables)}
+        for variable in variables:
+            self._average[places[id(variable)]] = _copy(variable)
 
     def save(self, path: Path) -> None:
         """Writes the average as NumPy's `*.npz`, an array for each variable's path, numbered where two have the same.

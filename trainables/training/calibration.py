@@ -121,12 +121,12 @@ def measure_speed(config: Mapping[str, Any], measure_s: float = 3.0, *, save: bo
     from trainables.preprocessing.feed import Feed
     from trainables.preprocessing.methods import averages_mirror, strengths_of
     from trainables.training.epochs import EVALUATION_BATCH
-    from trainables.training.process import prepare_process, process_memory_mib
+    from trainables.training.process import prepare_training, process_memory_mib
     from trainables.training.targets import Targets
 
     context = TrialContext.model_validate(config["study"])
     trial = TrialConfig.model_validate(config["parameters"]).resolved(context)
-    prepare_process(context)
+    prepare_training(context)
     dataset = open_data(context.dataset, fingerprint=context.fingerprint)
     limit = context.max_images_per_fold
     rows = trial_rows(dataset, context.selection_share, trial.split_ratio, context.seed, limit)

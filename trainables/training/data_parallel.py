@@ -143,15 +143,20 @@ class Replica(TrialTraining):
         def shared() -> None:
             strategy.run(share_states)
 
-        states = _own_states(model)
-        self._share_states = shared if states else lambda: None
+        states = self._states = _own_states(model)
+        self._share_states = shared
         self._differentiated, self._applied, self._predicted = differentiated, applied, predicted
         with _synchronized(model):
             differentiated.get_concrete_function()
 
     def _train(self, rows: Rows, rate: float) -> dict[str, float]:
         found = super()._train(rows, rate)
-        self._share_states()
+        if self._states:
+            self._share_states()
+            if self._average:
+                with self._average.in_place():
+                    self._share_states()
+                    self._average.take(self._states)
         return found
 
     def _own_share(self, batch: Any) -> Any:

@@ -38,7 +38,7 @@ from trainables.models.weight_average import WeightAverage, read_average
 from trainables.training.best_epoch import BestEpoch
 from trainables.training.fault_kinds import TrialFault, classify_unreadable, unbuildable
 from trainables.training.metrics import evaluate, with_score
-from trainables.training.process import prepare_process, process_memory_mib
+from trainables.training.process import prepare_training, process_memory_mib
 from trainables.training.targets import Targets
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class TrialTraining:
     def _prepare(self, context: TrialContext) -> None:
         """Prepares the process for trials of a study."""
         self._context = context
-        prepare_process(context)
+        prepare_training(context)
 
     def _open_data(self) -> None:
         """Opens the data set; one in a bucket is fetched first, which may take long."""

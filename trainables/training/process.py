@@ -38,17 +38,16 @@ def prepare_process(context: TrialContext) -> None:
     limit_gpu_memory(context.gpus)
     gc.collect()
     gc.freeze()  # TensorFlow's own million objects are not looked at again between trials
-    if context.gpus:
-        _check_gpu_seen()
 
 
-def _check_gpu_seen() -> None:
-    """Refuses to train on the processor what has paid for a GPU; where Ray only counts GPUs there is no driver.
+def prepare_training(context: TrialContext) -> None:
+    """Prepares the process, and refuses to train on the processor what has paid for a GPU.
 
     Raises:
-        TrialFault: TensorFlow sees none of the driver's GPUs.
+        TrialFault: TensorFlow sees none of the driver's GPUs. Where Ray only counts GPUs there is no driver.
     """
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+    prepare_process(context)
+    if not context.gpus or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return
     import tensorflow as tf
 

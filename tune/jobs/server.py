@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -199,7 +200,10 @@ class JobsServer:
                     raise
             else:
                 lost = None
-                if job is None or (whole and not job.active):  # what it wrote while the stream was broken comes yet
+                if job is not None and not job.active and not whole:  # what it wrote while the stream was broken
+                    with suppress(JobError):
+                        yield from self.log(job)[yielded:]
+                if job is None or not job.active:
                     return
             yield None
             time.sleep(_TICK_S)

@@ -148,13 +148,15 @@ def _gpus(reports: Sequence[NodeReport], needs: Needs) -> Iterator[NodeProblem]:
         if report.gpus_tensorflow is None:
             if report.tensorflow_message:
                 yield NodeProblem(
-                    f"TensorFlow does not start on {address}: {report.tensorflow_message}. Install emotune anew"
+                    f"TensorFlow does not start on {address}: {report.tensorflow_message}. Install emotune anew",
+                    is_fatal=wanted is None or report.gpus_ray > 0,
                 )
         elif report.gpus_tensorflow < usable:
             yield NodeProblem(
                 f"the driver sees {seen} GPUs on {address} and TensorFlow {report.gpus_tensorflow}"
                 + (f": {report.tensorflow_message}. Unset it there" if report.tensorflow_message else "")
-                + ("" if report.tensorflow_message else ". Install TensorFlow's CUDA libraries: make setup EXTRAS=gpu")
+                + ("" if report.tensorflow_message else ". Install TensorFlow's CUDA libraries: make setup EXTRAS=gpu"),
+                is_fatal=wanted is None or report.gpus_ray > 0,
             )
     if (
         wanted is None

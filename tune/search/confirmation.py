@@ -18,7 +18,7 @@ from scipy import stats
 
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
-from tune.study.trial_record import ENDED, REFIT_SEED, SEED_STRIDE
+from tune.study.trial_record import ENDED, REFIT_SEED, SEED_STRIDE, is_final_fit
 
 CONFIDENCE = 0.95
 
@@ -71,9 +71,10 @@ def expected_runs(spec: StudySpec, state: StudyState) -> int:
     """Returns how many trials the search will have; while the best are trained again, how many trainings that makes."""
     if state.open_since is None or state.searching:
         return max(spec.most_trials, state.tried)
-    runs = confirmation_numbers(spec, confirmation_candidates(spec, state)) if state.confirmed is None else []
-    fits = len(state.final_fits_with(spec.confirm.refit_epochs))
-    return len({*state.confirmations, *runs}) + max(0, spec.confirm.refit - fits)
+    runs = confirmation_numbers(spec, confirmation_candidates(spec, state)) if state.judged is None else []
+    known = {n for n, run in state.confirmations.items() if is_final_fit(n) and run.session > state.last_search}
+    fits = known | set(state.final_fits_with(spec.confirm.refit_epochs))
+    return len({*state.confirmations, *runs}) + max(0, spec.confirm.refit - len(fits))
 
 
 def confirmation_candidates(spec: StudySpec, state: StudyState) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +53,8 @@ def export_study(
         _judge_temperature(study, context, journal, best[0], checkpoints, call)
         _open_sealed_test(study, context, journal, best[0], checkpoints, call)
         study_yaml = _study_yaml(study)
-        there = replace(study, directory=study.directory.resolve())  # its process may have another current folder
+        own = Path(os.path.abspath(study.directory))  # the process may have another current folder
+        there = replace(study, directory=own)
         target = study.place.at(EXPORT_FOLDER)
         call(export_run, there, study_yaml, journal.state, best[0], checkpoints, context, target)
     if study.bucket:

@@ -27,10 +27,8 @@ _NOT_WANTED = "confirm.top is 0"
 def confirm_best(session: SessionContext) -> bool:
     """Trains the search's best again, journals what that showed, and fits the winner; False when interrupted."""
     study, spec, state = session.study, session.study.spec, session.journal.state
-    findings, spent = state.confirmed, ""
-    if findings is not None and findings.get("budget"):  # which has been raised since
-        findings = None
-    if findings is None and not state.confirming:  # what has begun is brought to its end
+    findings, spent = state.judged, ""
+    if findings is None:
         spent = forbids_confirmation(spec, state)
     if spent:
         words = f"the best trials were not trained again: {BUDGETS[spent]}"

@@ -203,7 +203,7 @@ def _beginning(spec: StudySpec, trials: int, state: StudyState | None) -> Beginn
         return beginning
     ended = {number for number, run in state.confirmations.items() if run.state in ENDED}
     fits = len(state.final_fits_with(spec.confirm.refit_epochs))
-    wanted = confirmation_numbers(spec, confirmation_candidates(spec, state)) if state.confirmed is None else []
+    wanted = confirmation_numbers(spec, confirmation_candidates(spec, state)) if state.judged is None else []
     return replace(beginning, repetitions=len(set(wanted) - ended), final_fits=max(0, spec.confirm.refit - fits))
 
 

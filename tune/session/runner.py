@@ -91,9 +91,11 @@ def run_study(
 def _run_or_done(
     study: StudyFiles, dataset: Dataset, journal: Journal, calibrate: bool, announce: Callable[[Plan], str]
 ) -> Outcome:
+    from tune.export.formats import FORMATS
     from tune.nodes.join import joined_ray, refuse_client
 
-    exported = journal.state.export and study.export.exists()
+    formats = [FORMATS[name].file for name in study.spec.export.formats]
+    exported = journal.state.export and all((study.export / file).exists() for file in formats)
     if study.settled(journal.state) and exported and not may_search(study, journal.state):
         return Outcome(_ended_by(study, journal.state), study.export)
     with redirect_output(study.ray_log) as terminal:

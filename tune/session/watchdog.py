@@ -14,6 +14,7 @@ from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2.api.exceptions import PreemptionError
 
 from trainables.errors import PlaceError
+from trainables.places import is_bucket
 from trainables.training.fault_kinds import TrialFault, classify_error
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
@@ -88,6 +89,7 @@ class Watchdog:
         self._kill = kill
         self._factor, self._floor_s = spec.faults.silence_factor, spec.faults.silence_min_s
         self._first_limit_s = spec.faults.first_epoch_limit_s
+        self._fetches = is_bucket(spec.data)  # before a process's first epoch, however long others' epochs are
         self._state = state
         self._expected_epoch_s = expected_epoch_s
         self._last_report: dict[str, float] = {}
@@ -130,6 +132,8 @@ class Watchdog:
     def limit_s(self, number: int) -> float:
         """Returns the silence that a trial is allowed."""
         own = [metrics["epoch_s"] for metrics in self._state.run(number).epochs.values()]
+        if self._fetches and not own:
+            return self._first_limit_s
         others = (m["epoch_s"] for t in self._state.trials.values() for m in t.epochs.values())
         usual = statistics.median(own) if own else max(others, default=self._expected_epoch_s)
         return self._first_limit_s if usual is None else max(self._floor_s, self._factor * usual)

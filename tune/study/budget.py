@@ -84,8 +84,11 @@ def consumed_budget(spec: StudySpec, used: Mapping[str, float]) -> str:
 
 
 def forbids_confirmation(spec: StudySpec, state: StudyState) -> str:
-    """Returns the budget that leaves nothing for training the best again once the search has ended, "" for none."""
-    return consumed_budget(spec, used_budgets(state, state.last_event, state.search_s))
+    """Returns the budget that leaves nothing for training the best again once the search has ended, "" for none.
+
+    What has begun is brought to its end.
+    """
+    return "" if state.confirming else consumed_budget(spec, used_budgets(state, state.last_event, state.search_s))
 
 
 def target_is_met(spec: StudySpec, state: StudyState) -> bool:

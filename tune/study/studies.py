@@ -173,9 +173,9 @@ class StudyFiles:
 
     def owes_confirmation(self, state: StudyState) -> bool:
         """Says whether repetitions or final fits are still to be trained; not while a spent budget forbids them."""
-        wanted, found = self.spec.confirm, state.confirmed
-        if found is None or (found.get("budget") and not forbids_confirmation(self.spec, state)):
-            return wanted.follows
+        wanted, found = self.spec.confirm, state.judged
+        if found is None:
+            return wanted.follows and not (state.confirmed and forbids_confirmation(self.spec, state))
         fits = state.final_fits_with(wanted.refit_epochs)
         return (found["winner"] is not None or "final_fits" in found) and len(fits) < wanted.refit
 

@@ -118,6 +118,11 @@ class StudyState:
         open_s = self.last_event - self.open_since if self.open_since is not None and self.searching else 0.0
         return self.closed_s + open_s
 
+    @property
+    def judged(self) -> dict[str, Any] | None:
+        """What training the best again has shown; None also where a spent budget forbade it."""
+        return None if self.confirmed is None or self.confirmed.get("budget") else self.confirmed
+
     def final_fits(self) -> list[int]:
         """Returns the numbers of the final fits that belong to what was confirmed, whatever became of them."""
         if self.confirmed is None:

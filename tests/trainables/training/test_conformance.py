@@ -109,7 +109,7 @@ def build(image, classes) -> keras.Model:
 @pytest.mark.parametrize("model", [*MODELS, "applications:MobileNetV2", "with state"])
 def test_two_processes_train_what_one_does(model: str, faces: Path) -> None:
     chosen = own_parameters(WITH_STATE) if model == "with state" else parameters_of(model, "crop")
-    parameters = {**chosen, "dropout": 0.0, "batch_size": 15}  # each would draw masks of its own
+    parameters = {**chosen, "weight_average": 0.9, "dropout": 0.0, "batch_size": 15}  # each would draw masks of its own
     # In a fresh MobileNetV2 a batch's images in another order make 2 % of the loss after three steps: one is compared.
     setup = {"max_images_per_fold": 15 if model.startswith("applications:") else 60}
     addresses = [f"127.0.0.1:{port}" for port in (free_port(), free_port())]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from trainables import node_probe as machine
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, TrialContext
 from trainables.gpu import memory_limit_mib
 from trainables.models.alexnet import parameters_of_alexnet
 from trainables.models.size import checkpoint_mib
@@ -113,10 +113,14 @@ def test_a_trial_that_has_a_gpu_never_trains_on_the_processor_unnoticed(monkeypa
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [])
-    process._check_gpu_seen()  # no driver: Ray only counts
+    monkeypatch.setattr(process, "prepare_process", lambda context: None)
+    given = {"dataset": "d", "seed": 0, "objective": "selection_accuracy", "mode": "max", "max_epochs": 1, "rungs": ()}
+    context = TrialContext.model_validate({**given, "selection_share": 0.1, "gpus": 0.5})
+    process.prepare_training(context)  # no driver: Ray only counts
     monkeypatch.setattr(process, "driver_gpus", lambda: ([("Tesla T4", 15360.0)], ""))
     with pytest.raises(TrialFault, match="sees 1 GPUs and TensorFlow none. Install TensorFlow's CUDA libraries there"):
-        process._check_gpu_seen()
+        process.prepare_training(context)
+    process.prepare_training(context.model_copy(update={"gpus": 0}))
 
 
 @pytest.mark.parametrize(("others", "rule"), [(True, "be one that all nodes share"), (False, "be writable on every")])

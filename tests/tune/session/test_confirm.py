@@ -119,6 +119,10 @@ def test_a_confirmation_that_a_spent_budget_forbade_is_owed_once_the_budget_is_r
     for epochs, owed in ((1, False), (1000, True)):
         files = StudyFiles(tmp_path, spec(confirm={"top": 2}, budget={"epochs": epochs}))
         assert files.owes_confirmation(done) is owed
+    begun = confirmed({"winner": None, "skipped": "its epochs were used up", "budget": "epochs"}, (1, 2, "complete"))
+    begun.last_search = -1
+    files = StudyFiles(tmp_path, spec(confirm={"top": 2}, budget={"epochs": 1}))
+    assert files.owes_confirmation(begun), "what has begun is brought to its end"
 
 
 def test_trainings_of_an_earlier_confirmation_count_among_those_that_are_expected(tmp_path: Path) -> None:

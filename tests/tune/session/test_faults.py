@@ -134,6 +134,8 @@ def test_silence_is_measured_against_the_trials_own_epochs_then_the_studys_then_
     assert Watchdog(study, fresh, 2.0).limit_s(0) == 20
     assert Watchdog(study, fresh, 0.1).limit_s(0) == 5
     assert Watchdog(study, fresh, None).limit_s(0) == 24 * 3600
+    fetching = study.model_copy(update={"data": "s3://bucket/faces"})  # by a process's first trial
+    assert Watchdog(fetching, fresh, 2.0).limit_s(0) == 24 * 3600
 
 
 def test_while_the_driver_itself_stands_still_no_trial_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
