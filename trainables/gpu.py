@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from trainables.node_probe import driver_gpus
 
@@ -48,7 +49,8 @@ def limit_gpu_memory(share: float) -> None:
                 f"{share:g} of a GPU with {total_mib:.0f} MiB leaves {limit} MiB beside CUDA's own {CONTEXT_MIB}; "
                 f"TensorFlow needs {LEAST_MIB}. Raise resources.gpus_per_trial"
             )
-        tf.config.set_logical_device_configuration(gpu, [tf.config.LogicalDeviceConfiguration(memory_limit=limit)])
+        with suppress(RuntimeError):  # a notebook that has used its GPU before keeps what it has
+            tf.config.set_logical_device_configuration(gpu, [tf.config.LogicalDeviceConfiguration(memory_limit=limit)])
 
 
 def _visible(gpus: list[tuple[str, float]]) -> list[float]:

@@ -213,18 +213,22 @@ class Place:
         """Copies a file to this machine; goes on with what an interrupted download has left."""
         local.parent.mkdir(parents=True, exist_ok=True)
         part = local.with_name(f".{local.name}.part")
-        with (
-            self._translate_errors(),
-            self.filesystem_and_path[0].open_input_file(self._full_path(path)) as source,
-            part.open("ab") as sink,
-        ):
-            if sink.tell() > source.size():
-                sink.truncate(0)
-            source.seek(sink.tell())
-            shutil.copyfileobj(source, sink, _COPY_BYTES)
+        with self._translate_errors():
+            source = self.filesystem_and_path[0].open_input_file(self._full_path(path))
+        with source, part.open("ab") as sink:  # whose errors, as a full disk, are this machine's
+            with self._translate_errors():
+                if sink.tell() > source.size():
+                    sink.truncate(0)
+                source.seek(sink.tell())
+            while block := self._read(source):
+                sink.write(block)
             sink.flush()
             os.fsync(sink.fileno())
         part.replace(local)
+
+    def _read(self, source: Any) -> bytes:
+        with self._translate_errors():
+            return bytes(source.read(_COPY_BYTES))
 
     def delete(self, path: str) -> None:
         """Removes a file or everything below a path; what is not there is no error."""

@@ -60,7 +60,7 @@ class TrialFault(Exception):
         return self.message
 
 
-def is_disk_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException | None) -> bool:
     """Says whether an error means that no space is left on a disk."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
@@ -71,7 +71,7 @@ def classify_error(error: BaseException) -> TrialFault:
         return error
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")[:300]
-    if is_disk_full(error):
+    if is_disk_full(error) or is_disk_full(error.__cause__):
         return TrialFault("disk_full", message)
     if isinstance(error, PlaceError):
         return TrialFault("storage", str(error))

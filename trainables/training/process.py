@@ -36,8 +36,6 @@ def prepare_process(context: TrialContext) -> None:
     set_environment(context)
     import_keras(context.onednn)
     limit_gpu_memory(context.gpus)
-    gc.collect()
-    gc.freeze()  # TensorFlow's own million objects are not looked at again between trials
 
 
 def prepare_training(context: TrialContext) -> None:
@@ -47,6 +45,8 @@ def prepare_training(context: TrialContext) -> None:
         TrialFault: TensorFlow sees none of the driver's GPUs. Where Ray only counts GPUs there is no driver.
     """
     prepare_process(context)
+    gc.collect()
+    gc.freeze()  # TensorFlow's own million objects are not looked at again between trials
     if not context.gpus or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return
     import tensorflow as tf

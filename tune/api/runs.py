@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from trainables.home_folder import expand_home
 from trainables.models.own_model import ImageSpec as ImageSpec  # what a model of the user's own is given
 from tune.api.data import data_place
-from tune.api.studies import Study, as_study
+from tune.api.studies import Study, as_study, load_study
 from tune.errors import StudyError
 from tune.line_width import fitted_to
 from tune.study.spec import StudySpec, load_spec
@@ -129,8 +129,12 @@ def resume(
     from tune.session.study_data import prepare_data
 
     with only_one():
-        found = as_study(study, storage)
-        files = found.files if data is None else found.files.with_data(data_place(data))
+        given = as_study(study, storage).files
+        files = load_study(given.name).files  # as it lies there now: others may have extended it
+        if data is not None:
+            files = files.with_data(data_place(data))
+        elif isinstance(study, Study):  # which may have been told where its data lie now
+            files = files.with_data(given.spec.data)
         dataset = prepare_data(files.spec, _say)
         time_s = None if time is None else str(time)
         files = reopen(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from trainables.home_folder import expand_home
 from tune.api.data import data_place
 from tune.api.process_state import quiet_tensorflow, unchanged_environment
 from tune.errors import StudyError
+from tune.study.bucket_study import update_export
 from tune.study.requests import leave_request
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles, find_study
@@ -37,9 +39,9 @@ class Study:
 
     def __init__(self, files: StudyFiles, ended_by: str | None = None) -> None:
         """Takes a study's files, and how its last session ended if that is known."""
-        self.files = files
+        self.files = replace(files, directory=files.directory.absolute())  # a notebook may change its folder
         self._ended_by = ended_by
-        self._follower = StudyFollower(files)
+        self._follower = StudyFollower(self.files)
 
     @property
     def name(self) -> str:
@@ -94,8 +96,11 @@ class Study:
 
     @property
     def exported(self) -> Path | None:
-        """Folder of the export that its end left, None before."""
-        return self.files.export if self.state.export and self.files.export.exists() else None
+        """Folder of the export that its end left, None before; of a study in a bucket the copy on this machine."""
+        files, export = self.files, self.state.export
+        if export and files.bucket is not None and not files.running_here:
+            update_export(files.bucket, files.directory)
+        return files.export if export and files.export.exists() else None
 
     @property
     def trials(self) -> list[TrialRecord]:
@@ -131,8 +136,7 @@ class Study:
     def trials_dataframe(self) -> pd.DataFrame:
         """Returns a row per trial: state, score, epochs, its parameters, and the metrics of its best epoch.
 
-        The index is the trial's number. A parameter that a trial does not have, and a score that is not there yet, are
-        missing values.
+        The index is the trial's number. Parameters and scores that a trial does not have are missing values.
         """
         from tune.api.tables import trials_dataframe
 
@@ -168,8 +172,7 @@ class Study:
         Args:
             to: folder to write, or a bucket's address; an earlier export there gives way.
             trial: another trial or confirmation than the best, by its number.
-            formats: keys of `tune.export.formats.FORMATS` (`onnx`, ...), beside the Keras model; none: what the study
-                says.
+            formats: keys of `tune.export.formats.FORMATS` (`onnx`, ...), beside the Keras model; none: the study's.
 
         Returns:
             The export, for `tune.load_export`.
@@ -236,13 +239,10 @@ class Study:
         from tune.nodes.import_ray import import_ray
 
         import_ray()
-        from tune.session.create_or_resume import check_data
         from tune.session.replay import replay_trial
-        from tune.session.study_data import open_study_data
 
-        dataset = open_study_data(self.spec)
-        check_data(self.files, self.state, dataset.info.fingerprint)
-        return replay_trial(self.files, dataset, trial, epochs, restore=restore)
+        self._follower.fetch()
+        return replay_trial(self.files, trial, epochs, restore=restore)
 
     def __repr__(self) -> str:
         return f"<Study {self.name!r} in {self.location}: {self._status()}>"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
+from typing import Any
 
 from aiohttp import web
 
@@ -66,7 +68,28 @@ def serve_board(
             finally:
                 await runner.cleanup()
 
-        asyncio.run(serve())
+        _run(serve())
+
+
+def _run(serving: Coroutine[Any, Any, None]) -> None:
+    """Runs it to its end; in a notebook, whose own event loop waits for the cell, in a thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(serving)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(serving)
+    with ThreadPoolExecutor(1) as threads:
+        ended = threads.submit(loop.run_until_complete, task)
+        try:
+            ended.result()
+        except BaseException:  # an interrupt, in this thread
+            loop.call_soon_threadsafe(task.cancel)
+            with suppress(asyncio.CancelledError):
+                wait([ended])
+            raise
+        finally:
+            loop.call_soon_threadsafe(loop.stop) if loop.is_running() else loop.close()
 
 
 async def _tell_and_refresh(curves: TensorBoard, beside: Callable[[str, str], None]) -> None:

@@ -104,7 +104,8 @@ class OptunaSearcher(TrialQueue):
             for request in waiting_requests(place):
                 if request.path not in state.requests:
                     self._take(request)
-                place.delete(request.path)
+                with suppress(OSError, PlaceError):  # somebody else's file perhaps; it is taken up once
+                    place.delete(request.path)
 
     def _take(self, request: Request) -> None:
         try:  # anybody may write such a file; what the journal takes comes back with every session

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainables.dataset.reader import Dataset
 from trainables.local_copies import written_folder
 from tune.errors import StudyError
 from tune.search.trial_queue import micro_batches
-from tune.session.study_data import trial_context
+from tune.session.create_or_resume import check_data
+from tune.session.study_data import open_study_data, trial_context
 from tune.study.provenance import differences, provenance
 from tune.study.studies import StudyFiles, opened_journal
 from tune.study.study_state import StudyState
@@ -47,20 +47,17 @@ class Replay:
     restored: str | None = None
 
 
-def replay_trial(
-    study: StudyFiles, dataset: Dataset, number: int, epochs: int | None = None, *, restore: bool = False
-) -> Replay:
+def replay_trial(study: StudyFiles, number: int, epochs: int | None = None, *, restore: bool = False) -> Replay:
     """Trains a trial again, in a process with a trial's resources.
 
     Args:
         study: the study.
-        dataset: its data set.
         number: the trial's.
         epochs: only so many, None for all it trained.
         restore: put the checkpoint that it is exported from back, if it is gone and every epoch is identical.
 
     Raises:
-        StudyError: there is no such trial, it reported nothing, or there is nothing to put back.
+        StudyError: there is no such trial, it reported nothing, nothing is to be put back, or its data set is another.
     """
     import ray
 
@@ -68,7 +65,8 @@ def replay_trial(
     from tune.nodes.output_redirect import redirect_output
     from tune.nodes.trial_process import trial_process
 
-    state = study.state()
+    dataset, state = open_study_data(study.spec), study.state()
+    check_data(study, state, dataset.info.fingerprint)
     trial = _find(state, number)
     known = sorted(trial.epochs)
     wanted = len(known) if epochs is None else min(epochs, len(known))

@@ -19,11 +19,13 @@ from trainables.places import Place, StoredFile, single_process_lock
 from tune.study.journal import JOURNAL_FILE, is_locked, kept_from_drivers
 
 STUDY_FILE, CHECKPOINTS_FOLDER, EXPORT_FOLDER = "study.yaml", "trials", "export"
+_METRICS_FILE = "metrics.json"
+"""Of an export, what tells it from others: it has the numbers of its models and their scores."""
 LEASE_FILE, LEASE_EXPIRES_S = ".lease.json", 60.0
 """What a driver signs again and again while it has a study, and after how long without that it counts as gone."""
 
 UPLOADED_FILE = ".uploaded"
-"""What a working folder holds once its journal was copied up: a bucket without one has lost it."""
+"""What a working folder holds once the bucket has had the study's journal: a bucket without one has lost it."""
 
 
 def working_folder(place: Place) -> Path:
@@ -66,6 +68,9 @@ def download_study(place: Place, folder: Path) -> None:
             local = folder / path
             if path == JOURNAL_FILE or (ahead and path == STUDY_FILE and local.exists()):
                 continue
+            grown = ahead and path.startswith("tensorboard/") and local.exists()
+            if grown and local.stat().st_size > file.size_bytes:  # while the bucket could not be reached
+                continue
             # Event files only grow; a study file or an export of the same size may be another.
             rewritten = behind and not path.startswith("tensorboard/")
             if rewritten or not local.exists() or local.stat().st_size != file.size_bytes:
@@ -76,6 +81,7 @@ def download_study(place: Place, folder: Path) -> None:
                 if path.startswith(f"{EXPORT_FOLDER}/"):
                     (folder / path).unlink()
         _keep_the_longer(journal, theirs, ours)
+        _note_seen(folder, theirs)
 
 
 def download_journal(place: Place, folder: Path) -> None:
@@ -92,6 +98,7 @@ def download_journal(place: Place, folder: Path) -> None:
         if theirs and not ours.startswith(theirs):
             # The study file after the journal, which goes up after it: a session may have extended the study.
             _keep_the_longer(journal, theirs, ours, place.read(STUDY_FILE))
+        _note_seen(folder, theirs)
 
 
 @contextmanager
@@ -121,6 +128,23 @@ def _keep_the_longer(journal: Path, theirs: bytes, ours: bytes, study_file: byte
         if study_file is not None:
             working.write(STUDY_FILE, study_file)
         working.write(JOURNAL_FILE, theirs)
+
+
+def _note_seen(folder: Path, theirs: bytes) -> None:
+    if theirs and folder.exists():
+        (folder / UPLOADED_FILE).touch()
+
+
+def update_export(place: Place, folder: Path) -> None:
+    """Copies a study's export from the bucket where the working folder has none, or an earlier one.
+
+    Raises:
+        PlaceError: the bucket cannot be reached.
+    """
+    theirs, ours = place.read(f"{EXPORT_FOLDER}/{_METRICS_FILE}"), folder / EXPORT_FOLDER / _METRICS_FILE
+    if theirs is not None and (not ours.exists() or ours.read_bytes() != theirs):
+        with _one_reader(folder):
+            download_export(place, folder)
 
 
 def download_export(place: Place, folder: Path) -> None:
