@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,10 +25,11 @@ from trainables.dataset.reader import IMAGES_FILE, open_dataset
 from trainables.errors import DatasetError, PlaceError
 from trainables.local_copies import local_folder, written_folder
 from trainables.places import Place
+from trainables.training.fault_kinds import classify_error
 from tune.errors import ExportError, StudyError
 from tune.nodes.doctor import examine
 from tune.study.bucket_mirror import Mirror, _machine
-from tune.study.bucket_study import download_study, working_folder
+from tune.study.bucket_study import download_journal, download_study, update_export, working_folder
 from tune.study.studies import find_study, list_studies, load_bucket_study
 
 
@@ -332,6 +335,63 @@ def test_a_study_that_was_removed_from_the_bucket_begins_anew_and_its_copy_is_ke
     assert not folder.exists()
     [aside] = tmp_path.glob(".study.removed-*")
     assert (aside / "journal.jsonl").read_bytes() == line("a")
+
+
+@pytest.mark.parametrize("look", [download_study, download_journal])
+def test_a_study_that_was_removed_stays_removed_where_it_was_only_looked_at(
+    place: Place, tmp_path: Path, look: Callable[[Place, Path], None]
+) -> None:
+    place.write("study.yaml", b"name: study\n")
+    place.write("journal.jsonl", line("a"))
+    folder = tmp_path / "study"
+    look(place, folder)
+    assert (folder / "journal.jsonl").exists()
+    for file in place.files():
+        place.delete(file.path)
+    download_study(place, folder)
+    assert not folder.exists()
+
+
+def test_event_files_that_grew_while_the_bucket_was_away_are_kept(place: Place, tmp_path: Path) -> None:
+    place.write("journal.jsonl", line("a"))
+    place.write("tensorboard/trial-0000/events", b"first")
+    download_study(place, tmp_path)
+    events = tmp_path / "tensorboard/trial-0000/events"
+    events.write_bytes(b"first, second")
+    with (tmp_path / "journal.jsonl").open("ab") as journal:
+        journal.write(line("b"))
+    download_study(place, tmp_path)
+    assert events.read_bytes() == b"first, second"
+
+
+def test_an_export_that_another_machine_has_renewed_is_fetched(place: Place, tmp_path: Path) -> None:
+    place.write("export/metrics.json", b'{"trial": 1}')
+    place.write("export/model.keras", b"one")
+    update_export(place, tmp_path)
+    place.write("export/metrics.json", b'{"trial": 2}')
+    place.write("export/model.keras", b"two")
+    update_export(place, tmp_path)
+    assert (tmp_path / "export/model.keras").read_bytes() == b"two"
+    (tmp_path / "export/model.keras").write_bytes(b"not fetched again")
+    update_export(place, tmp_path)
+    assert (tmp_path / "export/model.keras").read_bytes() == b"not fetched again"
+
+
+def test_a_disk_that_is_full_is_this_machines_and_no_fault_of_the_bucket(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.write("images", b"pixels")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        place.download("images", tmp_path / "images")
+    assert not isinstance(raised.value, PlaceError) and classify_error(raised.value).kind == "disk_full"
+    wrapped = DatasetError("with room for it")
+    wrapped.__cause__ = raised.value
+    assert classify_error(wrapped).kind == "disk_full"
 
 
 def test_an_upload_that_is_broken_off_leaves_no_part_of_a_file(

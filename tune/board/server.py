@@ -79,17 +79,17 @@ def _run(serving: Coroutine[Any, Any, None]) -> None:
         return asyncio.run(serving)
     loop = asyncio.new_event_loop()
     task = loop.create_task(serving)
-    with ThreadPoolExecutor(1) as threads:
-        ended = threads.submit(loop.run_until_complete, task)
-        try:
-            ended.result()
-        except BaseException:  # an interrupt, in this thread
-            loop.call_soon_threadsafe(task.cancel)
-            with suppress(asyncio.CancelledError):
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            ended = threads.submit(loop.run_until_complete, task)
+            try:
+                ended.result()
+            except BaseException:  # an interrupt, in this thread
+                loop.call_soon_threadsafe(task.cancel)
                 wait([ended])
-            raise
-        finally:
-            loop.call_soon_threadsafe(loop.stop) if loop.is_running() else loop.close()
+                raise
+    finally:
+        loop.close()
 
 
 async def _tell_and_refresh(curves: TensorBoard, beside: Callable[[str, str], None]) -> None:

@@ -27,6 +27,7 @@ import tune
 from tests import ROOT
 from tests.support.fixtures_study import TINY, lines, write_study_file
 from tests.support.kernel import started_kernel
+from tests.support.recorded_study import record_study
 from trainables.dataset.reader import open_dataset
 from tune.api.tables import trials_dataframe
 from tune.errors import DatasetError, ExportError, ImageError, StudyError, StudyFileError
@@ -404,3 +405,13 @@ def test_the_tutorial_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytes
     assert figures is not None and figures[1] == figures[2], text
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
     assert not [output for output in outputs if output.get("name") == "stderr"]
+
+
+def test_a_study_is_the_same_when_the_notebook_changes_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_study(tmp_path / "runs/study", 3)
+    monkeypatch.chdir(tmp_path)
+    study = tune.load_study("study")
+    monkeypatch.chdir("/")
+    assert len(study.trials) == 3 and study.best is not None

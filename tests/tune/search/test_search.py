@@ -586,6 +586,23 @@ def test_a_request_that_the_space_does_not_have_is_dropped_and_never_journalled(
     driver.begin("b")
 
 
+def test_a_request_that_cannot_be_deleted_keeps_no_other_from_being_taken_up(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(str(tmp_path))
+    for dropout in (0.1, 0.2):
+        leave_request(place, "enqueue", values={"optimizer": "adam", "dropout": dropout})
+
+    def refuse(place: Place, path: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Place, "delete", refuse)
+    driver.searcher.take_requests()
+    driver.searcher._looked = -math.inf
+    driver.searcher.take_requests()
+    assert [values["dropout"] for values in driver.journal.state.enqueued.values()] == [0.1, 0.2]
+
+
 def test_what_is_no_request_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "requests").mkdir()
     contents = {"1.json": "{", "2.json": "[]", "3.json": json.dumps({"kind": "delete"}), ".4.json": "{}", "5.txt": "x"}
