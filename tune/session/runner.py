@@ -94,8 +94,9 @@ def _run_or_done(
     from tune.export.formats import FORMATS
     from tune.nodes.join import joined_ray, refuse_client
 
-    formats = [FORMATS[name].file for name in study.spec.export.formats]
-    exported = journal.state.export and all((study.export / file).exists() for file in formats)
+    exported = journal.state.export and study.export.exists()
+    if exported and (study.export / FORMATS["keras"].file).exists():  # formats may have been added since
+        exported = all((study.export / FORMATS[name].file).exists() for name in study.spec.export.formats)
     if study.settled(journal.state) and exported and not may_search(study, journal.state):
         return Outcome(_ended_by(study, journal.state), study.export)
     with redirect_output(study.ray_log) as terminal:
