@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import shutil
@@ -57,6 +58,22 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def usable_cores() -> int:
+    """Returns how many cores this process may use, at least 1.
+
+    Its affinity (`taskset`, Slurm, a container's cpuset), its container's quota and Slurm's allocation limit them. Ray
+    2.60 by itself takes all of the machine's, or the quota rounded down, also to 0.
+    """
+    from ray._private.utils import _get_docker_cpus
+
+    cores = [os.cpu_count() or 1, _get_docker_cpus() or math.inf]
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        cores.append(len(os.sched_getaffinity(0)))
+    if (allocated := os.environ.get("SLURM_CPUS_ON_NODE", "")).isdecimal():
+        cores.append(int(allocated))
+    return max(1, int(min(cores)))
 
 
 def driver_gpus() -> tuple[list[tuple[str, float]], str]:

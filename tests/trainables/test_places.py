@@ -317,39 +317,32 @@ def test_a_driver_that_slept_while_another_took_over_and_ended_writes_nothing_mo
     assert place.read("journal.jsonl") == line("b")
 
 
-def test_a_study_that_was_removed_from_the_bucket_begins_anew_and_its_copy_is_kept(
-    place: Place, tmp_path: Path
-) -> None:
-    folder = tmp_path / "study"
-    folder.mkdir()
-    (folder / "journal.jsonl").write_bytes(line("a"))
-    (folder / "study.yaml").write_text("name: study\n")
+def drive_study(place: Place, folder: Path) -> None:
+    """What a machine does that has run a study."""
     mirror = Mirror(folder, place)
     mirror.open()
     mirror.close()
-    download_study(place, folder)
-    assert (folder / "journal.jsonl").exists()
+
+
+@pytest.mark.parametrize("seen", [drive_study, download_study, download_journal])
+def test_a_study_that_was_removed_from_the_bucket_begins_anew_and_its_copy_is_kept(
+    place: Place, tmp_path: Path, seen: Callable[[Place, Path], None]
+) -> None:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    for name, content in (("journal.jsonl", line("a")), ("study.yaml", b"name: study\n")):
+        if seen is drive_study:
+            (folder / name).write_bytes(content)
+        else:
+            place.write(name, content)
+    seen(place, folder)
+    assert (folder / "journal.jsonl").exists() and place.exists("study.yaml")
     for file in place.files():
         place.delete(file.path)
     download_study(place, folder)
     assert not folder.exists()
     [aside] = tmp_path.glob(".study.removed-*")
     assert (aside / "journal.jsonl").read_bytes() == line("a")
-
-
-@pytest.mark.parametrize("look", [download_study, download_journal])
-def test_a_study_that_was_removed_stays_removed_where_it_was_only_looked_at(
-    place: Place, tmp_path: Path, look: Callable[[Place, Path], None]
-) -> None:
-    place.write("study.yaml", b"name: study\n")
-    place.write("journal.jsonl", line("a"))
-    folder = tmp_path / "study"
-    look(place, folder)
-    assert (folder / "journal.jsonl").exists()
-    for file in place.files():
-        place.delete(file.path)
-    download_study(place, folder)
-    assert not folder.exists()
 
 
 def test_event_files_that_grew_while_the_bucket_was_away_are_kept(place: Place, tmp_path: Path) -> None:

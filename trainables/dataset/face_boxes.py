@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import multiprocessing
-import os
 import warnings
 from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from trainables.dataset.reader import FACES_FILES, TRAIN, Dataset, Pixels
 from trainables.errors import DatasetError
+from trainables.node_probe import usable_cores
 from trainables.places import single_process_lock
 
 Box: TypeAlias = tuple[int, int, int, int]
@@ -139,7 +139,7 @@ def hit_rate_by_class(dataset: Dataset, boxes: Boxes) -> dict[str, float]:
 
 def expected_s(dataset: Dataset) -> float:
     """Returns about how many seconds `find_faces` takes on this machine's cores when no boxes are there."""
-    return len(np.unique(dataset.groups)) * SECONDS_PER_IMAGE / _cores()
+    return len(np.unique(dataset.groups)) * SECONDS_PER_IMAGE / usable_cores()
 
 
 def _find(dataset: Dataset, progress: Callable[[int, int], None]) -> Boxes:
@@ -157,7 +157,7 @@ def _find(dataset: Dataset, progress: Callable[[int, int], None]) -> Boxes:
 
 def _detect_all(dataset: Dataset, chunks: list[NDArray[Any]]) -> Generator[Boxes]:
     detect = functools.partial(_detect_rows, dataset)  # a data set travels as the path of its folder
-    processes = min(_cores(), len(chunks))
+    processes = min(usable_cores(), len(chunks))
     if processes < 2:
         yield from map(detect, chunks)
         return
@@ -196,7 +196,3 @@ def _write(dataset: Dataset, boxes: Boxes) -> None:
     with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_table(table)
     unfinished.replace(dataset.directory / FACES_FILE)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

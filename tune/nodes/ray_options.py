@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import os
 import secrets
 import shlex
@@ -15,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ray._private import ray_constants
-from ray._private.utils import _get_docker_cpus
 from ray.job_config import JobConfig
 
+from trainables.node_probe import usable_cores
 from tune.errors import ClusterError
 
 _ENVIRONMENT = {
@@ -72,20 +71,6 @@ def starting_options() -> dict[str, Any]:
     if quoted != sys.executable:  # Ray 2.60 puts it into a bash command as it is
         options["runtime_env"] = {"py_executable": quoted}
     return options
-
-
-def usable_cores() -> int:
-    """Returns how many cores this process may use, at least 1.
-
-    Its affinity (`taskset`, Slurm, a container's cpuset), its container's quota and Slurm's allocation limit them. Ray
-    2.60 by itself takes all of the machine's, or the quota rounded down, also to 0.
-    """
-    cores = [os.cpu_count() or 1, _get_docker_cpus() or math.inf]
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        cores.append(len(os.sched_getaffinity(0)))
-    if (allocated := os.environ.get("SLURM_CPUS_ON_NODE", "")).isdecimal():
-        cores.append(int(allocated))
-    return max(1, int(min(cores)))
 
 
 def _give_token_without_home() -> None:

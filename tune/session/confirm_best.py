@@ -27,9 +27,8 @@ _NOT_WANTED = "confirm.top is 0"
 def confirm_best(session: SessionContext) -> bool:
     """Trains the search's best again, journals what that showed, and fits the winner; False when interrupted."""
     study, spec, state = session.study, session.study.spec, session.journal.state
-    findings, spent = state.judged, ""
-    if findings is None:
-        spent = forbids_confirmation(spec, state)
+    findings = state.judged
+    spent = forbids_confirmation(spec, state) if findings is None else ""
     if spent:
         words = f"the best trials were not trained again: {BUDGETS[spent]}"
         session.live.line(words)

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from tune.nodes.ray_options import starting_options, usable_cores
+from trainables.node_probe import usable_cores
+from tune.nodes.ray_options import starting_options
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process to cores")
@@ -32,5 +33,5 @@ def test_slurms_allocation_counts_where_it_does_not_pin(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(("quota", "cores"), [(0.5, 1), (1.9, 1), (None, usable_cores())])
 def test_a_quota_below_one_core_leaves_one(quota: float | None, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune.nodes.ray_options._get_docker_cpus", lambda: quota)
+    monkeypatch.setattr("ray._private.utils._get_docker_cpus", lambda: quota)
     assert usable_cores() == cores
