@@ -19,9 +19,10 @@ from tune.errors import StudyError
 from tune.session.transfer import owes_transfer, transferred_configurations
 from tune.study.bucket_study import download_study, working_folder
 from tune.study.own_files import changed_files, check_own, code_today
+from tune.study.resolved_spec import read_spec
 from tune.study.spec import StudySpec
 from tune.study.spec_sections import Export
-from tune.study.studies import StudyFiles, read_spec
+from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
 from tune.study.trial_parameters import NEW_STUDY
 from tune.study.yaml_source import write_yaml

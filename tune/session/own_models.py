@@ -11,8 +11,9 @@ from trainables.dataset.reader import Dataset
 from trainables.models import own_check
 from tune.session.check_process import LIMIT_S, run_check
 from tune.study.own_files import own_models
+from tune.study.resolved_spec import read_spec
 from tune.study.spec import StudySpec
-from tune.study.studies import StudyFiles, read_spec
+from tune.study.studies import StudyFiles
 
 
 def has_tried(study: StudyFiles, spec: StudySpec) -> bool:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from search_spaces import WRITTEN
 from trainables.checkpoint_files import AVERAGE_FILE
 from trainables.places import Place, is_bucket
 from tune.errors import StudyError, nearest
@@ -26,11 +23,10 @@ from tune.study.bucket_study import (
 )
 from tune.study.budget import forbids_confirmation
 from tune.study.journal import JOURNAL_FILE, Journal, is_locked, replay
+from tune.study.resolved_spec import read_spec
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 from tune.study.trial_record import CHECKPOINT_FILES, SEED_STRIDE, TrialRecord, is_final_fit
-from tune.study.yaml_source import read_yaml
-from tune.yaml_values import WrittenLoader
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,10 @@ class StudyFiles:
 
     @property
     def shell_name(self) -> str:
-        """Its name as a shell takes it: an address may hold `&`, a folder a space."""
+        """Its name as a shell takes it, from the current folder: an address may hold `&`, a folder a space."""
+        if self.bucket is None:
+            with suppress(OSError, ValueError):  # there is no current folder, or it is not in it
+                return shlex.quote(str(self.directory.relative_to(Path.cwd())))
         return shlex.quote(self.name)
 
     def with_data(self, data: str) -> StudyFiles:
@@ -201,27 +200,6 @@ def load_study_folder(directory: Path) -> StudyFiles:
             f"Begin a study with: emotune run {shlex.quote(str(path))}"
         )
     return StudyFiles(directory, read_spec(path))
-
-
-def read_spec(path: Path) -> StudySpec:
-    """Reads the resolved study file that lies with a study.
-
-    Raises:
-        StudyError: it is damaged.
-    """
-    try:
-        raw = read_yaml(path, "a study file", WrittenLoader)
-        if isinstance(raw, dict):
-            raw.setdefault("export", {"ensemble": 1})  # emotune 0.1 knew none, and its sealed test is opened already
-            confirm = raw.get("confirm")
-            if isinstance(confirm, dict) and confirm.get("refit") is True and not confirm.get("top", 3):
-                confirm["refit"] = 0  # as a switch it did nothing without a confirmation
-        return StudySpec.model_validate(raw, context=WRITTEN)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        message = f"{' at ' + place if place else ''}: {first['msg'].removeprefix('Value error, ')}"
-        raise StudyError(f"{path} is damaged{message}. Restore it from a copy") from None
 
 
 def load_bucket_study(place: Place) -> StudyFiles:

@@ -10,7 +10,8 @@ from typing import Any
 from tune.errors import StudyError
 from tune.study.bucket_study import LEASE_EXPIRES_S, LEASE_FILE, download_journal
 from tune.study.journal import JOURNAL_FILE, apply_line
-from tune.study.studies import StudyFiles, read_spec
+from tune.study.resolved_spec import read_spec
+from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
 
 _COMPARED_BYTES = 4096

@@ -14,7 +14,8 @@ from tune.errors import StudyError
 from tune.session.create_or_resume import open_or_create, reopen
 from tune.session.runner import run_study
 from tune.study.journal import Journal
-from tune.study.studies import StudyFiles, load_bucket_study, opened_journal, read_spec
+from tune.study.resolved_spec import read_spec
+from tune.study.studies import StudyFiles, load_bucket_study, opened_journal
 
 
 def exported_study(folder: Path) -> StudyFiles:

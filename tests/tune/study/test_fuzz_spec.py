@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from tests.support.memory import memory_bound
 from tune.errors import EmotuneError
+from tune.study.resolved_spec import read_spec
 from tune.study.spec import StudySpec, load_spec
-from tune.study.studies import read_spec
 from tune.study.yaml_source import write_yaml
 
 SHARE = float(os.environ.get("EMOTUNE_FUZZ", "0.2"))

@@ -19,8 +19,8 @@ from tune.errors import EmotuneError, StudyError
 from tune.session.create_or_resume import open_or_create, reopen, write_study_file
 from tune.study.journal import Journal
 from tune.study.own_files import application_models
+from tune.study.resolved_spec import read_spec
 from tune.study.spec import StudySpec, load_spec
-from tune.study.studies import read_spec
 
 OWN, AUG = "my_models.py:build", "my_aug.py:training"
 

@@ -11,9 +11,9 @@ import yaml
 from search_spaces import WRITTEN
 from tests import ROOT
 from tune.errors import StudyFileError
+from tune.study.resolved_spec import read_spec
 from tune.study.spec import StudySpec, load_spec
 from tune.study.spec_sections import Section, seconds
-from tune.study.studies import read_spec
 from tune.study.trial_parameters import NEW_STUDY
 from tune.study.yaml_source import write_yaml
 
