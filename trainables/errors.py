@@ -31,6 +31,10 @@ class OwnCodeError(EmotuneError):
     """A model, pipeline, optimizer or schedule of the user's own cannot be imported, or breaks its contract."""
 
 
+class OwnImportError(OwnCodeError):
+    """Code of the user's own cannot be imported on this machine, or is another one here."""
+
+
 class ApplicationError(EmotuneError):
     """One of Keras' applications cannot be built, or its weights cannot be had."""
 

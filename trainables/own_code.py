@@ -20,11 +20,14 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from trainables.application_names import PREFIX
-from trainables.errors import OwnCodeError, one_line
+from trainables.errors import OwnCodeError, OwnImportError, one_line
 from trainables.own_signature import own_parameters
 
 MAX_BYTES = 256 * 1024
 """Of a file: its text is written into the study file and travels with every trial."""
+
+ENCODING = "utf-8-sig"
+"""Of a file: UTF-8, also with the mark at its beginning that editors on Windows leave there."""
 
 _FILE = re.compile(r"(?P<file>[A-Za-z0-9_][A-Za-z0-9_.-]*\.py):(?P<function>[A-Za-z_]\w*)")
 _MODULE = re.compile(r"(?P<file>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<function>[A-Za-z_]\w*)")
@@ -85,6 +88,11 @@ def source_of(name: str, code: Mapping[str, SourceFile]) -> tuple[Reference, Sou
     if reference is None or reference.file not in code:
         raise OwnCodeError(f"{name} must come with its code. Received: {', '.join(code) or 'none'}. Run the study anew")
     return reference, code[reference.file]
+
+
+def same_text(one: Mapping[str, SourceFile], other: Mapping[str, SourceFile]) -> bool:
+    """Says whether two configurations carry the same files with the same content."""
+    return {file: source.text for file, source in one.items()} == {file: source.text for file, source in other.items()}
 
 
 def load_function(name: str, code: Mapping[str, SourceFile]) -> Callable[..., Any]:
@@ -174,13 +182,13 @@ def call_error(name: str, what: str, error: Exception) -> OwnCodeError:
     return OwnCodeError(f"{name}{where} {what}: {type(error).__name__}: {words}. Fix it")
 
 
-def import_error(file: str, error: Exception) -> OwnCodeError:
+def import_error(file: str, error: Exception) -> OwnImportError:
     """Returns what is wrong with a file that cannot be imported, in one line with the line of the file."""
     line = error.lineno if isinstance(error, SyntaxError) else line_of(file, error)
     words = error.msg if isinstance(error, SyntaxError) else one_line(error)
     where = f", line {line}" if line else ""
     remedy = " Install it, or put all of the code into this one file" if isinstance(error, ImportError) else " Fix it"
-    return OwnCodeError(f"{file}{where}: cannot be imported: {type(error).__name__}: {words[:300]}.{remedy}")
+    return OwnImportError(f"{file}{where}: cannot be imported: {type(error).__name__}: {words[:300]}.{remedy}")
 
 
 def _installed(name: str, source: SourceFile) -> ModuleType:
@@ -189,9 +197,9 @@ def _installed(name: str, source: SourceFile) -> ModuleType:
     except Exception as error:
         raise import_error(name, error) from error
     file = getattr(module, "__file__", None)
-    here = SourceFile(text=Path(file).read_text(encoding="utf-8")).digest if file else "none"
+    here = SourceFile(text=Path(file).read_text(encoding=ENCODING)).digest if file else "none"
     if here != source.digest:
-        raise OwnCodeError(
+        raise OwnImportError(
             f"module {name} must be the one that the study was begun with, {source.digest}. Received: {here} in "
             f"{file}. Install the same version on every machine"
         )

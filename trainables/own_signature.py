@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -172,7 +173,8 @@ def _parameter(place: str, argument: ast.arg, default: ast.expr | None) -> OwnPa
         )
     annotation = argument.annotation
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):  # a quoted type
-        annotation = ast.parse(annotation.value, mode="eval").body
+        with suppress(SyntaxError, ValueError):  # it is no type, which is told below
+            annotation = ast.parse(annotation.value, mode="eval").body
     parameter = _typed(name, annotation, value)
     if parameter is None:
         raise OwnCodeError(

@@ -6,6 +6,7 @@ EmotuneError                 exit code 2
 ├── PlaceError               a bucket cannot be reached or is misnamed               (trainables)
 ├── PreprocessingError       an unknown method or a strength out of range           (trainables)
 ├── OwnCodeError             a model of the user's own breaks its contract           (trainables)
+│   └── OwnImportError       it cannot be imported on this machine                   (trainables)
 ├── ApplicationError         one of Keras' applications cannot be built, or has no weights   (trainables)
 ├── StudyFileError           a study file or search space breaks a rule
 ├── StudyError               a study on disk is missing, damaged or not the one meant
@@ -27,6 +28,7 @@ from trainables.errors import (
     DatasetError,
     EmotuneError,
     OwnCodeError,
+    OwnImportError,
     PlaceError,
     PreprocessingError,
     nearest,
@@ -43,6 +45,7 @@ __all__ = [
     "ImageError",
     "JobError",
     "OwnCodeError",
+    "OwnImportError",
     "PlaceError",
     "PreprocessingError",
     "ServeError",

@@ -139,8 +139,15 @@ def restore_optimizer(
 def copy_state(
     optimizer: keras.optimizers.Optimizer, saved: keras.optimizers.Optimizer, micro_batches: int = 1
 ) -> None:
-    """Gives a built optimizer the step, learning rate and slots of another of its kind."""
-    for own, value in zip(_slots(optimizer), _slots(saved), strict=True):
+    """Gives a built optimizer the step, learning rate and slots of another of its kind.
+
+    Raises:
+        ValueError: the other is of another kind; nothing was changed.
+    """
+    slots, others = _slots(optimizer), _slots(saved)
+    if [slot.shape for slot in slots] != [slot.shape for slot in others]:
+        raise ValueError(f"it was saved with another optimizer, {type(saved).__name__}")
+    for own, value in zip(slots, others, strict=True):
         own.assign(value)
     optimizer.variables[0].assign(saved.iterations * micro_batches)  # Keras counts the micro-batches of a batch
 

@@ -19,7 +19,9 @@ import numpy as np
 from trainables.config import TrialConfig
 from trainables.errors import OwnCodeError, one_line
 from trainables.keras_setup import import_keras
+from trainables.models.compiled import compile_model
 from trainables.models.own_model import ImageSpec, own_build, with_float32_logits
+from trainables.models.precision import layer_precision
 from trainables.own_check_process import BUILT, READY, answer, without_prints
 from trainables.own_code import call_error, load_function
 
@@ -42,7 +44,8 @@ def check_model(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Builds a model three times, and tries and saves one of them.
 
     Args:
-        request: `config` of a trial, `shape` of the images, `classes` (how many), `mean` and `std` as in `ImageSpec`.
+        request: `config` of a trial, `shape` of the images, `classes` (how many), `mean` and `std` as in `ImageSpec`,
+            `bfloat16` (whether trials may calculate in that).
         folder: where files may be written.
 
     Raises:
@@ -61,25 +64,25 @@ def check_model(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         load_function(name, config.code)
         built = [_built(config, image, classes, _SEED)]
         (folder / BUILT).touch()
-        built += [_built(config, image, classes, seed) for seed in (_SEED, _SEED + 1)]
+        built.append(_built(config, image, classes, _SEED))
+        other_draw = _built_in(request["bfloat16"], config, image, classes)
     changed = [what for what, value in _global_state().items() if value != before[what]]
     if changed:
         raise OwnCodeError(
             f"{name} must leave settings of the process alone. Received: it changes {', '.join(changed)}. Remove that"
         )
-    (model, draw), (again, _), (_, other_draw) = built
+    (model, draw), (again, _) = built
     if draw == other_draw:
         raise OwnCodeError(f"{name} must not set seeds, every trial has its own. Received: one set. Remove that")
     if {id(v) for v in model.variables} & {id(v) for v in again.variables}:
         raise OwnCodeError(
             f"{name} must build every model anew. Received: two models that share weights. Make layers inside it"
         )
-    if not _equal(model.get_weights(), again.get_weights()):
+    if not same_weights(model.get_weights(), again.get_weights()):
         raise OwnCodeError(
             f"{name} must build the same model for the same seed. Received: two that differ. Draw random numbers with "
             "keras.random or keras.initializers, keep nothing between two calls"
         )
-    _check_layers(name, model)
     pixels = np.random.default_rng(_SEED).integers(0, 256, (_IMAGES, *image.shape)).astype(np.uint8)
     logits = _check_logits(name, model, pixels)
     try:
@@ -87,6 +90,7 @@ def check_model(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     except Exception as error:  # Keras raises whatever a layer's get_config raises
         raise _saving_error(name, "be saved", error) from None
     np.savez(folder / _EXPECTED, pixels=pixels, logits=logits)
+    _check_training(name, again, pixels)
     _check_reopened(request, folder)
     return {"parameters": int(model.count_params()), "keras": keras.__version__}
 
@@ -104,6 +108,21 @@ def _built(config: TrialConfig, image: ImageSpec, classes: int, seed: int) -> tu
     return with_float32_logits(model, image, classes, config.model), draw
 
 
+def _built_in(bfloat16: bool, config: TrialConfig, image: ImageSpec, classes: int) -> float:
+    """Builds a model in the precision that trials may have, under another seed; returns the seed's next number."""
+    import keras
+
+    with layer_precision("bfloat16" if bfloat16 else "float32"):
+        wanted = keras.config.dtype_policy().name
+        _, draw = _built(config, image, classes, _SEED + 1)
+        if keras.config.dtype_policy().name != wanted:
+            raise OwnCodeError(
+                f"{config.model} must leave settings of the process alone. Received: keras.config.dtype_policy is set "
+                "back, as keras.backend.clear_session() does. Remove that"
+            )
+    return draw
+
+
 def _global_state() -> dict[str, Any]:
     import keras
 
@@ -118,20 +137,9 @@ def _global_state() -> dict[str, Any]:
     }
 
 
-def _equal(one: list[Any], other: list[Any]) -> bool:
+def same_weights(one: list[Any], other: list[Any]) -> bool:
+    """Says whether two lists of arrays, as `get_weights` returns them, are equal to the last digit."""
     return len(one) == len(other) and all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-def _check_layers(name: str, model: keras.Model) -> None:
-    import keras
-
-    for layer in model._flatten_layers():
-        kind = type(layer)
-        if not kind.__module__.startswith("keras.") and ">" not in keras.saving.get_registered_name(kind):
-            raise OwnCodeError(
-                f"{name}: {kind.__name__} must be known to Keras when the model is opened. Received: a class "
-                f"that is not registered. Write @keras.saving.register_keras_serializable() above class {kind.__name__}"
-            )
 
 
 def _check_logits(name: str, model: keras.Model, pixels: Any) -> Any:
@@ -149,6 +157,19 @@ def _check_logits(name: str, model: keras.Model, pixels: Any) -> Any:
                 f"{name} must return logits. Received: probabilities. Remove the softmax or sigmoid of its last layer"
             )
     return outputs[-1]
+
+
+def _check_training(name: str, model: keras.Model, pixels: Any) -> None:
+    """Makes a step and a prediction in graphs, as trials do: what a layer asks of a tensor may have no answer there."""
+    import keras
+
+    labels = np.eye(model.output_shape[-1], dtype=np.float32)[np.arange(len(pixels)) % model.output_shape[-1]]
+    try:
+        compile_model(model, keras.optimizers.SGD(1e-3))
+        model.train_on_batch(pixels, labels)
+        model.predict_on_batch(pixels)
+    except Exception as error:
+        raise call_error(name, "cannot be trained", error) from None
 
 
 def _check_reopened(request: Mapping[str, Any], folder: Path) -> None:

@@ -112,7 +112,28 @@ def with_float32_logits(model: Any, image: ImageSpec, classes: int, name: str) -
         raise broken(f"a model with logits {(None, classes)}", shapes, "End with layers.Dense(classes)")
     if not model.trainable_variables:
         raise broken("a model that can be trained", "no trainable weights", "Add layers that have some")
+    for layer in model._flatten_layers():
+        kind = type(layer)
+        if not kind.__module__.startswith("keras.") and ">" not in keras.saving.get_registered_name(kind):
+            raise OwnCodeError(
+                f"{name}: {kind.__name__} must be known to Keras when the model is opened. Received: a class "
+                f"that is not registered. Write @keras.saving.register_keras_serializable() above class {kind.__name__}"
+            )
     if model.outputs[0].dtype == "float32":
-        return model
+        return with_bare_tensors(model)
     logits = keras.layers.Activation("linear", dtype="float32", name="float32_logits")(model.outputs[0])
     return keras.Model(model.inputs[0], logits, name=model.name)
+
+
+def with_bare_tensors(model: keras.Model) -> keras.Model:
+    """Returns a model whose input and output are tensors, of the same layers with the same weights.
+
+    In lists and dictionaries, as in `keras.Model([x], {"logits": y})`, they stay that when another model is built on
+    it, and a `keras.Sequential` that was never called has neither (Keras 3.15).
+    """
+    import keras
+
+    if not isinstance(model, keras.Sequential):
+        if isinstance(model.input, keras.KerasTensor) and isinstance(model.output, keras.KerasTensor):
+            return model
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)

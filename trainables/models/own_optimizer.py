@@ -46,6 +46,12 @@ def build_own_optimizer(config: TrialConfig) -> keras.optimizers.Optimizer:
             f"{name} must leave averaged weights to weight_average. Received: use_ema=True. Remove it: that average "
             "would never be scored or exported"
         )
+    if optimizer.gradient_accumulation_steps:  # emotune sets it, where a batch does not fit
+        raise OwnCodeError(
+            f"{name} must leave the accumulation of gradients to emotune, which trains what does not fit in parts. "
+            f"Received: gradient_accumulation_steps={optimizer.gradient_accumulation_steps}. Remove it, and raise "
+            "batch_size"
+        )
     received = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
     if not math.isclose(received, wanted, rel_tol=1e-4):
         raise OwnCodeError(

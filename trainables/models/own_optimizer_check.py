@@ -17,6 +17,7 @@ from trainables.config import TrialConfig
 from trainables.errors import OwnCodeError
 from trainables.keras_setup import import_keras
 from trainables.models.optimizers import build_optimizer, restore_optimizer
+from trainables.models.own_check import same_weights
 from trainables.models.own_optimizer import own_rate_share
 from trainables.own_check_process import BUILT, READY, answer, without_prints
 from trainables.own_code import call_error
@@ -84,7 +85,7 @@ def _check_optimizer(config: TrialConfig, folder: Path) -> dict[str, Any]:
         raise OwnCodeError(
             f"{name} must keep weights finite. Received: NaN or infinite ones after {_STEPS} steps. Correct it"
         )
-    if not _equal(*weights):
+    if not same_weights(*weights):
         raise OwnCodeError(
             f"{name} must make the same steps for the same gradients. Received: two that differ. Make the optimizer "
             "anew in every call, and keep nothing between two calls"
@@ -99,7 +100,7 @@ def _check_optimizer(config: TrialConfig, folder: Path) -> dict[str, Any]:
         raise call_error(name, "cannot be saved and opened again with its model", error) from None
     for model in (models[0], saved):
         _step(model)
-    if not _equal(models[0].get_weights(), saved.get_weights()):
+    if not same_weights(models[0].get_weights(), saved.get_weights()):
         raise OwnCodeError(
             f"{name} must go on after it was saved and opened. Received: another step. Keep all that it needs in its "
             "variables (add_variable_from_reference) and in get_config"
@@ -125,10 +126,6 @@ def _trained(config: TrialConfig) -> keras.Model:
 def _step(model: keras.Model) -> None:
     draws = np.random.default_rng(_SEED)
     model.train_on_batch(draws.normal(size=(8, 4)).astype(np.float32), draws.normal(size=(8, 3)).astype(np.float32))
-
-
-def _equal(one: list[Any], other: list[Any]) -> bool:
-    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ class Replica(TrialTraining):
         self._trace(model)
         return model
 
-    def _load_weights(self, saved: keras.Model) -> None:
+    def _load_weights(self, saved: keras.Model, *, same_code: bool) -> None:
         self._model.set_weights(saved.get_weights())
         copy_state(self._model.optimizer, saved.optimizer)
 

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +20,6 @@ from trainables.dataset.folds import trial_rows
 from trainables.dataset.node_cache import open_data
 from trainables.dataset.reader import Pixels, Rows
 from trainables.errors import OwnCodeError
-from trainables.local_copies import local_folder
 from trainables.models.compiled import (
     Floats,
     combine_seeds,
@@ -33,12 +32,14 @@ from trainables.models.compiled import (
     reseed_dropout,
     split_batch,
 )
-from trainables.models.optimizers import PlateauState, learning_rate_at, restore_optimizer, warmup_share
+from trainables.models.optimizers import PlateauState, copy_state, learning_rate_at, restore_optimizer, warmup_share
 from trainables.models.weight_average import WeightAverage, read_average
+from trainables.own_code import same_text
 from trainables.training.best_epoch import BestEpoch
-from trainables.training.fault_kinds import TrialFault, classify_unreadable, unbuildable
+from trainables.training.fault_kinds import TrialFault, combination_fault, unbuildable
 from trainables.training.metrics import evaluate, with_score
 from trainables.training.process import prepare_training, process_memory_mib
+from trainables.training.readable import load_first_readable
 from trainables.training.targets import Targets
 
 if TYPE_CHECKING:
@@ -101,20 +102,20 @@ class TrialTraining:
             for epoch in range(self._schedule_epochs):
                 learning_rate_at(self._config, epoch, self._schedule_epochs)
         except OwnCodeError as error:  # a combination of parameters that gives no pipeline or no schedule
-            raise TrialFault("infeasible", str(error)) from None
+            raise combination_fault(error) from None
         self._targets = Targets(self._config, self._dataset.labels[self._fit], len(self._dataset.info.classes))
         keras.utils.set_random_seed(combine_seeds((self._context.seed, self._trial, _WEIGHTS_STREAM)))
         self._micro_batches = micro_batches_of(self._config, len(self._fit), config.get("micro_batches", 1))
         self._model = self._buildable_model()
         self._average = self._new_average()
-        self._unreadable = self._resume(config.get("resume_from") or [])
+        self._unreadable = load_first_readable(config.get("resume_from") or [], self.load_checkpoint)
 
     def _buildable_model(self) -> keras.Model:
         """Returns a fresh model; a combination of parameters that gives none is the trial's fault, not the study's."""
         try:
             model = self._new_model()
         except (ValueError, OwnCodeError) as error:
-            raise TrialFault("infeasible", unbuildable(error)) from None
+            raise combination_fault(error, unbuildable(error)) from None
         limit, parameters = self._context.max_parameters, model.count_params()
         if limit is not None and parameters > limit:
             release(model)
@@ -127,21 +128,6 @@ class TrialTraining:
     def _new_average(self) -> WeightAverage | None:
         momentum = self._config.weight_average
         return WeightAverage(self._model, momentum) if momentum else None
-
-    def _resume(self, checkpoints: Sequence[str]) -> list[str]:
-        """Goes on from the first checkpoint that can be read; returns what was wrong with those before it."""
-        unreadable = []
-        for checkpoint in checkpoints:
-            try:
-                with local_folder(checkpoint) as folder:
-                    self.load_checkpoint(str(folder))
-                break
-            except Exception as error:  # Keras raises whatever its zip, HDF5 and layer readers raise
-                fault = classify_unreadable(error)
-                if fault.kind != "checkpoint":  # storage or memory: they may be back soon, with all that was trained
-                    raise fault from None
-                unreadable.append(f"{checkpoint} cannot be read: {fault}")
-        return unreadable
 
     def _train_epoch(self) -> dict[str, Any]:
         started = time.perf_counter()
@@ -282,7 +268,9 @@ class TrialTraining:
         saved, average = keras.saving.load_model(folder / MODEL_FILE), {}
         if self._config.weight_average:
             average = read_average(folder / AVERAGE_FILE)  # nothing is changed before all of it has been read
-        self._load_weights(saved)
+        self._load_weights(
+            saved, same_code=same_text(TrialConfig.model_validate(state["config"]).code, self._config.code)
+        )
         self._average = self._new_average()
         if self._average:
             self._average.restore(average, state["averaged_steps"])
@@ -291,8 +279,18 @@ class TrialTraining:
         self._plateau = PlateauState(**state["plateau"])
         self._images_seen = state["feed_position"]["images_seen"]
 
-    def _load_weights(self, saved: keras.Model) -> None:
-        """Goes on with the weights and the optimizer of a model that a file held."""
+    def _load_weights(self, saved: keras.Model, *, same_code: bool) -> None:
+        """Goes on with the weights and the optimizer of a model that a file held.
+
+        Where the user's code was changed since, which was accepted, what it builds now takes them; ValueError if it
+        has others.
+        """
+        if not same_code:
+            if [v.shape for v in saved.weights] != [v.shape for v in self._model.weights]:
+                raise ValueError("it was trained with other code, whose weights have other shapes")
+            copy_state(self._model.optimizer, saved.optimizer, self._micro_batches)
+            self._model.set_weights(saved.get_weights())
+            return
         optimizer = restore_optimizer(
             self._config, saved.optimizer, saved.trainable_variables, micro_batches=self._micro_batches
         )

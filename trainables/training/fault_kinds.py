@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
-from trainables.errors import PlaceError
+from trainables.errors import OwnImportError, PlaceError
 
 STORAGE_PAUSES_S = (1, 2, 4, 8, 15, 30)
 """Seconds between attempts to save a checkpoint on storage that errors."""
@@ -88,6 +88,15 @@ def classify_unreadable(error: Exception) -> TrialFault:
     if isinstance(error, OSError) and error.errno not in (None, 0, errno.ENOENT) and fault.kind == "exception":
         return TrialFault("storage", fault.message)
     return TrialFault("checkpoint", fault.message) if fault.kind == "exception" else fault
+
+
+def combination_fault(error: Exception, message: str | None = None) -> TrialFault:
+    """Returns what is wrong where a configuration gives no model, pipeline or schedule.
+
+    It is infeasible wherever it is tried; not so where only this machine cannot import the user's code.
+    """
+    kind: FaultKind = "exception" if isinstance(error, OwnImportError) else "infeasible"
+    return TrialFault(kind, message or str(error))
 
 
 def unbuildable(error: Exception) -> str:

@@ -177,15 +177,15 @@ class StudyFeed:
             self._summed_up = (self._events, self._sum_up())
         ended = ended_words(state.ended_by) or "finished" if state.finished else "unfinished"
         expected = max(self._most_trials, state.tried) if state.searching else self._expected
-        left = seconds_left(study.spec, state, expected, time.time()) if running else None
-        session_s = max(0.0, time.time() - (state.open_since or time.time()))
+        begun = state.open_since if running and self._follower.in_session() else None
+        left = None if begun is None else seconds_left(study.spec, state, expected, time.time())
         return {
             **self._summed_up[1],
             "name": study.spec.name,
             "location": study.name,
             "status": "running" if running else ended,
             "problem": self._problem,
-            "time": duration(session_s if running else state.search_s),
+            "time": duration(state.search_s if begun is None else max(0.0, time.time() - begun)),
             "left": "" if left is None else f"about {duration(left)}",
             "now": time.time() if running else state.last_event,
         }

@@ -17,6 +17,7 @@ from trainables.dataset.reader import Dataset, Rows
 from trainables.errors import first_line, one_line
 from trainables.models.blocks import refuse_xla_where_missing
 from trainables.models.compiled import Floats, mean_logits, mirrored, release
+from trainables.models.own_model import with_bare_tensors
 from trainables.models.precision import in_float32
 from trainables.models.weight_average import load_average
 from trainables.own_code import find_reference, load_function
@@ -122,6 +123,7 @@ def _load_model(checkpoint: Path, dataset: Dataset, config: TrialConfig) -> kera
         if config.precision == "bfloat16":
             trained, model = model, in_float32(model)
             release(trained)
+        model = with_bare_tensors(model)
     except Exception as error:  # Keras raises whatever its zip, HDF5 and layer readers raise
         raise ExportError(
             f"{path} must be a Keras model. Received: {first_line(error)}. Export another checkpoint."

@@ -37,7 +37,7 @@ def fit_together(one: TrialConfig, other: TrialConfig, shape: tuple[int, int, in
     Each must get the images that it needs, and the file of one function at most be needed to open the Keras model: as
     it was for all of them.
     """
-    if any(one.code[file] != other.code[file] for file in one.code.keys() & other.code.keys()):
+    if any(one.code[file].digest != other.code[file].digest for file in one.code.keys() & other.code.keys()):
         return False
     if one.model != other.model and (find_reference(one.model) or find_reference(other.model)):
         return False

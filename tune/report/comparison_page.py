@@ -92,8 +92,9 @@ def answer(studies: Sequence[Compared], differences: Sequence[Gap], reasons: Seq
         if reasons:
             return "The scores of these studies cannot be compared: " + reasons[0] + "."
         return (
-            "Which of these studies is ahead cannot be told with an interval: only one trained its best again "
-            "(confirm.top) or had its sealed test opened. The best of a search is the largest of many noisy scores."
+            f"Which of these studies is ahead cannot be told with an interval: that needs {studies[0].label} and "
+            "another one to have trained their best again (confirm.top), or to have opened their sealed test. The best "
+            "of a search is the largest of many noisy scores."
         )
     first = studies[0].label
     best_known = [gap for gap in differences if gap.of == differences[0].of]  # confirmed scores, if there are any

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MIN_TRIALS = 10
 """Trials that must have run to their end before their parameters' importance is told."""
 _FORESTS, _TREES = 8, 24
+_MOST_TRIALS, _MOST_CHOICES = 500, 10
+"""fANOVA's time grows with the square of the trials, and doubles with each choice of a categorical parameter."""
 _MISSING = -0.12
 _LABEL_BOX: Any = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.2, "alpha": 0.85}
 
@@ -29,10 +31,13 @@ def importance(spec: StudySpec, state: StudyState) -> Chart | None:
     """Returns the share of the score's variance that each parameter explains: fANOVA, mean and spread over forests.
 
     Hutter et al., An Efficient Approach for Assessing Hyperparameter Importance, ICML 2014, as Optuna has it. Only
-    trials that ran to their end, and only parameters that all of them have; None where there are too few.
+    trials that ran to their end, 500 of them at most, and only parameters that all of them have; None where there are
+    too few, or no parameter explains anything on its own.
     """
     import optuna
-    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+    from optuna.distributions import CategoricalDistribution
+    from optuna.importance import FanovaImportanceEvaluator
+    from optuna.search_space import intersection_search_space
 
     from tune.search.optuna_study import frozen_trial
 
@@ -40,16 +45,23 @@ def importance(spec: StudySpec, state: StudyState) -> Chart | None:
     values = {t.best_value(spec.objective, spec.mode) for t in ended} - {None}
     if len(ended) < MIN_TRIALS or len(values) < 2:
         return None
+    complete = len(ended)
+    ended = [ended[i] for i in np.linspace(0, complete - 1, min(complete, _MOST_TRIALS)).round().astype(int)]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize" if spec.mode == "max" else "minimize")
     alone = spec.model_copy(update={"second_objective": None})
     study.add_trials([frozen_trial(trial, alone) for trial in ended])
+    names = [
+        name
+        for name, distribution in intersection_search_space(study.trials).items()
+        if not (isinstance(distribution, CategoricalDistribution) and len(distribution.choices) > _MOST_CHOICES)
+    ]
     found: dict[str, list[float]] = {}
     for seed in range(_FORESTS):
         evaluator = FanovaImportanceEvaluator(n_trees=_TREES, seed=seed)
-        for name, share in get_param_importances(study, evaluator=evaluator).items():
+        for name, share in evaluator.evaluate(study, params=names).items():  # not normalized: their sum is below 1
             found.setdefault(name, []).append(share)
-    if not found:
+    if not any(map(any, found.values())):
         return None
     rows = sorted(((n, float(np.mean(s)), float(np.std(s, ddof=1))) for n, s in found.items()), key=lambda row: row[1])
 
@@ -67,12 +79,16 @@ def importance(spec: StudySpec, state: StudyState) -> Chart | None:
         return {"importance": [f"{n}: {m:.2f} ± {s:.2f}" for n, m, s in rows]}
 
     top, left_out = rows[-1], [n for n in spec.space.parameters if n not in found and f"{n}_base" not in found]
+    among = f"{len(ended)} of the {complete:,}" if len(ended) < complete else f"the {complete}"
     takeaway = (
-        f"{top[0]} matters most: it explains {top[1]:.0%} of the score's variance (± {top[2]:.0%}, one standard "
-        f"deviation over {_FORESTS} random forests of fANOVA) among the {len(ended)} trials that ran to their end."
+        f"{top[0]} matters most: on its own it explains {top[1]:.0%} of the score's variance (± {top[2]:.0%}, one "
+        f"standard deviation over {_FORESTS} random forests of fANOVA) among {among} trials that ran to their end."
     )
     if left_out:
-        takeaway += f" Not judged, because not every trial has them: {', '.join(left_out)}."
+        takeaway += (
+            f" Not judged, because not every trial has them in one range, or for their more than {_MOST_CHOICES} "
+            f"choices: {', '.join(left_out)}."
+        )
     columns = ("parameter", "importance", "standard_deviation")
     height = 1.2 + 0.36 * len(rows)
     return Chart("importance", "What mattered", takeaway, columns, rows[::-1], (9.2, height), draw, table=True)

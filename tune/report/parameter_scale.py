@@ -57,8 +57,12 @@ class Scale:
 
 
 def scored_trials(spec: StudySpec, state: StudyState) -> list[tuple[TrialRecord, float]]:
-    """Returns the trials that have a score, their values as the space has them, each with its score."""
-    found = ((trial, trial.best_value(spec.objective, spec.mode)) for trial in state.trials.values())
+    """Returns the trials that have a score, their values as the space has them, each with its score.
+
+    Failed trials are left out: they are never a study's best.
+    """
+    sound = (trial for trial in state.trials.values() if trial.state != "failed")
+    found = ((trial, trial.best_value(spec.objective, spec.mode)) for trial in sound)
     return [
         (replace(trial, values=spec.coerce_values(trial.values)), value) for trial, value in found if value is not None
     ]

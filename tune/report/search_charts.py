@@ -35,10 +35,11 @@ def learning_curves(spec: StudySpec, state: StudyState, best: int | None) -> Cha
         faint = 0.75 if len(curves) < 40 else 0.35
         colours = [ACCENT if n == best else STATE_COLOURS[state.trials[n].state] for n in order]
         lines = LineCollection(
-            [curves[n] for n in order],
+            [curves[n] * 2 if len(curves[n]) == 1 else curves[n] for n in order],  # one epoch is a dot
             colors=colours,
-            linewidths=[2.6 if n == best else 1.0 for n in order],
+            linewidths=[(2.6 if n == best else 1.0) * (3 if len(curves[n]) == 1 else 1) for n in order],
             alpha=[1.0 if n == best else faint for n in order],
+            capstyle="round",
         )
         lines.set_gid("curves")
         axes.add_collection(lines)
@@ -60,14 +61,13 @@ def learning_curves(spec: StudySpec, state: StudyState, best: int | None) -> Cha
             "stops": [f"trial {n} stopped at rung {e} with {v:.4f}" for e, v, n in stopped],
         }
 
-    pruned = sum(t.state == "pruned" for t in state.trials.values())
     rungs = ", ".join(map(str, spec.asha.rungs)) or "none"
     return Chart(
         "learning-curves",
         "Learning curves",
-        f"{spec.objective} on the selection fold after each epoch, one line a trial; {pruned} of {len(state.trials)} "
-        f"trials were stopped (×) at a rung (after {rungs} epochs)"
-        + (f". The thick line is the best, trial {best}." if best in curves else "."),
+        f"{spec.objective} on the selection fold after each epoch, one line a trial; "
+        f"{len({n for *_, n in stopped})} of {len(state.trials)} trials were stopped (×) at a rung (after {rungs} "
+        "epochs)" + (f". The thick line is the best, trial {best}." if best in curves else "."),
         ("trial", "epoch", spec.objective),
         [(number, epoch, value) for number, points in sorted(curves.items()) for epoch, value in points],
         (9.2, 4.4),

@@ -215,7 +215,7 @@ def _check_code(study: StudyFiles, old: Mapping[str, SourceFile], new: Mapping[s
         raise StudyError(
             f"study {study.spec.name!r} was begun with other code: {'; '.join(changed)}. Its scores would not be "
             f"comparable. Put the first back (code: in {study.study_file} has it), or go on with {name} as it is now: "
-            "--accept-code-change"
+            "--accept-code-change (of emotune run and resume; a job takes another name: --set name=...)"
         )
 
 

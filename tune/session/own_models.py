@@ -10,15 +10,21 @@ from collections.abc import Callable
 from trainables.dataset.reader import Dataset
 from trainables.models import own_check
 from tune.session.check_process import LIMIT_S, run_check
-from tune.study.own_files import own_models
+from tune.study.own_files import defaults_with, own_models
 from tune.study.resolved_spec import read_spec
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles
 
 
 def has_tried(study: StudyFiles, spec: StudySpec) -> bool:
-    """Says whether a study has begun with the code that a study file brings: it was tried then."""
-    return study.study_file.exists() and read_spec(study.study_file).code == spec.code and study.state().sessions > 0
+    """Says whether a study has begun with the code, and the names, that a study file brings: they were tried then."""
+    if not study.study_file.exists() or not study.state().sessions:
+        return False
+    begun = read_spec(study.study_file)
+    named = ("model", "preprocessing", "optimizer", "schedule")
+    return begun.code == spec.code and all(
+        set(spec.possible_values(name)) <= set(begun.possible_values(name)) for name in named
+    )
 
 
 def check_own_models(
@@ -38,9 +44,9 @@ def check_own_models(
     info = dataset.info
     for name in own_models(spec.space, spec.fixed):
         say(f"trying {name}")
-        values = {**spec.space.defaults(), "model": name}
         request = {
-            "config": spec.trial_config(values).model_dump(),
+            "config": spec.trial_config(defaults_with(spec.space, "model", name)).model_dump(),
+            "bfloat16": not {"auto", "bfloat16"}.isdisjoint(spec.possible_values("precision")),
             "shape": info.shape,
             "classes": len(info.classes),
             "mean": info.train_mean,

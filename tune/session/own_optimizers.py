@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from trainables.models import own_optimizer_check
 from tune.session.check_process import LIMIT_S, run_check
-from tune.study.own_files import own_optimizers, own_schedules
+from tune.study.own_files import defaults_with, own_optimizers, own_schedules
 from tune.study.spec import StudySpec
 
 
@@ -31,7 +31,7 @@ def check_own_optimizers(spec: StudySpec, say: Callable[[str], None]) -> None:
     lengths = [spec.asha.max_epochs, *([longer] if longer else [])]
     for what, name in names:
         say(f"trying {name}")
-        config = spec.trial_config({**spec.space.defaults(), what: name}).model_dump()
+        config = spec.trial_config(defaults_with(spec.space, what, name)).model_dump()
         request = {"config": config, "what": what, "lengths": lengths}
         found = run_check(own_optimizer_check.__name__, request, name, LIMIT_S)
         if what == "optimizer":

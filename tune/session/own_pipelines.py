@@ -10,7 +10,7 @@ from collections.abc import Callable
 from trainables.dataset.reader import Dataset
 from trainables.preprocessing import own_check
 from tune.session.check_process import LIMIT_S, run_check
-from tune.study.own_files import own_pipelines
+from tune.study.own_files import defaults_with, own_pipelines
 from tune.study.spec import StudySpec
 
 
@@ -27,7 +27,7 @@ def check_own_pipelines(spec: StudySpec, dataset: Dataset, say: Callable[[str], 
     """
     for name in own_pipelines(spec.space, spec.fixed):
         say(f"trying {name}")
-        values = {**spec.space.defaults(), "preprocessing": name}
+        values = defaults_with(spec.space, "preprocessing", name)
         request = {"config": spec.trial_config(values).model_dump(), "shape": dataset.info.shape}
         found = run_check(own_check.__name__, request, name, LIMIT_S)
         mirror = "mirrors images" if found["mirrors"] else "mirrors no images"

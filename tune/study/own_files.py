@@ -7,6 +7,7 @@ job of a cluster, an export.
 from __future__ import annotations
 
 import importlib.machinery
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from search_spaces import CategoricalParameter, SearchSpace, Value
 from search_spaces.parameters import AnyParameter
 from trainables.application_names import find_application
 from trainables.config import MethodName
-from trainables.own_code import MAX_BYTES, Reference, SourceFile, find_pipeline, find_reference
+from trainables.own_code import ENCODING, MAX_BYTES, Reference, SourceFile, find_pipeline, find_reference
 from trainables.own_signature import OPTIMIZER, SCHEDULE, OwnParameter, own_parameters, pipeline_parameters
 from tune.errors import OwnCodeError, nearest
 from tune.study.trial_parameters import LocatedError
@@ -107,7 +108,7 @@ def _read(name: str, reference: Reference, folder: Path, where: str = "beside th
                 f"{reference.file} must be smaller than {MAX_BYTES // 1024} KiB, it travels with every trial. "
                 f"Received: {path.stat().st_size // 1024} KiB. Keep data out of it"
             )
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding=ENCODING)
     except UnicodeDecodeError:
         raise OwnCodeError(f"{reference.file} must be UTF-8 text. Received: {path}. Save it as that") from None
     except OSError as error:
@@ -119,12 +120,10 @@ def _read(name: str, reference: Reference, folder: Path, where: str = "beside th
 
 def _module_file(name: str) -> Path | None:
     """Returns where an installed module lies, without running any of its package."""
-    places, found = None, None
-    for part in name.split("."):
-        found = importlib.machinery.PathFinder.find_spec(part, places)
-        if found is None:
-            return None
-        places = found.submodule_search_locations
+    first, *inner = name.split(".")
+    found = importlib.util.find_spec(first)  # also of editable installations, which have finders of their own
+    for part in inner:
+        found = found and importlib.machinery.PathFinder.find_spec(part, found.submodule_search_locations)
     return Path(found.origin) if found and found.origin and found.origin.endswith(".py") else None
 
 
@@ -133,6 +132,14 @@ def _names(parameter: str, space: SearchSpace, fixed: Mapping[str, Value]) -> li
     varied = space.parameters.get(parameter)
     names = varied.choices if isinstance(varied, CategoricalParameter) else [fixed.get(parameter)]
     return [name for name in names if isinstance(name, str)]
+
+
+def defaults_with(space: SearchSpace, parameter: str, name: str) -> dict[str, Value]:
+    """Returns the configuration that code of the user's own is tried in: the space's defaults where it is chosen."""
+    try:
+        return space.complete({parameter: name})
+    except ValueError:  # it is fixed, or counts in another branch of the space
+        return {**space.defaults(), parameter: name}
 
 
 def own_models(space: SearchSpace, fixed: Mapping[str, Value]) -> list[str]:
@@ -190,7 +197,7 @@ def code_today(code: Mapping[str, SourceFile]) -> dict[str, SourceFile]:
     for name, source in code.items():
         path = Path(source.origin)
         try:
-            text = path.read_text(encoding="utf-8") if source.origin and path.is_file() else source.text
+            text = path.read_text(encoding=ENCODING) if source.origin and path.is_file() else source.text
         except (OSError, UnicodeDecodeError):
             text = source.text
         today[name] = source.model_copy(update={"text": text})

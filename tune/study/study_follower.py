@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import psutil
+
 from tune.errors import StudyError
 from tune.study.bucket_study import LEASE_EXPIRES_S, LEASE_FILE, download_journal
 from tune.study.journal import JOURNAL_FILE, apply_line
@@ -80,6 +82,11 @@ class StudyFollower:
         if self.study.bucket is None or self._lease is None:
             return False
         return time.monotonic() - self._lease_seen < LEASE_EXPIRES_S and time.time() - self._lease < _UNSIGNED_S
+
+    def in_session(self) -> bool:
+        """Says whether the journal's open session is the present driver's; none is while that one starts or exports."""
+        here = self.study.running_here
+        return self.state.open_since is not None and (not here or psutil.pid_exists(self.state.pid))
 
     def _continues(self, file: Any) -> bool:
         file.seek(self._offset - len(self._last_bytes))

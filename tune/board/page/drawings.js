@@ -32,9 +32,9 @@ const curves = {
     const last = Math.max(2, epochs);
     this.chart.fit(320, { low: 1, high: last, ticks: ticks(1, last, 10).filter(Number.isInteger), title: "epoch" },
       { low, high, ticks: ticks(low, high, 6) }, rungs.filter(rung => rung <= last));
-    const stopped = [...data.trials.values()].filter(trial => trial.state === "pruned").length;
+    const stopped = [...data.trials.values()].filter(trial => trial.stop).length;
     setText(byId("curves-says"), `${objective} on the selection fold after each epoch, a line a trial; ` +
-      `${stopped} of ${data.trials.size} were stopped (a dot) at a rung (dashed: ${rungs.join(", ") || "none"}).`);
+      `stopped (a dot) at a rung (dashed: ${rungs.join(", ") || "none"}): ${stopped}.`);
   },
   nearest(x, y, per) {
     let found, least = 20;
