@@ -32,13 +32,17 @@ def trials_dataframe(spec: StudySpec, trials: Sequence[TrialRecord]) -> pd.DataF
                 "epochs": max(trial.epochs, default=0),
                 "restarts": trial.restarts,
                 **trial.values,
-                **{n: value for n, value in metrics.items() if isinstance(value, float) and n not in trial.values},
+                **{n: value for n, value in metrics.items() if _is_figure(n, value) and n not in trial.values},
                 "reason": trial.reason,
             }
         )
     columns = ["trial", "state", "score", "best_epoch", "epochs", "restarts", "reason"]
     frame = pd.DataFrame(rows, columns=None if rows else columns)
     return frame.astype({"score": "float64", "best_epoch": "Int64"}).set_index("trial")
+
+
+def _is_figure(name: str, value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and name not in ("epoch", "process")
 
 
 def curves_dataframe(trials: Sequence[TrialRecord], name: str) -> pd.DataFrame:

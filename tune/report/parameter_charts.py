@@ -203,6 +203,8 @@ def preprocessing(spec: StudySpec, state: StudyState) -> Chart | None:
         return None
     by_method: dict[str, list[tuple[int, float]]] = {}
     for trial, value in scored_trials(spec, state):
+        if "preprocessing" not in trial.values:  # it does not count beside the trial's other values
+            continue
         by_method.setdefault(str(trial.values["preprocessing"]), []).append((trial.number, value))
     if not by_method:
         return None

@@ -131,7 +131,7 @@ def random_scores(spec: StudySpec, state: StudyState) -> list[float]:
     return [
         value
         for number, value in _scored(spec, state)
-        if 1 <= number <= spec.startup_trials and not state.trials[number].chosen and near_points(spec, number) is None
+        if 1 <= number < spec.startup_trials and not state.trials[number].chosen and near_points(spec, number) is None
     ]
 
 

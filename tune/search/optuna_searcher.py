@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,8 +27,9 @@ from tune.study.trial_record import ENDED, TrialRecord, TrialState
 _LOOK_S, _LOOK_IN_BUCKET_S = 1.0, 15.0
 """How often requests are looked for."""
 
-_REPEATS = 20
-"""Repeats in a row after which one is trained all the same."""
+_OWN_ATTEMPTS, _REPEATS = 9, 20
+"""Repeats in a row after which an untried configuration is drawn in the sampler's place, and one is trained all the
+same."""
 
 
 class OptunaSearcher(TrialQueue):
@@ -75,7 +77,8 @@ class OptunaSearcher(TrialQueue):
             if first == asked.number or attempt == _REPEATS or (failed and request):
                 break
             self._note_repeat(asked, values, first, request)
-            untried = self._untried(asked.number)
+            if attempt >= _OWN_ATTEMPTS:  # the sampler asks for the same again and again
+                untried = self._untried(asked.number)
         self._optuna_trials[asked.number] = asked
         return NewTrial(asked.number, values, {"request": request} if request else {})
 
@@ -90,9 +93,9 @@ class OptunaSearcher(TrialQueue):
         self._study.tell(asked.number, values=scores, state=known.state)
 
     def _untried(self, number: int) -> dict[str, Value] | None:
-        """Returns a configuration of a small space that is not tried yet: the sampler may ask for the same for ever."""
+        """Returns a configuration of a small space that is not tried yet, drawn for a trial's number."""
         untried = [values for values in self._every if self._spec.space.key(values) not in self._tried]
-        return untried[number % len(untried)] if untried else None
+        return random.Random(number).choice(untried) if untried else None
 
     def take_requests(self) -> None:
         """Takes up what people have asked of the study meanwhile; a bucket is looked into less often than a folder."""

@@ -15,13 +15,12 @@ from tune.search.confirmation import (
 )
 from tune.study.budget import BUDGETS, forbids_confirmation
 from tune.study.spec import StudySpec
+from tune.study.studies import NOT_REPEATED
 from tune.study.study_state import StudyState
 from tune.study.trial_record import ENDED
 
 if TYPE_CHECKING:
     from tune.session.session_context import SessionContext
-
-_NOT_WANTED = "confirm.top is 0"
 
 
 def confirm_best(session: SessionContext) -> bool:
@@ -34,11 +33,13 @@ def confirm_best(session: SessionContext) -> bool:
         session.live.line(words)
         session.journal.append("confirmed", findings={"winner": None, "skipped": words, "budget": spent})
         return True
+    if spec.confirm.top and findings is not None and findings.get("skipped") == NOT_REPEATED:
+        findings = None
     if findings is None:  # else final fits alone are left: more of them are wanted than before
-        findings = _repeated(session) if spec.confirm.top else {"winner": None, "skipped": _NOT_WANTED}
+        findings = _repeated(session) if spec.confirm.top else {"winner": None, "skipped": NOT_REPEATED}
         if findings is None:
             return False
-    skipped = findings.get("skipped", _NOT_WANTED) != _NOT_WANTED
+    skipped = findings.get("skipped", NOT_REPEATED) != NOT_REPEATED
     numbers: list[int] = []
     if spec.confirm.refit and not skipped:
         best = study.ranked(state)[0].number

@@ -8,6 +8,7 @@ from typing import TextIO
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
 
 from tune.line_width import fitted_to
 from tune.session.notebook_cell import NotebookCell
@@ -60,7 +61,7 @@ class LiveStudy:
         if self._console.is_jupyter:
             self._live = NotebookCell()
             self._live.update(self._render())
-        elif self._console.is_terminal:
+        elif self._console.is_interactive and self._console.file.isatty():  # colours may be wanted in a file, too
             self._live = Live(self._render(), console=self._console, auto_refresh=False, transient=False)
             self._live.start()
         return self
@@ -91,7 +92,7 @@ class LiveStudy:
             self._live.update(self._render(), refresh=True)
 
     def _render(self) -> Group:
-        ended = sum(t.state in ENDED for t in self._trials.values())
+        ended = sum(t.state in ENDED - {"repeat"} for t in self._trials.values())
         judged = [trial for trial in self._trials.values() if not is_final_fit(trial.number)]
         ranked = rank(judged, self._spec.objective, self._spec.mode)
         best = ""
@@ -100,8 +101,7 @@ class LiveStudy:
             metric = "" if self._narrow else f"{self._spec.objective} "
             best = f"best {metric}{value:.4f} ({run_label(ranked[0].number)})"
         self._progress.update(self._task, completed=ended, clock=self._clock(), best=best)
-        shown = self._visible()
-        return Group(trial_table(shown, self._spec, self._risen), self._progress)
+        return Group(self._table(), self._progress)
 
     def _clock(self) -> str:
         """Returns how long the session has gone on, and about how long its trials still take."""
@@ -111,14 +111,27 @@ class LiveStudy:
         left = seconds_left(self._spec, self._state, self._expected, now)
         return duration(max(0.0, now - self._state.open_since)) + (f", about {duration(left)} left" if left else "")
 
-    def _visible(self) -> list[TrialRecord]:
-        """The running trials, and as many of the others as there is room for, the best of all first."""
+    def _table(self) -> Table:
+        """The running trials, and as many of the others as there is room for, the best of all first.
+
+        A row may take several lines, and of what is higher than the terminal rich shows the upper part alone.
+        """
         order = sorted(self._trials.values(), key=self._place_key)
         self._note_places([trial.number for trial in order])
-        others = [trial for trial in order if trial.state != "running"]
-        room = max(0, min(_ROWS, self._console.height - 8) - (len(order) - len(others)))
-        left_out = {trial.number for trial in others[room:]}
-        return [trial for trial in order if trial.number not in left_out]
+        by_worth = sorted(order, key=lambda trial: trial.state != "running")
+        running = sum(trial.state == "running" for trial in order)
+        kept = max(running, min(len(order), _ROWS))
+        lines = max(4, self._console.height - 4)
+        while True:
+            left_out = {trial.number for trial in by_worth[kept:]}
+            shown = [trial for trial in order if trial.number not in left_out]
+            table = trial_table(shown, self._spec, self._risen)
+            if kept <= 1 or self._console.is_jupyter:
+                return table
+            height = len(self._console.render_lines(table, pad=False))
+            if height <= lines:
+                return table
+            kept = max(1, min(kept - 1, kept * lines // height))
 
     def _place_key(self, trial: TrialRecord) -> tuple[bool, float, int]:
         value = trial.best_value(self._spec.objective, self._spec.mode)

@@ -74,11 +74,6 @@ def run_study(
             journal.listeners.append(stream.write)
             notifier.follow(journal)
             outcome = _run_or_done(study, dataset, journal, calibrate, announce)
-            if outcome.export is None and outcome.ended_by != "interrupted":
-                raise EveryTrialFailed(
-                    f"no trial of study {study.spec.name!r} ended with a score. See why: emotune show "
-                    f"{study.shell_name}; Ray's own words are in {study.ray_log}"
-                )
             stream.set_exit(outcome.ended_by, outcome.exit_code, outcome.export)
             return outcome
     except BaseException as error:
@@ -103,7 +98,13 @@ def _run_or_done(
         print("starting Ray", file=terminal, flush=True)
         with joined_ray():
             refuse_client()
-            return _run(study, dataset, journal, terminal, calibrate, announce)
+            outcome = _run(study, dataset, journal, terminal, calibrate, announce)
+            if outcome.export is None and outcome.ended_by != "interrupted":  # here, so that Ray's logs are kept
+                raise EveryTrialFailed(
+                    f"no trial of study {study.spec.name!r} ended with a score. See why: emotune show "
+                    f"{study.shell_name}; Ray's own words are in {study.ray_log}"
+                )
+            return outcome
 
 
 def _run(

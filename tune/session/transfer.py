@@ -64,7 +64,10 @@ def transferred_configurations(spec: StudySpec) -> list[dict[str, Any]]:
     if not spec.transfer_from:
         return []
     earlier = find_study(spec.transfer_from, spec.storage)
-    ranked = earlier.ranked(earlier.state())
+    state = earlier.state()
+    ranked = earlier.ranked(state)
+    if (best := earlier.best_trial(state)) is not None:  # of those that were trained again, with several seeds
+        ranked = [best, *(record for record in ranked if record is not best)]
     if not ranked:
         raise StudyError(f"transfer_from must name a study with scores. Received: {spec.transfer_from}, without one")
     found: list[dict[str, Any]] = []

@@ -59,7 +59,7 @@ class StudyCallback(NotPickled, Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A process has taken up a trial."""
         self._start.note_started()
-        self._watchdog.note_report(trial)
+        self._watchdog.note_start(trial)
         self._journal.append("started", trial=trial.config["trial"])
 
     def on_trial_result(

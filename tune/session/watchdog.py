@@ -93,16 +93,24 @@ class Watchdog:
         self._state = state
         self._expected_epoch_s = expected_epoch_s
         self._last_report: dict[str, float] = {}
+        self._without_report: set[str] = set()
         self._last_check, self._last_look = 0.0, math.inf
         self._hung: dict[str, TrialFault] = {}
 
-    def note_report(self, trial: Trial) -> None:
-        """Notes that a trial began or reported."""
+    def note_start(self, trial: Trial) -> None:
+        """Notes that a trial began, or goes on in another process."""
         self._last_report[trial.trial_id] = time.monotonic()
+        self._without_report.add(trial.trial_id)
+
+    def note_report(self, trial: Trial) -> None:
+        """Notes that a trial reported."""
+        self._last_report[trial.trial_id] = time.monotonic()
+        self._without_report.discard(trial.trial_id)
 
     def forget(self, trial: Trial) -> TrialFault | None:
         """Forgets a trial; returns its fault if it was ended here."""
         self._last_report.pop(trial.trial_id, None)
+        self._without_report.discard(trial.trial_id)
         return self._hung.pop(trial.trial_id, None)
 
     def check(self, trials: Iterable[Trial]) -> None:
@@ -118,7 +126,8 @@ class Watchdog:
             since = self._last_report.get(trial.trial_id)
             if since is None or "trial" not in trial.config:
                 continue
-            if now - since < self.limit_s(int(trial.config["trial"])) or not self._kill(trial):
+            fresh = trial.trial_id in self._without_report
+            if now - since < self.limit_s(int(trial.config["trial"]), fresh=fresh) or not self._kill(trial):
                 continue
             self._hung[trial.trial_id] = TrialFault("hung", f"no report for {now - since:.0f} s, its process was ended")
             self._last_report.pop(trial.trial_id)
@@ -129,10 +138,10 @@ class Watchdog:
             if trial.trial_id in self._last_report and self._kill(trial):
                 self._last_report.pop(trial.trial_id)
 
-    def limit_s(self, number: int) -> float:
-        """Returns the silence that a trial is allowed."""
+    def limit_s(self, number: int, *, fresh: bool = False) -> float:
+        """Returns the silence that a trial is allowed; `fresh`: its process has not reported yet."""
         own = [metrics["epoch_s"] for metrics in self._state.run(number).epochs.values()]
-        if self._fetches and not own:
+        if self._fetches and (fresh or not own):
             return self._first_limit_s
         others = (m["epoch_s"] for t in self._state.trials.values() for m in t.epochs.values())
         usual = statistics.median(own) if own else max(others, default=self._expected_epoch_s)

@@ -81,7 +81,7 @@ class StudySpec(Section, frozen=True):
         None, gt=0, allow_inf_nan=False, description="wall time of the search"
     )
     sampler: SamplerName = Field("tpe", description="tpe learns from the trials so far; random does not")
-    startup_trials: int = Field(8, ge=0, description="random trials before TPE's model is used")
+    startup_trials: int = Field(8, ge=0, description="trials before TPE's model: the first, those given, random ones")
     near_points: float = Field(0.0, ge=0, le=1, description="share of random trials near points_to_evaluate")
     points_to_evaluate: list[dict[str, Value]] = Field(
         [], description="configurations that are tried first, after the default one; what one leaves out is the default"
@@ -140,9 +140,10 @@ class StudySpec(Section, frozen=True):
     def possible_values(self, name: str) -> list[Any]:
         """Returns the values that a parameter of emotune's can take: choices, a range's two ends, or its one value."""
         varied = self.space.parameters.get(name)
+        fixed = [self.fixed[name]] if name in self.fixed else []  # with a range too: where that does not count
         if varied is None:
-            return [self.fixed.get(name, TrialConfig.model_fields[name].default)]
-        return list(varied.choices if isinstance(varied, CategoricalParameter) else varied.bounds())
+            return fixed or [TrialConfig.model_fields[name].default]
+        return [*(varied.choices if isinstance(varied, CategoricalParameter) else varied.bounds()), *fixed]
 
     def trial_config(self, values: Mapping[str, Value]) -> TrialConfig:
         """Returns the complete configuration of a trial: defaults, then `fixed`, then the proposed values.
@@ -270,8 +271,7 @@ class StudySpec(Section, frozen=True):
                 f"confirm.workers above 1 needs whole GPUs or none, two cannot share one. Received: {workers}, "
                 f"with resources.gpus_per_trial={gpus:g}. Set it to 1, or confirm.workers to 1"
             )
-        smallest = min(self.possible_values("batch_size"))
-        smallest = min(smallest, self.folds.max_images_per_fold or smallest)
+        smallest = min([*self.possible_values("batch_size"), *filter(None, [self.folds.max_images_per_fold])])
         if smallest < workers:
             raise ValueError(
                 f"confirm.workers must be at most the images of the smallest batch. Received: {workers}, with a batch "

@@ -28,6 +28,9 @@ from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 from tune.study.trial_record import CHECKPOINT_FILES, SEED_STRIDE, TrialRecord, is_final_fit
 
+NOT_REPEATED = "confirm.top is 0"
+"""What is journalled as the reason where final fits follow on a search and its best were not trained again."""
+
 
 @dataclass(frozen=True)
 class StudyFiles:
@@ -175,6 +178,8 @@ class StudyFiles:
         wanted, found = self.spec.confirm, state.judged
         if found is None:
             return wanted.follows and not (state.confirmed and forbids_confirmation(self.spec, state))
+        if wanted.top and found.get("skipped") == NOT_REPEATED:  # it is wanted since
+            return True
         fits = state.final_fits_with(wanted.refit_epochs)
         return (found["winner"] is not None or "final_fits" in found) and len(fits) < wanted.refit
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -118,9 +118,13 @@ def coerce_points(points: Any) -> Any:
     ]
 
 
-def complete_fixed(fixed: Mapping[str, Value], varied: Container[str]) -> dict[str, Value]:
-    """Returns a new study's fixed parameters with those of `NEW_STUDY` that neither they nor the space name."""
-    return {**fixed, **{name: value for name, value in NEW_STUDY.items() if name not in fixed and name not in varied}}
+def complete_fixed(fixed: Mapping[str, Value], varied: Mapping[str, AnyParameter]) -> dict[str, Value]:
+    """Returns a new study's fixed parameters with those of `NEW_STUDY` that no trial would have otherwise.
+
+    One that the space has under `when` is there as well: trials in which it does not count have it.
+    """
+    always = {name for name, parameter in varied.items() if not parameter.when}
+    return {**{name: value for name, value in NEW_STUDY.items() if name not in always}, **fixed}
 
 
 def check_parameters(space: SearchSpace, fixed: Mapping[str, Value], *, written: bool) -> None:
@@ -140,7 +144,7 @@ def check_parameters(space: SearchSpace, fixed: Mapping[str, Value], *, written:
     for name in fixed:
         if name not in known and not name.startswith(OWN_PREFIXES):
             raise LocatedError(("fixed", name), f"fixed.{name} is no parameter of a trial.{nearest(name, known)}")
-        if name in space.parameters:
+        if name in space.parameters and not (name in NEW_STUDY and space.parameters[name].when):
             raise LocatedError(("fixed", name), f"{name} stands in both fixed and space. Remove one of them")
     for name, parameter in space.parameters.items():
         if name.startswith(OWN_PREFIXES):

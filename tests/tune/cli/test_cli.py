@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -206,6 +207,46 @@ def test_a_file_gets_one_line_per_event_and_no_table(faces: Path, tmp_path: Path
         live.event("trial 0 started: dropout 0.25")
         live.refresh()
     assert file.getvalue() == "trial 0 started: dropout 0.25\n"
+
+
+def test_the_table_leaves_room_for_the_line_below_it_however_high_its_rows_and_however_many_run(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"COLUMNS": "80", "LINES": "24", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+    state = record_of_two_trials()
+    for number in range(2, 40):
+        values = {"dropout": number / 100, "learning_rate": 1e-3 * number, "preprocessing": "augment", "beta_1": 0.9}
+        state.apply({"event": "trial", "time": 0, "trial": number, "values": {**values, "label_smoothing": 0.1}})
+        state.apply({"event": "started", "time": 0, "trial": number})
+    terminal = Terminal()
+    with LiveStudy(terminal, load_spec(write_study_file(tmp_path, faces)), state, 60) as live:
+        time.sleep(0.6)
+        live.refresh()
+        assert "1/60" in terminal.getvalue() and "0.7500 (trial 1)" in terminal.getvalue()
+
+
+def test_a_trial_with_a_known_score_is_no_trial_more(faces: Path, tmp_path: Path) -> None:
+    state, terminal = record_of_two_trials(), Terminal()
+    state.apply({"event": "repeat", "time": 0, "trial": 2, "values": {"dropout": 0.25}, "of": 0})
+    with LiveStudy(terminal, load_spec(write_study_file(tmp_path, faces)), state, 6):
+        pass
+    assert "1/6" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("terminal", "variables"),
+    [(io.StringIO(), {"FORCE_COLOR": "1"}), (Terminal(), {"TERM": "dumb"}), (Terminal(), {"TTY_INTERACTIVE": "0"})],
+)
+def test_where_no_table_can_be_drawn_again_there_is_a_line_per_event(
+    terminal: io.StringIO, variables: dict[str, str], faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with LiveStudy(terminal, load_spec(write_study_file(tmp_path, faces)), record_of_two_trials(), 6) as live:
+        live.event("trial 0 started: dropout 0.25")
+        live.refresh()
+    assert terminal.getvalue() == "trial 0 started: dropout 0.25\n"
 
 
 def test_a_curve_runs_from_the_lowest_bar_to_the_highest() -> None:

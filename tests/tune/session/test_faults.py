@@ -136,6 +136,26 @@ def test_silence_is_measured_against_the_trials_own_epochs_then_the_studys_then_
     assert Watchdog(study, fresh, None).limit_s(0) == 24 * 3600
     fetching = study.model_copy(update={"data": "s3://bucket/faces"})  # by a process's first trial
     assert Watchdog(fetching, fresh, 2.0).limit_s(0) == 24 * 3600
+    assert Watchdog(fetching, done, None).limit_s(0) == 30
+    assert Watchdog(fetching, done, None).limit_s(0, fresh=True) == 24 * 3600  # it goes on in another process
+
+
+def test_a_trial_that_goes_on_elsewhere_may_fetch_its_data_set_again_before_it_reports(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, killed = [0.0], list[object]()
+    monkeypatch.setattr("tune.session.watchdog.time", SimpleNamespace(monotonic=lambda: now[0]))
+    fetching = spec(faults={"silence_factor": 10, "silence_min_s": 5}).model_copy(update={"data": "s3://bucket/faces"})
+    dog = Watchdog(fetching, record(session(), *epoch_of(3.0)), None, lambda trial: not killed.append(trial))
+    moved: Any = SimpleNamespace(trial_id="a", config={"trial": 0})
+    dog.note_start(moved)
+    for now[0] in range(0, 600, 5):
+        dog.check([moved])
+    assert not killed
+    dog.note_report(moved)
+    for now[0] in range(600, 640, 5):
+        dog.check([moved])
+    assert killed == [moved]
 
 
 def test_while_the_driver_itself_stands_still_no_trial_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +164,7 @@ def test_while_the_driver_itself_stands_still_no_trial_hangs(monkeypatch: pytest
     training: Any = SimpleNamespace(trial_id="a", config={"trial": 0})
     done = record(session(), *trial(0, 0))
     dog = Watchdog(spec(faults={"first_epoch_limit_s": "300s"}), done, None, lambda trial: not killed.append(trial))
-    dog.note_report(training)
+    dog.note_start(training)
     for now[0] in (1.0, 400.0, 401.0, 690.0):  # two outages of the storage that the journal lies on
         dog.check([training])
     assert not killed
