@@ -126,8 +126,9 @@ def serve_board(
 
 
 def _describe_data(study: Study) -> DataDescription:
-    """Returns the data set's quality report, if it is still the one that the study was begun on."""
-    from tune.api.data import describe_data, load_data
+    """Returns what the report tells of the data set, if it is still the one that the study was begun on."""
+    from tune.api.data import load_data
+    from tune.dataset.quality_report import find_duplicates
     from tune.report.report import DataDescription
 
     exported: list[str] = []
@@ -139,6 +140,7 @@ def _describe_data(study: Study) -> DataDescription:
         dataset = load_data(study.spec.data)
         if dataset.info.fingerprint != study.state.fingerprint:
             return DataDescription(exported, note="Another data set lies there now, so nothing is told of it.")
-        return DataDescription(list(dataset.info.classes), describe_data(dataset), dataset=dataset)
+        duplicates = find_duplicates(dataset.groups, dataset.labels, dataset.splits)
+        return DataDescription(list(dataset.info.classes), dataset.info.counts, duplicates, dataset=dataset)
     except (EmotuneError, OSError):
         return DataDescription(exported, note="It cannot be read from here, so nothing is told of its images.")

@@ -59,12 +59,16 @@ def replay_lines(replayed: Replay) -> str:
 def enqueued_line(study: Study, values: Mapping[str, Value]) -> str:
     """Returns when an enqueued configuration is tried, and what it is."""
     from tune.session.trial_table import short_parameters
+    from tune.study.budget import BUDGETS, exhausted_budget
 
-    name, begun, trials = study.files.shell_name, study.state.tried, study.spec.most_trials
+    name, state, trials = study.files.shell_name, study.state, study.spec.most_trials
+    begun = state.tried
     if begun >= trials:
         when = f"when the study has more trials: emotune resume {name} --trials {begun + 1}"
+    elif not study.running and (spent := exhausted_budget(study.spec, state, state.last_event, state.search_s)):
+        when = f"first when the search goes on, but {BUDGETS[spent]}: emotune resume {name} with a higher limit"
     else:
-        searching = study.running and study.state.searching and study.state.open_since is not None
+        searching = study.running and state.searching and state.open_since is not None
         when = "next" if searching else f"first when the search goes on: emotune resume {name}"
     return f"enqueued in {study.name}, to be tried {when}\n  {short_parameters(values)}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from tune.yaml_values import dump
 
 if TYPE_CHECKING:
     from trainables.dataset.reader import Dataset
-    from tune.dataset.quality_report import DatasetReport
+    from tune.dataset.quality_report import Duplicates
 
 REPORT_FILE = "report.html"
 _FIGURES = "figures"
@@ -46,13 +46,15 @@ class DataDescription:
 
     Attributes:
         classes: names of the classes, in order; empty where nobody knows them any more.
-        report: its quality report, None where the data set cannot be read.
-        note: why there is none.
+        counts: images of each class, by split; empty where the data set cannot be read.
+        duplicates: how many images are in it twice, None there.
+        note: why nobody can tell.
         dataset: the data set, None where it cannot be read.
     """
 
     classes: Sequence[str] = ()
-    report: DatasetReport | None = None
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    duplicates: Duplicates | None = None
     note: str = ""
     dataset: Dataset | None = None
 

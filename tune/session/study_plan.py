@@ -263,5 +263,5 @@ def _disk(
     if len(sizes) < len(found):
         return None, None, free
     later = trainings_left(spec, plan.beginning) if plan.forecast.confirm_epochs.high else 0
-    trainings = plan.forecast.trials.middle + later
-    return (min(sizes), max(sizes)), _KEPT * trainings * sum(sizes) / len(sizes), free
+    trainings = plan.forecast.trials.high + later
+    return (min(sizes), max(sizes)), _KEPT * trainings * max(sizes), free

@@ -58,6 +58,11 @@ def _without_score(study: StudyFiles, state: StudyState) -> str:
 
 def _without_checkpoint(study: StudyFiles, state: StudyState, run: TrialRecord, *, asked: bool) -> str:
     spec, path = study.spec, study.journalled_checkpoint(run)
+    if run.repeats is not None:
+        return (
+            f"{run_label(run.number)} has the configuration of trial {run.repeats}, and was not trained again. Take "
+            f"that one: --trial {run.repeats}"
+        )
     value = run.best_value(spec.objective, spec.mode)
     scored = f", with {spec.objective} {value:.4f}," if value is not None and not is_final_fit(run.number) else ""
     where = f"its checkpoint is gone ({study.place.at(path)})" if path else "it saved no checkpoint of its best epoch"

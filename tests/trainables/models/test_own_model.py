@@ -14,9 +14,11 @@ from trainables.config import TrialConfig
 from trainables.errors import OwnCodeError
 from trainables.models import own_check
 from trainables.models.compiled import reseed_dropout
-from trainables.models.own_model import ImageSpec, build_own_model
+from trainables.models.own_model import ImageSpec, build_own_model, with_bare_tensors
 from trainables.training.epochs import TrialTraining
 from trainables.training.fault_kinds import TrialFault
+from trainables.training.readable import load_first_readable
+from tune.export.graph import Part, pixel_classifier
 
 # Keras 3.15.1 reads its own variables with numpy.array(variable), which numpy 2 deprecates for their __array__.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -29,9 +31,27 @@ END = "    return keras.Model(x, layers.Dense(classes)(y))\n"
 def check(text: str, folder: Path, **parameters: Any) -> dict[str, Any]:
     """Asks what the process of a check is asked, in this process, but for opening the model in a fresh one."""
     config = TrialConfig.model_validate(own_parameters(text, **parameters)).model_dump()
-    request = {"config": config, "shape": (12, 12, 1), "classes": 3, "mean": (0.5,), "std": (0.2,)}
+    request = {"config": config, "shape": (12, 12, 1), "classes": 3, "mean": (0.5,), "std": (0.2,), "bfloat16": True}
     return own_check.check_model(request, folder)
 
+
+EAGER = """\
+import keras
+from keras import layers
+
+@keras.saving.register_keras_serializable("my_models")
+class Brighter(layers.Layer):
+    def compute_output_shape(self, shape):
+        return shape
+
+    def call(self, x):
+        return x * 2 if float(x[0, 0].numpy()) > 0 else x
+
+def build(image, classes):
+    x = image.input()
+    y = layers.Dense(4)(layers.Flatten()(image.standardized(x)))
+    return keras.Model(x, layers.Dense(classes)(Brighter()(y)))
+"""
 
 BROKEN = {
     "a syntax error": (HEAD + "    return (\n", r"my_models\.py, line \d: cannot be imported: SyntaxError"),
@@ -87,6 +107,14 @@ BROKEN = {
         "import os\nos.environ['EMOTUNE_TEST_OWN'] = '1'\n" + HEAD + NET + END,
         r"it changes os\.environ",
     ),
+    "a session that is cleared": (
+        HEAD + "    keras.backend.clear_session()\n" + NET + END,
+        r"it changes keras\.config\.dtype_policy|keras\.config\.dtype_policy is set back",
+    ),
+    "a layer that asks a tensor for its values": (
+        EAGER,
+        r"\(line \d+\) cannot be trained: .*Fix it",
+    ),
     "a seed": (HEAD + "    keras.utils.set_random_seed(0)\n" + NET + END, r"must not set seeds"),
     "a layer kept between two builds": (
         HEAD.replace("def build", "KEPT = layers.Dense(3)\n\ndef build") + NET + "    return keras.Model(x, KEPT(y))\n",
@@ -135,14 +163,85 @@ def test_a_sound_model_is_counted_and_opens_in_a_fresh_process(tmp_path: Path) -
     assert check(OWN_MODEL.replace("Conv2D(int(8", "Conv2D(int(4"), tmp_path, depth=1)["parameters"] == 40 + 13 + 15
 
 
+def built(text: str = OWN_MODEL, **parameters: Any) -> Any:
+    config = TrialConfig.model_validate(own_parameters(text, **parameters))
+    return build_own_model(height_px=12, width_px=12, channels=1, classes=3, config=config, mean=(0.5,), std=(0.2,))
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        "    return keras.Model([x], [layers.Dense(classes)(y)])\n",
+        "    return keras.Model({'image': x}, {'logits': layers.Dense(classes)(y)})\n",
+        "    return keras.Sequential([x, layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(classes)])\n",
+    ],
+)
+def test_a_model_whose_input_or_output_is_no_tensor_is_exported_as_any_other(ends: str, tmp_path: Path) -> None:
+    import keras
+
+    text = HEAD + NET + ends
+    check(text, tmp_path)
+    model = built(text)
+    assert isinstance(model.input, keras.KerasTensor) and isinstance(model.output, keras.KerasTensor)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 12, 12, 1)).astype(np.uint8)
+    expected = keras.ops.softmax(model(pixels))
+    for parts in ([Part(model)], [Part(with_bare_tensors(keras.models.clone_model(model))), Part(model, mirror=True)]):
+        assert pixel_classifier(parts)(pixels).shape == (2, 3)
+    assert np.allclose(pixel_classifier([Part(model)])(pixels), expected, atol=1e-6)
+
+
+def test_a_checkpoint_of_a_model_that_answers_in_a_list_is_taken_up(tmp_path: Path) -> None:
+    import keras
+
+    x = keras.Input((4,))
+    before = keras.Model([x], [keras.layers.Dense(3)(x)])
+    before.save(tmp_path / "model.keras")
+    model = with_bare_tensors(keras.saving.load_model(tmp_path / "model.keras"))
+    assert isinstance(model.output, keras.KerasTensor)
+    assert all(np.array_equal(*both) for both in zip(model.get_weights(), before.get_weights(), strict=True))
+
+
+def test_a_layer_of_any_choice_must_be_registered() -> None:
+    text = OWN_MODEL.replace('@keras.saving.register_keras_serializable("my_models")\n', "").replace(
+        "Gate()(y)", 'Gate()(y) if act == "gelu" else y'
+    )
+    built(text)
+    with pytest.raises(OwnCodeError, match=r"Write @keras\.saving\.register_keras_serializable\(\) above class Gate"):
+        built(text, act="gelu")
+
+
+def test_what_a_machine_lacks_is_not_the_configurations_fault(faces: Path) -> None:
+    with pytest.raises(TrialFault, match=r"line \d: cannot be imported: ModuleNotFoundError") as raised:
+        open_training(TrialTraining(), faces, own_parameters(OWN_MODEL.replace("import keras\n", "import torchh\n", 1)))
+    assert raised.value.kind == "exception"  # it is tried again, perhaps on another one
+
+
+def test_a_trial_goes_on_with_code_that_was_changed_where_the_weights_fit(faces: Path, tmp_path: Path) -> None:
+    begun = open_training(TrialTraining(), faces, own_parameters(depth=1), max_images_per_fold=32, max_epochs=2)
+    begun._train_epoch()
+    begun.save_checkpoint(str(tmp_path))
+
+    def resumed(text: str) -> TrialTraining:
+        given = own_parameters(text, depth=1)
+        training = open_training(TrialTraining(), faces, given, max_images_per_fold=32, max_epochs=2)
+        training._unreadable = load_first_readable([str(tmp_path)], training.load_checkpoint)
+        return training
+
+    same = resumed(OWN_MODEL.replace("activation=act", 'activation="elu"'))
+    assert same._epoch == 1 and not same._unreadable
+    assert '"elu"' in same._model.to_json() and '"relu"' not in same._model.to_json()
+    weights = zip(same._model.get_weights(), begun._model.get_weights(), strict=True)
+    assert all(np.array_equal(*both) for both in weights)
+    assert int(same._model.optimizer.iterations) == int(begun._model.optimizer.iterations) > 0
+    wider = resumed(OWN_MODEL.replace("int(8 * width)", "int(16 * width)"))
+    assert wider._epoch == 0 and "whose weights have other shapes" in wider._unreadable[0]
+
+
 def test_logits_are_float32_in_any_precision() -> None:
-    config = TrialConfig.model_validate({**own_parameters(depth=1), "precision": "bfloat16"})
     from trainables.models.precision import layer_precision
 
     with layer_precision("bfloat16"):
-        model = build_own_model(
-            height_px=12, width_px=12, channels=1, classes=3, config=config, mean=(0.5,), std=(0.2,)
-        )
+        model = built(depth=1)
     assert (model.output.dtype, model.layers[-2].compute_dtype) == ("float32", "bfloat16")
 
 

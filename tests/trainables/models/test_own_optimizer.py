@@ -62,6 +62,10 @@ def test_what_is_in_order_is_told(tmp_path: Path) -> None:
             HEAD + "    return keras.optimizers.Adam(learning_rate, use_ema=True)\n",
             r"must leave averaged weights to weight_average",
         ),
+        (
+            HEAD + "    return keras.optimizers.Adam(learning_rate, gradient_accumulation_steps=4)\n",
+            r"must leave the accumulation of gradients to emotune.*gradient_accumulation_steps=4",
+        ),
         (HEAD + "    return 1 / 0\n", r"\(line 4\) cannot make an optimizer: ZeroDivisionError"),
         (
             HEAD + "    print(beta)\n    return keras.optimizers.SGD(learning_rate)\n",

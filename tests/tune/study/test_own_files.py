@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
+from importlib.util import spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from tests.support.own_training import OPTIMIZER, OWN_TRAINING, SCHEDULE
 from trainables.dataset.reader import open_dataset
 from tune.errors import EmotuneError, StudyError
 from tune.session.create_or_resume import open_or_create, reopen, write_study_file
+from tune.session.own_models import has_tried
 from tune.study.journal import Journal
-from tune.study.own_files import application_models
+from tune.study.own_files import application_models, defaults_with, with_code
 from tune.study.resolved_spec import read_spec
 from tune.study.spec import StudySpec, load_spec
 
@@ -66,6 +69,59 @@ def test_an_own_model_may_be_one_of_several_with_parameters_of_its_own(write: An
     assert spec.space.defaults().keys() == {"batch_size", "model", "dropout"}
     assert spec.trial_config({"model": OWN, "model.depth": 3}).code
     assert not spec.trial_config(spec.space.defaults()).code
+
+
+def test_code_is_tried_with_the_defaults_that_the_space_has_beside_it(write: Any) -> None:
+    space = {
+        "model": {"type": "categorical", "choices": ["resnet_small", OWN], "default": "resnet_small"},
+        "model.depth": {**DEPTH, "default": 3, "when": {"model": OWN}},
+    }
+    spec = load_spec(write({}, space))
+    assert defaults_with(spec.space, "model", OWN)["model.depth"] == 3
+    assert defaults_with(load_spec(write({"model": OWN})).space, "model", OWN) == {"batch_size": 32, "model": OWN}
+
+
+def test_a_function_that_is_added_from_the_same_file_is_tried(write: Any, tmp_path: Path) -> None:
+    another = OWN_MODEL[OWN_MODEL.index("\ndef build") :].replace("build", "b2")
+    (tmp_path / "my_models.py").write_text(OWN_MODEL + another)
+    choices = {"type": "categorical", "choices": ["resnet_small", OWN], "default": OWN}
+    spec = load_spec(write({}, {"model": choices}))
+    study = open_or_create(spec, "abc")
+    with closing(Journal(study.journal)) as journal:
+        journal.append("session", number=1, pid=1, fingerprint="abc")
+    assert has_tried(study, spec)
+    more = {**choices, "choices": [*choices["choices"], "my_models.py:b2"]}
+    assert not has_tried(study, load_spec(write({}, {"model": more})))
+
+
+def test_the_mark_that_editors_leave_at_a_files_beginning_does_not_count(write: Any, tmp_path: Path) -> None:
+    plain = load_spec(write({"model": OWN}))
+    (tmp_path / "my_models.py").write_text(OWN_MODEL, encoding="utf-8-sig")
+    assert load_spec(write({"model": OWN})).code["my_models.py"].text == plain.code["my_models.py"].text
+
+
+def test_a_type_that_is_quoted_text_is_told(write: Any, tmp_path: Path) -> None:
+    (tmp_path / "my_models.py").write_text(OWN_MODEL.replace("depth: int", 'depth: "layers per stage"'))
+    with pytest.raises(EmotuneError, match=r"the type of depth must be int, float"):
+        load_spec(write({"model": OWN}))
+
+
+def test_a_module_of_an_editable_installation_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "elsewhere/edited"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "nets.py").write_text(OWN_MODEL)
+
+    class Finder:  # as setuptools' editable installations leave one
+        @staticmethod
+        def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
+            if name == "edited":
+                return spec_from_file_location(name, package / "__init__.py", submodule_search_locations=[str(package)])
+            return None
+
+    monkeypatch.setattr("sys.meta_path", [*sys.meta_path, Finder])
+    code = with_code({"fixed": {"model": "edited.nets:build"}}, tmp_path)["code"]
+    assert code["edited.nets"]["text"] == OWN_MODEL and "edited" not in sys.modules
 
 
 def test_set_reaches_parameters_with_a_dot(write: Any) -> None:
