@@ -11,6 +11,7 @@ from benchmarks.hand_set import train
 from benchmarks.live import SIDES, table
 from benchmarks.stock_ray import Settings, search
 from search_spaces import builtin_spaces
+from tune.study.trial_parameters import NEW_STUDY
 
 
 @pytest.mark.slow
@@ -40,6 +41,7 @@ def test_stock_ray_tune_searches_our_space_and_its_best_is_scored_on_the_sealed_
 def test_a_hand_set_net_trains_for_as_long_and_is_scored_on_the_sealed_test(faces: Path) -> None:
     found = train(faces, 1.0, max_images_per_fold=64)
     assert found["epochs"] >= 1 and found["wall_s"] < 120 and 0 <= found["sealed"] <= 1
+    assert found["values"].items() >= NEW_STUDY.items()
 
 
 def test_the_table_has_the_mean_of_each_side_and_every_seed() -> None:
