@@ -4,7 +4,8 @@
     python -m benchmarks.beside_commit /tmp/before DATA [--rounds 5] [--output FILE]
 
 Every round starts a process of each tree, in changing order, that trains AlexNet for three epochs on one core; the
-first, which traces the graphs, counts for the start alone. Both trees run with this Python's packages.
+first, which traces the graphs, counts for the start alone. Both trees run with this Python's packages. DATA is what the
+older of the two has imported.
 """
 
 from __future__ import annotations

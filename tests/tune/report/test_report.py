@@ -19,8 +19,10 @@ from tests.support.recorded_study import CLASSES, EVIL, SPACE, record_study
 from tune.errors import StudyError
 from tune.report.classes_chart import classes_chart
 from tune.report.mistakes_chart import mistakes_chart
+from tune.report.parameter_charts import importance, preprocessing
+from tune.report.parameter_scale import scored_trials
 from tune.report.report import DataDescription, answer, write_report
-from tune.report.search_charts import expected_best, random_scores
+from tune.report.search_charts import expected_best, learning_curves, random_scores
 from tune.report.timeline import read_timeline
 from tune.study.journal import read_events
 from tune.study.spec import StudySpec, load_spec
@@ -144,10 +146,10 @@ def test_the_expected_best_of_draws_is_that_of_counting_all_of_them() -> None:
 
 
 def test_random_trials_are_those_that_nobody_chose() -> None:
-    spec = StudySpec.model_validate({"name": "a", "data": "d", "space": SPACE, "startup_trials": 3})
+    spec = StudySpec.model_validate({"name": "a", "data": "d", "space": SPACE, "startup_trials": 4})
     state = StudyState()
     state.apply({"event": "session", "time": 0, "number": 1, "pid": 1, "fingerprint": "f"})
-    for number, request in enumerate(["", "point-1", "", ""]):
+    for number, request in enumerate(["", "point-1", "", "", ""]):  # four are known when the fifth is asked for
         asked = {"request": request} if request else {}
         state.apply({"event": "trial", "time": 0, "trial": number, "values": {}, **asked})
         metrics = {"selection_accuracy": number / 10, "validation_accuracy": 0.5}
@@ -156,6 +158,39 @@ def test_random_trials_are_those_that_nobody_chose() -> None:
     assert random_scores(spec, state) == [0.2, 0.3]
     near = spec.model_copy(update={"near_points": 1.0})
     assert random_scores(near, state) == []
+
+
+def test_importance_is_a_share_of_all_variance_and_of_parameters_with_few_choices(recorded: StudyFiles) -> None:
+    chart = importance(recorded.spec, recorded.state())
+    assert chart is not None
+    shares = {str(name): float(share) for name, share, _ in chart.rows}
+    assert 0 < sum(shares.values()) < 0.97 and shares["learning_rate"] > shares["batch_size"]
+    many = {"type": "categorical", "choices": [16 * n for n in range(1, 13)], "default": 32}
+    spec = load_spec({**recorded.spec.model_dump(mode="json"), "space": {**SPACE, "batch_size": many}})
+    chart = importance(spec, recorded.state())
+    assert chart is not None and "batch_size" not in {name for name, *_ in chart.rows}
+    assert "more than 10 choices: batch_size" in chart.takeaway.replace("momentum, ", "")
+
+
+def test_only_what_a_rung_stopped_is_called_stopped_and_nothing_failed_is_the_best(tmp_path: Path) -> None:
+    study = record_study(tmp_path / "study", 20, finished=False)
+    state = study.state()
+    stopped = sum(any(decision.stopped for decision in trial.rungs) for trial in state.trials.values())
+    best = study.ranked(state)[0]
+    best.state = "pruned"  # dropped by hand
+    curves = learning_curves(study.spec, state, None)
+    assert curves is not None and f"{stopped} of 20 trials were stopped" in curves.takeaway
+    best.state = "failed"
+    assert best.number not in {trial.number for trial, _ in scored_trials(study.spec, state)}
+
+
+def test_methods_are_compared_where_preprocessing_does_not_always_count(tmp_path: Path) -> None:
+    study = record_study(tmp_path / "study", 20, finished=False)
+    state = study.state()
+    for number in range(0, 20, 2):
+        del state.trials[number].values["preprocessing"]
+    chart = preprocessing(study.spec, state)
+    assert chart is not None and sum(row[1] for row in chart.rows) == 10
 
 
 def test_the_timeline_shares_all_time_of_the_workers(recorded: StudyFiles) -> None:

@@ -451,6 +451,28 @@ def test_a_small_space_is_tried_once_and_then_the_search_ends(tmp_path: Path) ->
     journal.close()
 
 
+def test_after_a_repeat_the_sampler_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    optimizers = ["adam", "sgd", "lion", "nadam", "adamw", "rmsprop"]
+    space = {
+        "batch_size": {"type": "categorical", "choices": [16, 32, 64, 128, 256, 512], "default": 32},
+        "optimizer": {"type": "categorical", "choices": optimizers, "default": "adam"},
+    }
+    spec = StudySpec.model_validate(
+        {"name": "a", "data": "d", "trials": 20, "space": space, "asha": {"max_epochs": 1}, "sampler": "random"}
+    )
+    journal = Journal(tmp_path / "journal.jsonl")
+    searcher = OptunaSearcher(rebuild_optuna_study(tmp_path / "optuna.log", spec, []), spec, journal)
+    drawn = list[int]()
+    monkeypatch.setattr(searcher, "_untried", lambda number: drawn.append(number))
+    trained = set()
+    while (config := searcher.suggest(f"t{len(trained)}")) != "FINISHED":
+        trained.add((config["parameters"]["optimizer"], config["parameters"]["batch_size"]))
+        end_trial(searcher, journal, f"t{len(trained) - 1}", config["trial"], len(trained) / 100)
+    repeats = [trial for trial in journal.state.trials.values() if trial.state == "repeat"]
+    assert len(trained) == 20 and repeats and not drawn
+    journal.close()
+
+
 def test_a_configuration_that_was_tried_is_given_its_known_score_in_place_of_a_process(tmp_path: Path) -> None:
     spec = StudySpec.model_validate(
         {"name": "a", "data": "d", "trials": 3, "space": SMALL, "asha": {"max_epochs": 1}, "startup_trials": 0}

@@ -202,6 +202,8 @@ def test_fits_of_other_lengths_and_failed_ones_are_made_again_with_seeds_of_thei
         ({"winner": 3, "final_fits": [900_000_003]}, {"refit": 1, "refit_epochs": 9}, True),  # longer ones, only now
         ({"winner": 3, "final_fits": [900_000_003]}, {"refit": 0}, False),
         ({"winner": None, "skipped": "its money was spent"}, {"refit": 1}, False),
+        ({"winner": None, "skipped": "confirm.top is 0", "final_fits": []}, {"top": 0}, False),
+        ({"winner": None, "skipped": "confirm.top is 0", "final_fits": []}, {"top": 3}, True),  # wanted only now
     ],
 )
 def test_a_study_is_settled_once_all_that_its_file_wants_is_trained(

@@ -49,6 +49,12 @@ def test_a_new_study_fixes_todays_defaults_unless_its_file_says_otherwise(tmp_pa
     varied = "space.weight_average={type: categorical, choices: [0, 0.9], default: 0}"
     given = load_spec(file, ["fixed.mirror=false", varied])
     assert given.fixed == {"mirror": False, "precision": "auto", "warmup_epochs": 0.25}
+    now_and_then = "space.weight_average={type: float, low: 0.9, high: 0.95, default: 0.9, when: {optimizer: adam}}"
+    given = load_spec(file, [now_and_then])
+    assert given.trial_config({"optimizer": "nadam"}).weight_average == 0.995
+    assert given.trial_config({"optimizer": "adam", "weight_average": 0.9}).weight_average == 0.9
+    assert StudySpec.model_validate(given.model_dump(mode="json"), context=WRITTEN) == given
+    assert given.possible_values("weight_average") == [0.9, 0.95, 0.995]
     written = {"name": "a", "data": "d", "space": load_spec(file).space.model_dump()}
     older = StudySpec.model_validate(written, context=WRITTEN)
     assert older.fixed == {} and older.trial_config({}).weight_average == 0
