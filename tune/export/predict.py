@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,7 +128,7 @@ class Predictor:
         remaining = iter(pictures)
         with silence_decoders(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as readers:
             while batch := list(islice(remaining, _BATCH)):
-                read = list(readers.map(self._read_picture, batch))
+                read = list(readers.map(partial(self._read_picture, look=look_for_faces > 0), batch))
                 whole = [self._preprocessed(one[0]) for one in read if not isinstance(one, UnreadPicture)]
                 rows = iter(np.asarray(self._model.predict_on_batch(np.stack(whole))) if whole else ())
                 for (name, _), one in zip(batch, read, strict=True):
@@ -146,11 +147,14 @@ class Predictor:
         """Returns decoded images as every format takes them: uint8, (n, height, width, channels)."""
         return np.concatenate([pixels for _, pixels in self._batches(list(images))])
 
-    def _read_picture(self, picture: tuple[str, Callable[[], bytes]]) -> tuple[Pixels, Pixels | None] | UnreadPicture:
+    def _read_picture(
+        self, picture: tuple[str, Callable[[], bytes]], *, look: bool
+    ) -> tuple[Pixels, Pixels | None] | UnreadPicture:
         image = read_picture(*picture)
         if isinstance(image, UnreadPicture):
             return image
-        return self.fitted(image), overview(image, self._labels.height_px, self._labels.width_px)
+        large = overview(image, self._labels.height_px, self._labels.width_px) if look else None
+        return self.fitted(image), large
 
     def _batches(self, items: list[Path | Pixels]) -> Iterator[tuple[list[Path | Pixels], Pixels]]:
         """Reads the next batch while the model works on this one."""

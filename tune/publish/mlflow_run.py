@@ -64,6 +64,10 @@ def push_to_mlflow(folder: Path, server: str) -> str:
         client.log_artifacts(run.run_id, str(folder), ARTIFACTS)
         with redirect_stdout(io.StringIO()):  # it prints the run's page
             client.set_terminated(run.run_id, "FINISHED")
+    except (KeyboardInterrupt, SystemExit):
+        if run is not None:
+            _give_up(client, run.run_id, MlflowException)
+        raise
     except Exception as error:  # the server's, the network's, or those of the client of its artifacts' storage
         if run is not None:
             _give_up(client, run.run_id, MlflowException)

@@ -17,7 +17,7 @@ from tune.search.confirmation import CONFIDENCE
 from tune.study.journal import read_events
 from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
-from tune.study.trial_record import TrialRecord
+from tune.study.trial_record import WHOLE, TrialRecord
 from tune.study.wording import unique_names
 
 _NOT_SETTINGS = ("name", "storage", "code", "optuna_storage", "notify")  # the last two may hold secrets
@@ -104,14 +104,15 @@ def _progress(study: StudyFiles) -> Iterator[Progress]:
     """Yields what would have been exported after each epoch; inner validation may change its mind, and so may that."""
     spec, state, scores = study.spec, StudyState(), dict[int, float]()
     best = max if spec.mode == "max" else min
-    judged = {trial.number for trial in study.ranked(study.state())}
+    ranked = study.ranked(study.state())  # those that ran to their end come before those that were stopped
+    judged = {trial.number: (trial.state in WHOLE) == (ranked[0].state in WHOLE) for trial in ranked}
     for event in read_events(study.journal):
         state.apply(event)
         number = event.get("trial", -1)
         if event["event"] != "epoch" or number not in judged:
             continue
         value = state.trials[number].best_value(spec.objective, spec.mode)
-        if value is not None:
+        if value is not None and judged[number]:
             scores[number] = value
         if scores:
             spent = state.spent(state.last_event)

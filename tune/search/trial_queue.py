@@ -21,7 +21,7 @@ from tune.errors import StudyError
 from tune.search.not_pickled import NotPickled
 from tune.study.journal import Journal
 from tune.study.spec import StudySpec
-from tune.study.trial_record import ENDED, SEED_STRIDE, TrialRecord, TrialState
+from tune.study.trial_record import ENDED, SEED_STRIDE, WHOLE, TrialRecord, TrialState
 
 RETRY_PAUSES_S: Mapping[FaultKind, float] = {"storage": 30.0, "host_memory": 5.0}
 """Seconds before a trial starts again after a fault that may need time to pass; others start at once."""
@@ -209,7 +209,7 @@ class TrialQueue(NotPickled, Searcher):
 
     def end(self, record: TrialRecord, state: TrialState, reason: str) -> None:
         """Journals a trial's end; one that trained to its end and has no score has failed."""
-        if state in ("complete", "cut") and record.best_value(self._spec.objective, self._spec.mode) is None:
+        if state in WHOLE and record.best_value(self._spec.objective, self._spec.mode) is None:
             state, reason = "failed" if state == "complete" else "cut", f"{reason}; it has no score"
         self.before_trial_end(record, state)
         self._journal.append("end", trial=record.number, state=state, reason=reason)

@@ -18,7 +18,8 @@ TrialState = Literal["waiting", "running", "complete", "pruned", "cut", "failed"
 
 
 ENDED: frozenset[TrialState] = frozenset({"complete", "pruned", "cut", "failed", "repeat"})
-
+WHOLE: frozenset[TrialState] = frozenset({"complete", "cut"})
+"""Of trials that nothing stopped for their scores: they come before the others."""
 
 SEED_STRIDE = 1_000_000
 """The confirmation of trial n with seed s has the number n + s x SEED_STRIDE, s from 1."""
@@ -174,7 +175,7 @@ def rank(trials: Iterable[TrialRecord], objective: str, mode: str) -> list[Trial
     """Returns the trials with a score, best first: those that ran to their end before those that were stopped."""
     sign = 1 if mode == "max" else -1
     scored = [
-        (t.state not in ("complete", "cut"), -sign * value, t.number, t)
+        (t.state not in WHOLE, -sign * value, t.number, t)
         for t in trials
         if t.state != "failed" and (value := t.best_value(objective, mode)) is not None
     ]
