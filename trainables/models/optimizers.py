@@ -152,6 +152,18 @@ def copy_state(
     optimizer.variables[0].assign(saved.iterations * micro_batches)  # Keras counts the micro-batches of a batch
 
 
+def copy_training(model: keras.Model, saved: keras.Model, micro_batches: int = 1) -> None:
+    """Gives a compiled model the weights and the optimizer's state of another.
+
+    Raises:
+        ValueError: the other has weights of other shapes, or another optimizer; nothing was changed.
+    """
+    if [weight.shape for weight in saved.weights] != [weight.shape for weight in model.weights]:
+        raise ValueError("it was trained with other code, whose weights have other shapes")
+    copy_state(model.optimizer, saved.optimizer, micro_batches)
+    model.set_weights(saved.get_weights())
+
+
 def _slots(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """Returns an optimizer's variables without the sums of gradients, which are empty between two batches."""
     sums = {id(variable) for variable in getattr(optimizer, "_accumulated_gradients", ())}

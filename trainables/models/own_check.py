@@ -114,7 +114,15 @@ def _built_in(bfloat16: bool, config: TrialConfig, image: ImageSpec, classes: in
 
     with layer_precision("bfloat16" if bfloat16 else "float32"):
         wanted = keras.config.dtype_policy().name
-        _, draw = _built(config, image, classes, _SEED + 1)
+        try:
+            _, draw = _built(config, image, classes, _SEED + 1)
+        except OwnCodeError as error:  # in float32 it was built twice
+            if not bfloat16:
+                raise
+            raise OwnCodeError(
+                f"{config.model} must calculate in bfloat16 as well, which precision: auto may choose. Received: {error}"
+                " Give its constants the dtype of what they meet, or write precision: float32 under fixed"
+            ) from None
         if keras.config.dtype_policy().name != wanted:
             raise OwnCodeError(
                 f"{config.model} must leave settings of the process alone. Received: keras.config.dtype_policy is set "

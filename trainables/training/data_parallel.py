@@ -21,7 +21,7 @@ from ray.train._internal.utils import get_address_and_port
 from trainables.config import TrialContext
 from trainables.dataset.reader import Pixels, Rows
 from trainables.models.compiled import Floats, cross_entropy, new_model, split_batch
-from trainables.models.optimizers import build_optimizer, copy_state
+from trainables.models.optimizers import build_optimizer, copy_training
 from trainables.training.epochs import TrialTraining
 from trainables.training.fault_kinds import TrialFault, classify_error, retry_save
 
@@ -75,8 +75,7 @@ class Replica(TrialTraining):
         return model
 
     def _load_weights(self, saved: keras.Model, *, same_code: bool) -> None:
-        self._model.set_weights(saved.get_weights())
-        copy_state(self._model.optimizer, saved.optimizer)
+        copy_training(self._model, saved)
 
     def _trace(self, model: keras.Model) -> None:
         """Makes the graphs; their inputs have no fixed length, as a graph of its own for a last, smaller share would

@@ -32,7 +32,7 @@ from trainables.models.compiled import (
     reseed_dropout,
     split_batch,
 )
-from trainables.models.optimizers import PlateauState, copy_state, learning_rate_at, restore_optimizer, warmup_share
+from trainables.models.optimizers import PlateauState, copy_training, learning_rate_at, restore_optimizer, warmup_share
 from trainables.models.weight_average import WeightAverage, read_average
 from trainables.own_code import same_text
 from trainables.training.best_epoch import BestEpoch
@@ -286,10 +286,7 @@ class TrialTraining:
         has others.
         """
         if not same_code:
-            if [v.shape for v in saved.weights] != [v.shape for v in self._model.weights]:
-                raise ValueError("it was trained with other code, whose weights have other shapes")
-            copy_state(self._model.optimizer, saved.optimizer, self._micro_batches)
-            self._model.set_weights(saved.get_weights())
+            copy_training(self._model, saved, self._micro_batches)
             return
         optimizer = restore_optimizer(
             self._config, saved.optimizer, saved.trainable_variables, micro_batches=self._micro_batches

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,6 +221,7 @@ def report_content(
     return {
         "title": spec.name,
         "study": study,
+        "named": shlex.quote(study.name),  # whole: the page may be read anywhere
         "spec": spec,
         "answer": answer(study, state),
         "best": best,

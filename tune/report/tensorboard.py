@@ -91,7 +91,7 @@ class TrialLogs:
         """
         self._fixed = dict(fixed or {})
         infos = [_domain(name, parameter) for name, parameter in space.parameters.items()]
-        infos += [_choices(name, [value]) for name, value in self._fixed.items()]
+        infos += [_choices(name, [value]) for name, value in self._fixed.items() if name not in space.parameters]
         metrics = [
             api_pb2.MetricInfo(name=api_pb2.MetricName(tag=f"best/{name}"), display_name=f"best_{name}")
             for name in [*self._metrics, "epoch"]

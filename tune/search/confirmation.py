@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
+from tune.study.budget import repetitions_are_owed
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 from tune.study.trial_record import ENDED, REFIT_SEED, SEED_STRIDE, is_final_fit
@@ -71,7 +72,7 @@ def expected_runs(spec: StudySpec, state: StudyState) -> int:
     """Returns how many trials the search will have; while the best are trained again, how many trainings that makes."""
     if state.open_since is None or state.searching:
         return max(spec.most_trials, state.tried)
-    runs = confirmation_numbers(spec, confirmation_candidates(spec, state)) if state.judged is None else []
+    runs = confirmation_numbers(spec, confirmation_candidates(spec, state)) if repetitions_are_owed(spec, state) else []
     known = {n for n, run in state.confirmations.items() if is_final_fit(n) and run.session > state.last_search}
     fits = known | set(state.final_fits_with(spec.confirm.refit_epochs))
     return len({*state.confirmations, *runs}) + max(0, spec.confirm.refit - len(fits))

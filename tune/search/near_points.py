@@ -63,7 +63,7 @@ def near_points(spec: StudySpec, number: int) -> dict[str, Value] | None:
     """
     seed = trial_seed(spec, number)
     draws = random.Random(f"near {seed}")
-    learns = spec.sampler == "tpe" and number > spec.startup_trials
+    learns = spec.sampler == "tpe" and number >= spec.startup_trials
     if learns or draws.random() >= spec.near_points:
         return None
     trusted = [spec.complete(point) for point in spec.points_to_evaluate] or [spec.space.defaults()]

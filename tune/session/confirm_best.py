@@ -13,9 +13,8 @@ from tune.search.confirmation import (
     final_fit_numbers,
     judge,
 )
-from tune.study.budget import BUDGETS, forbids_confirmation
+from tune.study.budget import BUDGETS, NOT_REPEATED, forbids_confirmation, repetitions_are_owed
 from tune.study.spec import StudySpec
-from tune.study.studies import NOT_REPEATED
 from tune.study.study_state import StudyState
 from tune.study.trial_record import ENDED
 
@@ -26,15 +25,13 @@ if TYPE_CHECKING:
 def confirm_best(session: SessionContext) -> bool:
     """Trains the search's best again, journals what that showed, and fits the winner; False when interrupted."""
     study, spec, state = session.study, session.study.spec, session.journal.state
-    findings = state.judged
+    findings = None if repetitions_are_owed(spec, state) else state.judged
     spent = forbids_confirmation(spec, state) if findings is None else ""
     if spent:
         words = f"the best trials were not trained again: {BUDGETS[spent]}"
         session.live.line(words)
         session.journal.append("confirmed", findings={"winner": None, "skipped": words, "budget": spent})
         return True
-    if spec.confirm.top and findings is not None and findings.get("skipped") == NOT_REPEATED:
-        findings = None
     if findings is None:  # else final fits alone are left: more of them are wanted than before
         findings = _repeated(session) if spec.confirm.top else {"winner": None, "skipped": NOT_REPEATED}
         if findings is None:
@@ -51,7 +48,9 @@ def confirm_best(session: SessionContext) -> bool:
         session.live.expect(len({*state.confirmations, *numbers}))
         if not _train(session, numbers, epochs):
             return False
-    session.journal.append("confirmed", findings=findings if skipped else {**findings, "final_fits": numbers})
+    numbers = state.final_fits() if skipped else numbers  # earlier ones stay what they are
+    fits = {} if skipped and not numbers else {"final_fits": numbers}
+    session.journal.append("confirmed", findings={**findings, **fits})
     return True
 
 

@@ -13,7 +13,7 @@ from tune.errors import ClusterError
 from tune.nodes.capacity import ClusterCapacity, trials_at_once
 from tune.search.confirmation import confirmation_candidates, confirmation_numbers
 from tune.search.simulated_search import Beginning, Costs, SimulatedStudy, TrialCost, simulate_study
-from tune.study.budget import BUDGETS, exhausted_budget, used_budgets
+from tune.study.budget import BUDGETS, exhausted_budget, repetitions_are_owed, used_budgets
 from tune.study.spec import StudySpec
 from tune.study.studies import StudyFiles
 from tune.study.study_state import StudyState
@@ -203,7 +203,9 @@ def _beginning(spec: StudySpec, trials: int, state: StudyState | None) -> Beginn
         return beginning
     ended = {number for number, run in state.confirmations.items() if run.state in ENDED}
     fits = len(state.final_fits_with(spec.confirm.refit_epochs))
-    wanted = confirmation_numbers(spec, confirmation_candidates(spec, state)) if state.judged is None else []
+    wanted = (
+        confirmation_numbers(spec, confirmation_candidates(spec, state)) if repetitions_are_owed(spec, state) else []
+    )
     return replace(beginning, repetitions=len(set(wanted) - ended), final_fits=max(0, spec.confirm.refit - fits))
 
 

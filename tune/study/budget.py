@@ -21,6 +21,9 @@ BUDGETS = {
 }
 """What can end a search early, and the words for it."""
 
+NOT_REPEATED = "confirm.top is 0"
+"""What is journalled as the reason where final fits follow on a search and its best were not trained again."""
+
 _CONSUMED = ("gpu_hours", "epochs", "cost")
 
 _EXIT_CODES = {"finished": 0, "target": 4, "interrupted": 130, "disk_full": 2}
@@ -89,6 +92,12 @@ def forbids_confirmation(spec: StudySpec, state: StudyState) -> str:
     What has begun is brought to its end.
     """
     return "" if state.confirming else consumed_budget(spec, used_budgets(state, state.last_event, state.search_s))
+
+
+def repetitions_are_owed(spec: StudySpec, state: StudyState) -> bool:
+    """Says whether nobody knows yet what training the search's best again shows, perhaps as it is wanted only now."""
+    judged = state.judged
+    return judged is None or (spec.confirm.top > 0 and judged.get("skipped") == NOT_REPEATED)
 
 
 def target_is_met(spec: StudySpec, state: StudyState) -> bool:

@@ -121,7 +121,10 @@ def _read(name: str, reference: Reference, folder: Path, where: str = "beside th
 def _module_file(name: str) -> Path | None:
     """Returns where an installed module lies, without running any of its package."""
     first, *inner = name.split(".")
-    found = importlib.util.find_spec(first)  # also of editable installations, which have finders of their own
+    try:
+        found = importlib.util.find_spec(first)  # also of editable installations, which have finders of their own
+    except ValueError:  # of __main__, and of modules that somebody made by hand
+        return None
     for part in inner:
         found = found and importlib.machinery.PathFinder.find_spec(part, found.submodule_search_locations)
     return Path(found.origin) if found and found.origin and found.origin.endswith(".py") else None
@@ -187,7 +190,7 @@ def changed_files(old: Mapping[str, SourceFile], new: Mapping[str, SourceFile]) 
     return [
         f"{name} ({old[name].digest} then, {new[name].digest} now)"
         for name in sorted(old.keys() & new.keys())
-        if old[name].text != new[name].text
+        if old[name].text.removeprefix("\ufeff") != new[name].text.removeprefix("\ufeff")
     ]
 
 

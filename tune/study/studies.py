@@ -21,15 +21,12 @@ from tune.study.bucket_study import (
     is_signed,
     working_folder,
 )
-from tune.study.budget import forbids_confirmation
+from tune.study.budget import forbids_confirmation, repetitions_are_owed
 from tune.study.journal import JOURNAL_FILE, Journal, is_locked, replay
 from tune.study.resolved_spec import read_spec
 from tune.study.spec import StudySpec
 from tune.study.study_state import StudyState
 from tune.study.trial_record import CHECKPOINT_FILES, SEED_STRIDE, TrialRecord, is_final_fit
-
-NOT_REPEATED = "confirm.top is 0"
-"""What is journalled as the reason where final fits follow on a search and its best were not trained again."""
 
 
 @dataclass(frozen=True)
@@ -176,10 +173,8 @@ class StudyFiles:
     def owes_confirmation(self, state: StudyState) -> bool:
         """Says whether repetitions or final fits are still to be trained; not while a spent budget forbids them."""
         wanted, found = self.spec.confirm, state.judged
-        if found is None:
+        if found is None or repetitions_are_owed(self.spec, state):
             return wanted.follows and not (state.confirmed and forbids_confirmation(self.spec, state))
-        if wanted.top and found.get("skipped") == NOT_REPEATED:  # it is wanted since
-            return True
         fits = state.final_fits_with(wanted.refit_epochs)
         return (found["winner"] is not None or "final_fits" in found) and len(fits) < wanted.refit
 

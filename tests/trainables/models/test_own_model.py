@@ -53,6 +53,15 @@ def build(image, classes):
     return keras.Model(x, layers.Dense(classes)(Brighter()(y)))
 """
 
+TIMES = """
+@keras.saving.register_keras_serializable("my_models")
+class Times(layers.Layer):
+    def call(self, x):
+        import tensorflow as tf
+
+        return tf.multiply(x, tf.constant(2.0))
+"""
+
 BROKEN = {
     "a syntax error": (HEAD + "    return (\n", r"my_models\.py, line \d: cannot be imported: SyntaxError"),
     "an import that is not there": ("import torchh\n" + HEAD + NET + END, r"line 1: cannot be imported: Module"),
@@ -110,6 +119,10 @@ BROKEN = {
     "a session that is cleared": (
         HEAD + "    keras.backend.clear_session()\n" + NET + END,
         r"it changes keras\.config\.dtype_policy|keras\.config\.dtype_policy is set back",
+    ),
+    "a constant that is float32 in any precision": (
+        HEAD + NET + "    y = layers.Dense(4)(y)\n    y = Times()(y)\n" + END + TIMES,
+        r"must calculate in bfloat16 as well.*fixed",
     ),
     "a layer that asks a tensor for its values": (
         EAGER,

@@ -214,6 +214,14 @@ def test_a_study_is_settled_once_all_that_its_file_wants_is_trained(
     assert StudyFiles(tmp_path, spec(confirm=confirm)).owes_confirmation(done) is owed
 
 
+def test_repetitions_that_are_wanted_only_now_are_expected() -> None:
+    skipped = {"winner": None, "skipped": "confirm.top is 0", "final_fits": [900_000_003]}
+    done, wanted = confirmed(skipped, (REFIT_SEED, 2, "complete")), spec(confirm={"top": 3, "seeds": 3, "refit": 1})
+    runs = confirmation_numbers(wanted, confirmation_candidates(wanted, done))
+    assert runs and expected_runs(wanted, done) == len({*done.confirmations, *runs})
+    assert expected_runs(spec(confirm={"top": 0, "refit": 1}), done) == len(done.confirmations)
+
+
 def test_final_fits_that_too_many_failures_kept_from_beginning_are_not_owed(tmp_path: Path) -> None:
     first, second = (3 + seed * SEED_STRIDE for seed in (REFIT_SEED, REFIT_SEED + 1))
     done = confirmed({"winner": 3, "final_fits": [first, second]}, (REFIT_SEED, 1, "failed"))

@@ -121,6 +121,8 @@ def test_a_module_of_an_editable_installation_is_found(tmp_path: Path, monkeypat
 
     monkeypatch.setattr("sys.meta_path", [*sys.meta_path, Finder])
     code = with_code({"fixed": {"model": "edited.nets:build"}}, tmp_path)["code"]
+    with pytest.raises(EmotuneError, match="__main__, which is not installed"):
+        with_code({"fixed": {"model": "__main__:build"}}, tmp_path)
     assert code["edited.nets"]["text"] == OWN_MODEL and "edited" not in sys.modules
 
 
