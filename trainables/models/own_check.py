@@ -120,7 +120,7 @@ def _built_in(bfloat16: bool, config: TrialConfig, image: ImageSpec, classes: in
             if not bfloat16:
                 raise
             raise OwnCodeError(
-                f"{config.model} must calculate in bfloat16 as well, which precision: auto may choose. Received: {error}"
+                f"{config.model} must calculate in bfloat16 as well, as precision: auto may choose. Received: {error}"
                 " Give its constants the dtype of what they meet, or write precision: float32 under fixed"
             ) from None
         if keras.config.dtype_policy().name != wanted:
