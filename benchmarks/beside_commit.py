@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results_file import machine_line
+from benchmarks.results_file import machine_line, tell
 
 _EPOCHS = 3
 _FIGURES = {
@@ -85,10 +85,7 @@ def main() -> None:
             for tree in trees if number % 2 == 0 else reversed(trees):
                 runs[tree].append(train(tree, given.data.resolve(), size))
         lines += table(words, *runs.values())
-    text = "\n".join(lines)
-    print(text)
-    if given.output:
-        given.output.write_text(text + "\n")
+    tell("\n".join(lines), given.output)
 
 
 if __name__ == "__main__":

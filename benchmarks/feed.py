@@ -33,6 +33,7 @@ import numpy as np
 
 os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
+from benchmarks.results_file import tell
 from trainables.dataset.reader import TRAIN, Dataset, Rows
 from trainables.preprocessing.feed import Feed
 from trainables.preprocessing.methods import training_pipeline
@@ -255,10 +256,7 @@ def main() -> None:
         rates = measure(dataset, Path(temporary) / "files", rows, arguments.rounds)
         page = report(dataset, rates, ratios, arguments.images, load)
         ray.shutdown()
-    print(page)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(page)
+    tell(page, arguments.output)
 
 
 if __name__ == "__main__":

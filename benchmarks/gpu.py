@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results_file import machine_line, processor
+from benchmarks.results_file import machine_line, processor, tell
 
 os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
@@ -199,10 +199,7 @@ def main() -> None:
         images = round(IMAGES / SPLIT_RATIO / (1 - SELECTION_SHARE)) + 1
         data = write_faces(Path(folder) / "faces", train_images=images, test_images=7)
         lines = [machine(gpu), "", *ladder(given, str(data.directory), bool(gpu))]
-    text = "\n".join(lines)
-    print(text)
-    if given.output:
-        given.output.write_text(text + "\n")
+    tell("\n".join(lines), given.output)
     return None
 
 

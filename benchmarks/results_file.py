@@ -30,6 +30,14 @@ def machine_line(*packages: str, device: str = "") -> str:
     return f"{time.strftime('%Y-%m-%d')}, {device or processor()}, {os.cpu_count()} cores, {python}, {versions}"
 
 
+def tell(text: str, output: Path | None) -> None:
+    """Prints a page of results, and writes it where that is wanted."""
+    print(text)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+
+
 def read_lines(file: Path) -> list[dict[str, Any]]:
     """Returns the runs in a file of JSON lines; none where there is no such file."""
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []

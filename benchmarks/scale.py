@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.results_file import machine_line
+from benchmarks.results_file import machine_line, tell
 
 SECONDS = 1.0
 STUDY: dict[str, Any] = {
@@ -89,9 +89,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         text = measure(Path(folder), given.trials, given.slots)
-    print(text)
-    if given.output:
-        given.output.write_text(text + "\n")
+    tell(text, given.output)
 
 
 def measure(folder: Path, trials: int, slots: int) -> str:

@@ -27,7 +27,7 @@ from scipy.stats import bootstrap, trim_mean
 from benchmarks.peers import KerasTunerHyperband, SyneTuneCQR
 from benchmarks.proposers import forest, near_best, quantiles, searcher
 from benchmarks.record_curves import EPOCHS, SPACE
-from benchmarks.results_file import machine_line
+from benchmarks.results_file import machine_line, tell
 from benchmarks.sides import Emotune, OptunaAlone, RandomSearch, RayTune, be_quiet
 from benchmarks.simulation import Found, Side, simulate
 from benchmarks.surrogate import Recorded, Surrogate, held_out_error
@@ -248,10 +248,7 @@ def main() -> None:
                 ]
         lines += ["", f"{workers} workers, {given.epochs:g} epochs each:", ""]
         lines += table(results, given.epochs * float(recorded.seconds.mean()))
-    text = "\n".join(lines)
-    print(text)
-    if given.output:
-        given.output.write_text(text + "\n")
+    tell("\n".join(lines), given.output)
 
 
 if __name__ == "__main__":

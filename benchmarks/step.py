@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results_file import machine_line
+from benchmarks.results_file import machine_line, tell
 from benchmarks.stock_ray import Settings, search
 from benchmarks.trial_training import open_training
 from search_spaces import builtin_spaces
@@ -112,10 +112,7 @@ def main() -> None:
                 what = f"{trials} trials, at most {size['max_epochs']} epochs of {size['images']} images"
                 lines.append(f"| {kind}: {what} | {side} | {wall_s:.1f} | {ideal_s:.1f} | {wall_s / ideal_s:.2f} |")
         lines += ["", "| trial | images/s | waiting | s an epoch |", "|---|---|---|---|", *steps(data)]
-    text = "\n".join(lines)
-    print(text)
-    if given.output:
-        given.output.write_text(text + "\n")
+    tell("\n".join(lines), given.output)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+from benchmarks.results_file import tell
 from tune.dataset.synth import write_faces
 from tune.study.studies import load_study_folder
 
@@ -102,11 +103,7 @@ def main() -> None:
             f"{sum(t.restarts for t in limited.trials.values())} replaced, "
             f"{sum(t.state == 'complete' for t in limited.trials.values())} of {arguments.trials} trials complete"
         )
-    text = "\n".join(lines)
-    print(text)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text + "\n")
+    tell("\n".join(lines), arguments.output)
 
 
 if __name__ == "__main__":

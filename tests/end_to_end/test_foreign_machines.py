@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests import ROOT
-from tests.support.fixtures_study import lines, write_study_file
+from tests.support.fixtures_study import goes_on, lines, write_study_file
 from tune.nodes.signals import LIMIT_S
 
 pytestmark = pytest.mark.slow
@@ -218,8 +218,7 @@ def test_a_ray_that_does_not_start_ends_the_study_by_itself_or_at_ctrl_c_and_lea
         while not python.with_name(
             "python.worker"
         ).exists():  # Ray starts it when the driver waits, holding Python's lock
-            assert process.poll() is None
-            time.sleep(0.05)
+            assert goes_on(process, 0.05)
         process.send_signal(signal.SIGINT)
         asked = time.monotonic()
     said = process.communicate(timeout=60)[0]

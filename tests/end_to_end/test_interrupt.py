@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from tests import ROOT
-from tests.support.fixtures_study import lines, write_study_file
+from tests.support.fixtures_study import goes_on, lines, write_study_file
 from tune.nodes.signals import LIMIT_S
 
 pytestmark = pytest.mark.slow
@@ -95,8 +95,7 @@ def test_ctrl_c_saves_the_running_trial_a_second_signal_ends_at_once_and_resume_
     for attempt, signals in enumerate(([signal.SIGHUP], [signal.SIGINT, signal.SIGTERM])):
         process = start(file, module="tests.support.faulty")
         while not begun.exists() or len(begun.read_text()) <= attempt:  # the endless epoch has not begun
-            assert process.poll() is None
-            time.sleep(0.05)
+            assert goes_on(process, 0.05)
         signalled = time.monotonic()
         for number in signals:
             process.send_signal(number)

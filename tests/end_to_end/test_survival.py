@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from tests.end_to_end.test_interrupt import assert_whole, events, start
-from tests.support.fixtures_study import optuna_study, write_study_file
+from tests.support.fixtures_study import goes_on, optuna_study, write_study_file
 from tune.search.optuna_study import rebuild_optuna_study
 from tune.search.scheduler import Rungs
 from tune.study.spec import StudySpec
@@ -120,8 +120,7 @@ def run_with_kills(file: Path, rng: random.Random, *, driver_kills: int, trial_k
     while True:
         process = start(file)
         due = random_moment(rng, journal, starting=killed_drivers % 2 == 0)
-        while process.poll() is None:
-            time.sleep(0.1)
+        while goes_on(process, 0.1):
             if not due():
                 continue
             if killed_drivers < driver_kills:

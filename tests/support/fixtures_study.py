@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,15 @@ def optuna_study(study: StudyFiles) -> optuna.Study:
     if study.spec.optuna_storage:
         return optuna.load_study(study_name=study_name(study.spec), storage=connect_storage(study.spec.optuna_storage))
     return optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(study.optuna_file))))
+
+
+def goes_on(process: subprocess.Popen[str], seconds: float) -> bool:
+    """Waits so long for the end of a process; says whether it still runs."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
